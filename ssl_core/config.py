@@ -1,0 +1,254 @@
+"""Frozen models of the files that people write: study plan and its parts. Unknown keys are refused.
+
+`PrivacySpec` holds what changes the guarantee; `SpeedSpec` what changes only time and memory and is the site's own.
+A study plan is written as TOML, signed as canonical JSON; SHA-256 of that JSON is the plan hash and the session id.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ssl_core.errors import ConfigError
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9\-]{0,39}$")]
+PublicHex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Sha256Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class StrictModel(BaseModel):
+    """Frozen, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+ModelT = TypeVar("ModelT", bound=StrictModel)
+
+
+def parse(model: type[ModelT], data: Mapping[str, Any], what: str) -> ModelT:
+    """Validate `data`; the first fault becomes a `ConfigError` that names field, value and limit."""
+    try:
+        return model.model_validate_json(_json(data))
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in fault["loc"]) or what
+        shown = fault.get("input")
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise ConfigError(
+            f"{what} is not valid{more}: {fault['msg']}",
+            field=field,
+            value=shown if isinstance(shown, str | int | float | bool) else None,
+            remedy=_remedy(fault["type"], model),
+        ) from error
+
+
+def read_toml(model: type[ModelT], path: Path, what: str) -> ModelT:
+    """Read and validate a TOML file; `ConfigError` names the file and the field."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{what} file is missing", field="path", value=str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{what} file is not valid TOML: {error}", field="path", value=str(path)) from error
+    return parse(model, data, f"{what} {path.name}")
+
+
+class TextData(StrictModel):
+    """Short texts: at most `words` words of a record are read, each as `codes` public hash codes of `buckets`."""
+
+    kind: Literal["text"]
+    words: Annotated[int, Field(ge=2, le=512)] = 24
+    codes: Annotated[int, Field(ge=1, le=4)] = 2
+    buckets: Annotated[int, Field(ge=16, le=1 << 16)] = 512
+
+
+class ImageData(StrictModel):
+    """Grey images uint8 [height, width]; means over `pool` x `pool` squares, then standardised image by image."""
+
+    kind: Literal["image"]
+    height: Annotated[int, Field(ge=8, le=512)]
+    width: Annotated[int, Field(ge=8, le=512)]
+    pool: Annotated[int, Field(ge=1, le=16)] = 1
+    records_per_patient: Annotated[int, Field(ge=1, le=16)] = 1
+
+
+class HashedWordsEncoder(StrictModel):
+    """0-layer text encoder: summed hash embeddings, mean over words, LayerNorm."""
+
+    name: Literal["hashed-words"]
+    width: Annotated[int, Field(ge=4, le=1024)] = 64
+
+
+class MlpImageEncoder(StrictModel):
+    """Recipe R1: pixels -> hidden -> code."""
+
+    name: Literal["mlp-image"]
+    hidden: Annotated[int, Field(ge=8, le=4096)] = 256
+    code: Annotated[int, Field(ge=4, le=4096)] = 128
+
+
+class MaskedWords(StrictModel):
+    """Hide a share of a record's words and predict their codes from the rest."""
+
+    name: Literal["masked-words"]
+    mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
+class MaskedImage(StrictModel):
+    """Hide a share of `patch` x `patch` squares and predict all pixels."""
+
+    name: Literal["masked-image"]
+    patch: Annotated[int, Field(ge=1, le=64)] = 4
+    mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    shift: Annotated[int, Field(ge=0, le=8)] = 1
+
+
+class PrivacySpec(StrictModel):
+    """What the guarantee depends on; one for the study, never computed from data (ruling 16)."""
+
+    unit: Literal["patient"]
+    adjacency: Literal["add-or-remove-one"]
+    noise: Literal["site"]
+    sampling_rate: Annotated[float, Field(gt=0, le=1)]
+    noise_multiplier: Annotated[float, Field(ge=0.3, le=1000)]
+    max_grad_norm: Positive
+    delta: Annotated[float, Field(gt=0, lt=1e-3)]
+
+
+class TrainingSpec(StrictModel):
+    """The site's optimizer: a public function of noised gradients."""
+
+    optimizer: Literal["adam", "sgd"]
+    learning_rate: Positive
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.98)
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    warmup_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
+    keep_state: bool = True
+
+
+class RoundsSpec(StrictModel):
+    """How long the study is and when a round gives up."""
+
+    rounds: Annotated[int, Field(ge=1, le=10_000)]
+    steps_per_round: Annotated[int, Field(ge=1, le=10_000)]
+    max_void: Annotated[int, Field(ge=0, le=1000)] = 2
+    min_sites: Annotated[int, Field(ge=3, le=1000)] = 3
+    patience_s: Annotated[float, Field(gt=0, le=7 * 86400)] = 600.0
+
+
+class AggregationSpec(StrictModel):
+    """The ring of the secure sum and the server's step."""
+
+    bits: Literal[32] = 32
+    update_range: Positive
+    optimizer: Literal["fedavg", "fedavgm", "fedadam"] = "fedavg"
+    learning_rate: Positive = 1.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
+    epsilon: Positive = 1e-3
+
+
+class SiteSpec(StrictModel):
+    """A participant and its nominal number of patients: typed by a person, one significant digit, public."""
+
+    name: Name
+    nominal_size: Annotated[int, Field(ge=1, le=10**9)]
+
+    @model_validator(mode="after")
+    def _one_digit(self) -> Self:
+        if str(self.nominal_size).rstrip("0") not in set("123456789"):
+            raise ValueError("nominal_size must have one significant digit (such as 9000), so that it tells no count")
+        return self
+
+
+class StudyPlan(StrictModel):
+    """Everything that a run does. `roster` and `initial_weights` are filled in by `choral operator launch`."""
+
+    format: Annotated[int, Field(ge=1, le=1)] = 1
+    name: Name
+    purpose: Annotated[str, Field(min_length=3, max_length=500)]
+    alone: bool = False
+    data: Annotated[TextData | ImageData, Field(discriminator="kind")]
+    encoder: Annotated[HashedWordsEncoder | MlpImageEncoder, Field(discriminator="name")]
+    objective: Annotated[MaskedWords | MaskedImage, Field(discriminator="name")]
+    privacy: PrivacySpec
+    training: TrainingSpec
+    rounds: RoundsSpec
+    aggregation: AggregationSpec
+    sites: tuple[SiteSpec, ...] = ()
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    roster: Sha256Hex | None = None
+    initial_weights: Sha256Hex | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        kinds = (self.data.kind, self.encoder.name, self.objective.name)
+        if kinds not in {("text", "hashed-words", "masked-words"), ("image", "mlp-image", "masked-image")}:
+            raise ValueError(f"data, encoder and objective do not fit together: {', '.join(kinds)}")
+        names = [site.name for site in self.sites]
+        if names != sorted(set(names)):
+            raise ValueError("sites must be sorted by name, each once")
+        least = 1 if self.alone else 3
+        if len(names) < least:
+            raise ValueError(f"{len(names)} sites; at least {least} are needed")
+        if self.alone and len(names) != 1:
+            raise ValueError("a study that a site runs alone names that site only")
+        if not self.alone and self.rounds.min_sites > len(names):
+            raise ValueError("min_sites is more than the sites of the plan")
+        largest = max(site.nominal_size for site in self.sites)
+        if self.privacy.delta >= 1 / largest:
+            raise ValueError(f"delta must be below 1 / largest nominal_size = {1 / largest:.1e}")
+        if isinstance(self.data, ImageData) and isinstance(self.objective, MaskedImage):
+            step = self.data.pool * self.objective.patch
+            if self.data.height % step or self.data.width % step:
+                raise ValueError("image height and width must be multiples of pool x patch")
+        return self
+
+    @property
+    def total_steps(self) -> int:
+        """Steps that are reserved: those of all rounds, the void ones included."""
+        return (self.rounds.rounds + self.rounds.max_void) * self.rounds.steps_per_round
+
+    def nominal_size(self, site: str) -> int:
+        """The declared size of `site`; `ConfigError` when the plan does not name it."""
+        for entry in self.sites:
+            if entry.name == site:
+                return entry.nominal_size
+        raise ConfigError("plan does not name this site", field="sites", value=site)
+
+    def weights(self) -> dict[str, int]:
+        """Public integer weights: nominal sizes divided by their greatest common divisor."""
+        divisor = math.gcd(*(site.nominal_size for site in self.sites))
+        return {site.name: site.nominal_size // divisor for site in self.sites}
+
+
+class SpeedSpec(StrictModel):
+    """The site's own choices; none of them changes what is released in distribution."""
+
+    chunk: Annotated[int, Field(ge=1, le=65536)] = 64
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    device: Literal["cpu", "cuda"] = "cpu"
+
+
+def _json(data: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(data)
+    except TypeError as error:
+        raise ConfigError("a value has no plain type (dates are not used here)", value=str(error)) from error
+
+
+def _remedy(kind: str, model: type[BaseModel]) -> str | None:
+    if kind == "extra_forbidden":
+        return f"remove it; known keys: {', '.join(sorted(model.model_fields))}"
+    if kind == "missing":
+        return "add it"
+    return None

@@ -1,0 +1,93 @@
+"""The one signed format for plan, roster, approval, join request, receipt and card: a DSSE envelope over canonical JSON.
+
+The payload type names what was signed, so a signature on one kind never passes for another. Signing and checking are
+securesystemslib's (Dead Simple Signing Envelope v1.0); this file adds canonical JSON, our key ids and our errors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import VerificationError
+from securesystemslib.signer import CryptoSigner, SSlibKey
+
+from ssl_core.errors import TrustError
+from ssl_core.trust.identity import Identity, fingerprint
+
+_PREFIX = "application/vnd.choral."
+
+
+def canonical(value: object) -> bytes:
+    """JSON with sorted keys and no spaces, UTF-8; floats as Python's shortest repr, NaN and infinity refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest(payload: bytes) -> str:
+    """SHA-256 of a payload as 64 hex digits; a study plan's digest is its session id."""
+    return hashlib.sha256(payload).hexdigest()
+
+
+def seal(kind: str, body: Mapping[str, Any], *signers: Identity) -> bytes:
+    """Sign `body` as a document of `kind` ("plan", "roster", ...) by every signer; returns the envelope's JSON bytes."""
+    envelope = Envelope(canonical(body), f"{_PREFIX}{kind}+json", {})
+    for signer in signers:
+        envelope.sign(CryptoSigner(signer.private_key, _key(signer.public)))
+    return canonical(envelope.to_dict())
+
+
+def open_envelope(data: bytes, kind: str, keys: Sequence[bytes], *, threshold: int = 1) -> tuple[dict[str, Any], str]:
+    """Check `threshold` signatures by distinct `keys` (bytes [32] each); returns (body, SHA-256 hex of the payload).
+
+    Raises `TrustError` for another kind, too few valid signatures, or a payload that is not canonical JSON.
+    """
+    envelope = _parse(data)
+    wanted = f"{_PREFIX}{kind}+json"
+    if envelope.payload_type != wanted:
+        raise TrustError(
+            "signed document is of another kind",
+            field="payloadType",
+            value=envelope.payload_type,
+            limit=wanted,
+        )
+    distinct = sorted(set(keys))
+    try:
+        envelope.verify([_key(public) for public in distinct], threshold)
+    except (VerificationError, ValueError) as error:
+        raise TrustError(
+            f"{kind} is not signed by the keys that must sign it",
+            field="signatures",
+            value=f"{len(envelope.signatures)} present",
+            limit=f"{threshold} of {', '.join(fingerprint(k) for k in distinct) or 'no known key'}",
+            remedy="ask its author for the signed file; never edit a signed file",
+        ) from error
+    return _body(envelope.payload, kind), digest(envelope.payload)
+
+
+def peek(data: bytes, kind: str) -> dict[str, Any]:
+    """The body WITHOUT checking any signature: for reading the keys that a first contact will show to a person."""
+    return _body(_parse(data).payload, kind)
+
+
+def _parse(data: bytes) -> Envelope:
+    try:
+        return Envelope.from_dict(json.loads(data))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TrustError("file is not a signed envelope", remedy="use the file as its author sent it") from error
+
+
+def _body(payload: bytes, kind: str) -> dict[str, Any]:
+    try:
+        body = json.loads(payload)
+    except ValueError as error:
+        raise TrustError(f"signed {kind} is not JSON") from error
+    if not isinstance(body, dict) or canonical(body) != payload:
+        raise TrustError(f"signed {kind} is not canonical JSON", remedy="sign it again with choral")
+    return body
+
+
+def _key(public: bytes) -> SSlibKey:
+    return SSlibKey(hashlib.sha256(public).hexdigest(), "ed25519", "ed25519", {"public": public.hex()})
