@@ -79,6 +79,12 @@ class Chain:
 
     def verify(self) -> None:
         """Walk the whole log; raises `ChainError` at the first edit, gap or roll-back."""
+        # Heads are read first: another process may append meanwhile, and a head is never ahead of its log.
+        heads = [
+            (what, _read_head(path))
+            for path, what in ((self._head_path, "head"), (self._anchor_path, "anchor"))
+            if path is not None and path.exists()
+        ]
         hashes = {0: _GENESIS}
         last = 0
         for sequence, kind, body, stored in self._database.execute(
@@ -93,10 +99,7 @@ class Chain:
                 )
             last = sequence
             hashes[last] = stored
-        for path, what in ((self._head_path, "head"), (self._anchor_path, "anchor")):
-            if path is None or not path.exists():
-                continue
-            sequence, stored = _read_head(path)
+        for what, (sequence, stored) in heads:
             if hashes.get(sequence) != stored:
                 raise ChainError(
                     f"log is older than its {what}: it was rolled back, truncated or replaced",

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from ssl_core.chain import Chain
+from ssl_core.errors import ChainError, StateError
+
+
+def made(folder: Path, entries: int = 3) -> tuple[Path, Path]:
+    path, anchor = folder / "chain.db", folder / "outside" / "a.head"
+    chain = Chain(path, anchor=anchor, create=True)
+    for number in range(entries):
+        chain.append("note", {"number": number})
+    chain.close()
+    return path, anchor
+
+
+def test_entries_survive_reopening_in_order(tmp_path: Path) -> None:
+    path, anchor = made(tmp_path)
+    chain = Chain(path, anchor=anchor)
+    chain.append("other", {"x": 1.5})
+    assert [e.body for e in chain.entries("note")] == [{"number": n} for n in range(3)]
+    assert [e.sequence for e in chain.entries()] == [1, 2, 3, 4]
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_nothing_is_kept_of_a_block_that_raises(tmp_path: Path) -> None:
+    path, anchor = made(tmp_path)
+    chain = Chain(path, anchor=anchor)
+    with pytest.raises(RuntimeError), chain.transaction():
+        chain.append("note", {"number": 99})
+        raise RuntimeError
+    assert len(chain.entries()) == 3
+    Chain(path, anchor=anchor)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE log SET body = '{\"number\":7}' WHERE sequence = 2",
+        "UPDATE log SET kind = 'else' WHERE sequence = 1",
+        "DELETE FROM log WHERE sequence = 2",
+        "DELETE FROM log WHERE sequence = 3",
+        "UPDATE log SET hash = '00' WHERE sequence = 3",
+        "DELETE FROM log",
+    ],
+)
+def test_an_edited_or_truncated_log_is_refused(tmp_path: Path, statement: str) -> None:
+    path, anchor = made(tmp_path)
+    with sqlite3.connect(path) as database:
+        database.execute(statement)
+    database.close()
+    with pytest.raises(ChainError):
+        Chain(path, anchor=anchor)
+
+
+def test_a_rolled_back_folder_is_refused_by_the_anchor_outside_it(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    path, anchor = tmp_path / "site" / "chain.db", tmp_path / "anchors" / "a.head"
+    first = Chain(path, anchor=anchor, create=True)
+    first.append("note", {"number": 0})
+    first.close()
+    shutil.copytree(tmp_path / "site", tmp_path / "backup")
+    chain = Chain(path, anchor=anchor)
+    chain.append("note", {"number": 1})
+    chain.close()
+    old = tmp_path / "backup" / "chain.db"
+    with pytest.raises(ChainError, match="anchor"):
+        Chain(old, anchor=anchor)
+    # A log that crashed between its commit and its head is ahead of the head, which is no roll-back.
+    shutil.copy(tmp_path / "backup" / "chain.db.head", tmp_path / "site" / "chain.db.head")
+    assert len(Chain(path, anchor=anchor).entries()) == 2
+
+
+def test_a_missing_or_foreign_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ChainError):
+        Chain(tmp_path / "none.db")
+    (tmp_path / "text.db").write_text("no database " * 100)
+    with pytest.raises(ChainError):
+        Chain(tmp_path / "text.db")
+    path, anchor = made(tmp_path)
+    with pytest.raises(StateError):
+        Chain(path, anchor=anchor, create=True)
+
+
+def _append_many(path: str, count: int) -> None:
+    chain = Chain(Path(path))
+    for _ in range(count):
+        chain.append("note", {"by": "child"})
+
+
+def test_two_processes_append_to_one_chain(tmp_path: Path) -> None:
+    path, _ = made(tmp_path, entries=0)
+    context = multiprocessing.get_context("spawn")
+    children = [context.Process(target=_append_many, args=(str(path), 20)) for _ in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0, 0]
+    assert len(Chain(path).entries()) == 40

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import copy
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ssl_core.config import StudyPlan, parse, read_toml
+from ssl_core.errors import ConfigError
+
+SITES = [{"name": f"site-{letter}", "nominal_size": size} for letter, size in (("a", 10000), ("b", 9000), ("c", 9000))]
+
+
+def plan(**changes: Any) -> dict[str, Any]:
+    data = tomllib.loads((files("deploy") / "studies" / "reports.toml").read_text())
+    data["sites"] = copy.deepcopy(SITES)
+    data["rounds"]["min_sites"] = 3
+    for key, value in changes.items():
+        *parents, last = key.split("__")
+        target = data
+        for parent in parents:
+            target = target[parent]
+        target[last] = value
+    return data
+
+
+def test_weights_are_nominal_sizes_over_their_gcd() -> None:
+    assert parse(StudyPlan, plan(), "plan").weights() == {"site-a": 10, "site-b": 9, "site-c": 9}
+
+
+def test_total_steps_reserve_the_void_rounds_too() -> None:
+    assert parse(StudyPlan, plan(rounds__max_void=2), "plan").total_steps == (10 + 2) * 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"privacy__noise_multiplyer": 1.0}, "noise_multiplyer"),
+        ({"privacy__noise": "shared"}, "noise"),
+        ({"privacy__sampling_rate": 1.5}, "sampling_rate"),
+        ({"privacy__sampling_rate": "0.1"}, "sampling_rate"),
+        ({"privacy__delta": 1e-3}, "delta"),
+        ({"privacy__noise_multiplier": float("inf")}, "noise_multiplier"),
+        ({"data__kind": "audio"}, "data"),
+        ({"name": "Reports of 2026!"}, "name"),
+        ({"rounds__rounds": 0}, "rounds"),
+        ({"aggregation__bits": 64}, "bits"),
+        ({"extra": 1}, "extra"),
+    ],
+)
+def test_a_wrong_or_unknown_key_is_refused_by_name(changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(StudyPlan, plan(**changes), "plan")
+    assert field in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"sites": SITES[:2]}, "at least 3"),
+        ({"sites": SITES[::-1]}, "sorted"),
+        ({"sites": [{"name": "site-a", "nominal_size": 13021}, *SITES[1:]]}, "significant digit"),
+        ({"privacy__delta": 2e-4}, "nominal_size"),
+        ({"encoder": {"name": "mlp-image"}}, "fit together"),
+        ({"rounds__min_sites": 4}, "min_sites"),
+        ({"alone": True}, "that site only"),
+    ],
+)
+def test_parts_that_contradict_each_other_are_refused(changes: dict[str, Any], word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        parse(StudyPlan, plan(**changes), "plan")
+
+
+def test_a_file_that_is_missing_or_no_toml_names_itself(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="missing"):
+        read_toml(StudyPlan, tmp_path / "none.toml", "study plan")
+    (tmp_path / "bad.toml").write_text("a = [")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        read_toml(StudyPlan, tmp_path / "bad.toml", "study plan")
