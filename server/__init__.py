@@ -1,0 +1,1 @@
+"""The operator's side: launches studies, adds masked vectors, publishes encoders; sees no site's update."""
