@@ -90,7 +90,7 @@ def _spawn(argv: list[str]) -> int:
             os._exit(127)
         for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        os.execvp(argv[0], argv)  # noqa: S606 - a program of the supervisor's choice is the point
+        os.execvp(argv[0], argv)
     except OSError as error:
         print(f"guard: cannot start {argv[0]}: {error.strerror}", file=sys.stderr, flush=True)
     os._exit(127)

@@ -232,7 +232,7 @@ class Supervisor:
     ) -> subprocess.Popen[bytes]:
         held = self._lock.fd if lock and self._lock is not None else -1
         command = [sys.executable, "-I", "-S", guard.__file__, str(self._lifeline_read), str(self._grace_s), str(held)]
-        return subprocess.Popen(  # noqa: S603 - argument list, no shell
+        return subprocess.Popen(
             [*command, *argv],
             env=dict(env),
             stdin=subprocess.DEVNULL,

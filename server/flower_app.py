@@ -48,9 +48,7 @@ def main(grid: Grid, context: Context) -> None:
     plan_hash = context.run_config.get(PLAN_KEY)
     home = os.environ.get("CHORAL_HOME")
     if not isinstance(plan_hash, str) or not plan_hash:
-        raise ConfigError(
-            "the run names no study plan", field=PLAN_KEY, remedy="start studies by choral operator launch"
-        )
+        raise ConfigError("the run names no study plan", field=PLAN_KEY, remedy="start studies by choral operator launch")
     if not home:
         raise ConfigError("CHORAL_HOME is not set", remedy="start flower-superexec by choral operator start")
     run_study(Path(home), plan_hash, GridExchange(grid, supernode_keys(Path(home), plan_hash)))

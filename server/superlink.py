@@ -140,7 +140,7 @@ class FlowerControl:
     def _run(self, arguments: Sequence[str], options: Sequence[str]) -> subprocess.CompletedProcess[str]:
         command = [program("flwr"), *arguments, _CONNECTION, "--format", "json", *options]
         try:
-            return subprocess.run(  # noqa: S603 - argument list, no shell
+            return subprocess.run(
                 command,
                 env=self._env,
                 stdin=subprocess.DEVNULL,

@@ -1,0 +1,41 @@
+"""What a person sees before approving a study, and the two checks that run before the budget is reserved (rulings 3, 15, 24).
+
+The data are checked once, here; afterwards a bad record is a zero row. The isolation check drives sampler, draw and
+engine with the study's own model on synthetic patients. Nothing of either check leaves the site.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from client.study import Study
+from ssl_core.data.check import check_source
+from ssl_core.data.source import read_source
+from ssl_core.privacy.isolation import check_isolation
+
+
+def consent_screen(study: Study) -> list[tuple[str, Any]]:
+    """Rows of (what, value): cost, remainder, unit, sigma, q, steps, C, participants, who sees the sum."""
+    plan, quote = study.plan, study.quote()
+    privacy = plan.privacy
+    return [
+        ("study", f"{plan.name}: {plan.purpose}"),
+        ("plan hash", study.plan_hash),
+        ("epsilon of this study", f"{quote.study_epsilon:.3f} at delta {privacy.delta:g}, add or remove one patient"),
+        ("spent before / after", f"{quote.spent_before:.3f} / {quote.spent_after:.3f} of {quote.limit:g} for life"),
+        ("remains after", f"{quote.remaining:.3f}"),
+        ("unit", f"{privacy.unit}: all records of one patient together"),
+        ("sigma, q, C", f"{privacy.noise_multiplier:g}, {privacy.sampling_rate:g}, {privacy.max_grad_norm:g}"),
+        ("noised steps", f"{plan.total_steps} reserved ({plan.rounds.rounds} rounds + {plan.rounds.max_void} void)"),
+        ("participants", ", ".join(site.name for site in plan.sites)),
+        ("minimum in a sum", plan.rounds.min_sites),
+        ("declared size of this site", study.nominal_size),
+        ("who sees the sum", "every participant and the operator; nobody sees this site's own update"),
+    ]
+
+
+def prepare(study: Study) -> str:
+    """Check the declared data and the isolation of the study's gradients; raises `DataError` or `PrivacyError`."""
+    report = check_source(read_source(study.home.source_path), study.plan.data)
+    check_isolation(study.plan, chunk=study.home.config.speed.chunk)
+    return "\n".join(report.lines()) + "\nIsolation check passed: changing one patient changes no other patient's gradient."

@@ -1,0 +1,82 @@
+"""The hospitals' authority at the command line: says who belongs, by signing rosters. Lives on no operator's machine.
+
+One key for now (k of m comes with roster changes while running); the format already names threshold and keys.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.console import fail_on_error, say
+from ssl_core.chain import write_durably
+from ssl_core.errors import ConfigError, StateError, TrustError
+from ssl_core.trust.identity import Identity, fingerprint
+from ssl_core.trust.roster import Roster, describe, open_request, open_server_identity, sign_roster
+
+app = typer.Typer(no_args_is_help=True, help="The hospitals' authority: who belongs to the federation.")
+Home = Annotated[Path, typer.Option("--home", help="The authority's folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+@app.command()
+@fail_on_error
+def init(home: Home = Path("choral-authority"), json_: Json = False) -> None:
+    """Make the authority's key. Give authority.pub to every hospital; keep authority.key off-line."""
+    if home.exists() and any(home.iterdir()):
+        raise StateError("folder is not empty", field="home", value=str(home), remedy="name a new folder")
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    identity = Identity.generate()
+    identity.save(home / "authority.key")
+    (home / "authority.pub").write_text(identity.public_hex + "\n")
+    facts = {"public_key": str(home / "authority.pub"), "fingerprint": fingerprint(identity.public)}
+    say(
+        json_,
+        facts,
+        f"Authority made. Fingerprint: {facts['fingerprint']}\nHand {facts['public_key']} to each hospital.",
+    )
+
+
+@app.command()
+@fail_on_error
+def sign(
+    members: Annotated[list[Path], typer.Argument(help="join-request.json of every hospital that belongs.")],
+    server: Annotated[Path, typer.Option("--server", help="server-card.json of the operator.")],
+    out: Annotated[Path, typer.Option("--out", help="Where to write the signed roster.")],
+    home: Home = Path("choral-authority"),
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; the fingerprints were compared.")] = False,
+    json_: Json = False,
+) -> None:
+    """Sign a roster of all the given hospitals. Compare each fingerprint by telephone before you say yes."""
+    identity = Identity.load(home / "authority.key")
+    last = home / "last-version"
+    version = int(last.read_text()) + 1 if last.is_file() else 1
+    requests = sorted((open_request(_read(path)) for path in members), key=lambda request: request.name)
+    try:
+        roster = Roster(
+            version=version,
+            authorities=(identity.public_hex,),
+            threshold=1,
+            server=open_server_identity(_read(server)),
+            members=tuple(requests),
+        )
+    except ValueError as error:
+        reason = str(error).splitlines()[2].strip() if len(str(error).splitlines()) > 2 else str(error)
+        raise TrustError(f"roster is not possible: {reason}", field="members", value=len(requests), limit=3) from error
+    facts = describe(roster)
+    if not yes:
+        typer.echo(json.dumps(facts, indent=2))
+        typer.confirm("Were all these fingerprints compared with the hospitals?", abort=True)
+    # The version is durable before the signature leaves: two rosters never carry one number.
+    write_durably(last, f"{version}\n".encode())
+    write_durably(out, sign_roster(roster, [identity]))
+    say(json_, facts, f"Roster version {version} with {len(requests)} sites written to {out}.")
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise ConfigError("file is missing", field="path", value=str(path))
+    return path.read_bytes()

@@ -1,0 +1,188 @@
+"""`choral site`: what a hospital does: init, accept, start, approve, pretrain, status, ledger."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from client.home import SiteHome, create_site
+from deploy.console import confirm, fail_on_error, rows_to_text, say
+from ssl_core.errors import ConfigError, TrustError
+from ssl_core.trust.identity import fingerprint
+from ssl_core.trust.roster import describe
+
+app = typer.Typer(no_args_is_help=True, help="A hospital: its daemon, its policy, its approvals, its ledger.")
+Home = Annotated[Path, typer.Option("--home", envvar="CHORAL_SITE", help="The site's state folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+_HOME = Path("choral-site")
+
+
+@app.command()
+@fail_on_error
+def init(
+    name: Annotated[str, typer.Argument(help="The site's name: lower case letters, digits, hyphens.")],
+    authority: Annotated[Path, typer.Option("--authority", help="authority.pub, from the hospitals' authority.")],
+    source: Annotated[str | None, typer.Option("--source", help="TOML that declares the patients' records.")] = None,
+    home: Home = _HOME,
+    json_: Json = False,
+) -> None:
+    """Make keys, a default policy, an empty ledger and join-request.json for the authority."""
+    try:
+        keys = [bytes.fromhex(line) for line in authority.read_text().split()]
+    except (OSError, ValueError) as error:
+        raise ConfigError("authority file cannot be read", field="--authority", value=str(authority)) from error
+    where = None if source is None else os.path.abspath(source)
+    site = create_site(home, name, keys, 1, where)
+    print_ = fingerprint(site.identity.public)
+    say(
+        json_,
+        {"name": name, "fingerprint": print_, "join_request": str(home / "join-request.json")},
+        f"Site {name} made in {home}. Fingerprint, to read out to the authority and the other hospitals:\n  {print_}\n"
+        f"Next: send {home / 'join-request.json'} to the authority; set your limits in {home / 'policy.toml'}.",
+    )
+
+
+@app.command()
+@fail_on_error
+def accept(
+    members: Annotated[list[str] | None, typer.Argument(help="NAME FINGERPRINT pairs that you compared by telephone.")] = None,
+    roster: Annotated[Path | None, typer.Option("--roster", help="A signed roster from the authority.")] = None,
+    home: Home = _HOME,
+    json_: Json = False,
+) -> None:
+    """Accept a roster, and accept other hospitals by name and fingerprint. Nobody else can do it for you."""
+    site = SiteHome(home)
+    pairs = members or []
+    if len(pairs) % 2 or (roster is None and not pairs):
+        raise ConfigError("give --roster FILE, or NAME FINGERPRINT pairs, or both", field="arguments", value=len(pairs))
+    if roster is not None:
+        if not roster.is_file():
+            raise ConfigError("file is missing", field="--roster", value=str(roster))
+        site.install_roster(roster.read_bytes())
+    for name, claimed in zip(pairs[::2], pairs[1::2], strict=True):
+        site.accept_member(name, claimed)
+    listed, _ = site.roster()
+    accepted = site.accepted()
+    open_ = [m.name for m in listed.members if accepted.get(m.name) != m.identity]
+    words = f"Roster version {listed.version}: {len(listed.members)} sites, {len(listed.members) - len(open_)} accepted here."
+    for name in open_:
+        words += f"\n  not accepted: {name}  {listed.fingerprint(name)}"
+    say(json_, {**describe(listed), "not_accepted": open_}, words)
+
+
+@app.command()
+@fail_on_error
+def start(
+    home: Home = _HOME,
+    superlink: Annotated[str | None, typer.Option("--superlink", help="HOST:PORT instead of the roster's.")] = None,
+) -> None:
+    """Run the daemon in the foreground until Ctrl-C or SIGTERM."""
+    from client.daemon import run_site
+
+    run_site(SiteHome(home), superlink=superlink)
+
+
+@app.command()
+@fail_on_error
+def approve(
+    plan_hash: Annotated[str, typer.Argument(help="Hash of the study plan, as in choral site status; 8 digits are enough.")],
+    home: Home = _HOME,
+    yes: Yes = False,
+    json_: Json = False,
+) -> None:
+    """Show what a study would cost and do, check your data, and approve it: its whole budget is reserved at once."""
+    from client.approval import consent_screen, prepare
+    from client.study import Study
+
+    site = SiteHome(home)
+    study = Study(site, _find(site, plan_hash))
+    study.check()
+    screen = consent_screen(study)
+    if not json_:
+        typer.echo(rows_to_text(screen))
+    report = prepare(study)
+    if not json_:
+        typer.echo(report)
+    confirm(yes, "Approve this study and reserve its budget?")
+    study.approve("person")
+    say(json_, {**dict(screen), "approved": True}, "Approved. The budget is reserved and is never given back.")
+
+
+@app.command()
+@fail_on_error
+def pretrain(
+    plan: Annotated[Path, typer.Argument(help="A study plan (TOML) with alone = true that names this site only.")],
+    home: Home = _HOME,
+    yes: Yes = False,
+    json_: Json = False,
+) -> None:
+    """Pretrain on this hospital's patients alone, charged to the same ledger. The encoder stays here."""
+    from client.pretrain import pretrain_alone, quote_alone
+
+    site = SiteHome(home)
+    rows = quote_alone(site, plan)
+    if not json_:
+        typer.echo(rows_to_text(rows))
+    confirm(yes, "Run this study and reserve its budget?")
+    folder = pretrain_alone(site, plan)
+    say(json_, {**dict(rows), "encoder": str(folder)}, f"Encoder written to {folder}. It stays in this hospital.")
+
+
+@app.command()
+@fail_on_error
+def status(home: Home = _HOME, json_: Json = False) -> None:
+    """The daemon, the roster, and every study that this site was invited to."""
+    from client.daemon import site_status
+    from client.study import Study
+
+    site = SiteHome(home)
+    studies: list[dict[str, Any]] = []
+    for folder in sorted((home / "studies").iterdir()):
+        if not (folder / "plan.json").is_file():
+            continue
+        study = Study(site, folder.name)
+        state = "approved" if study.approved() else "waiting for: choral site approve " + folder.name[:12]
+        studies.append({"plan": folder.name, "name": study.plan.name, "state": state, "rounds_answered": study.answered()})
+    daemon = site_status(site)
+    try:
+        version: int | None = site.roster()[0].version
+    except TrustError:
+        version = None
+    facts = {"site": site.config.name, "daemon": daemon, "roster_version": version, "studies": studies}
+    running = "not running" if daemon is None else f"running, pid {daemon['pid']}, {', '.join(daemon['processes'])}"
+    rows: list[tuple[str, Any]] = [
+        ("site", site.config.name),
+        ("daemon", running),
+        ("roster version", version or "none yet"),
+    ]
+    rows += [(f"study {s['name']}", f"{s['state']}; rounds answered: {s['rounds_answered']}") for s in studies]
+    say(json_, facts, rows_to_text(rows))
+
+
+@app.command()
+@fail_on_error
+def ledger(home: Home = _HOME, json_: Json = False) -> None:
+    """What of this hospital's privacy budget was spent, by which study, and what remains."""
+    from ssl_core.privacy.ledger import Ledger
+
+    site = SiteHome(home)
+    policy = site.policy
+    statement = Ledger(site.chain, max_epsilon=policy.max_epsilon, delta=policy.delta).statement()
+    say(json_, statement.to_dict(), statement.to_text())
+
+
+def _find(site: SiteHome, start_of_hash: str) -> str:
+    found = [p.name for p in (site.root / "studies").iterdir() if p.name.startswith(start_of_hash) and len(start_of_hash) >= 8]
+    if len(found) != 1:
+        raise ConfigError(
+            "no single study of this site has such a hash",
+            field="plan hash",
+            value=start_of_hash,
+            limit="at least 8 hexadecimal digits",
+            remedy="choral site status lists them",
+        )
+    return found[0]

@@ -1,0 +1,80 @@
+"""What was answered, once and for all: the durable store of the secure sum at one site, for one study.
+
+The log is a typed view of the site's one chain; chain keys and the open round's answer stand in `secrets.bin`, masked
+vectors in `vector-<round>.u32`, all in one folder of mode 0700 that backups must leave out (ruling 7). Every method that
+changes something returns when the change is on disk; only then is a message handed to Flower.
+"""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ssl_core.chain import Chain, Entry, write_durably
+from ssl_core.secure_sum.journal import Record
+
+# CACHEDIR.TAG is the convention by which backup programs skip a folder (bford.info/cachedir).
+_TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# Keys of one study: a backup of them would undo their erasure.\n"
+
+
+class SiteJournal:
+    """A `SiteStore` (ssl_core/secure_sum/journal.py) over `chain` and `folder`."""
+
+    def __init__(self, chain: Chain, folder: Path, session: str) -> None:
+        self._chain = chain
+        self._folder = folder
+        self._kind = f"sum/{session}"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (folder / "CACHEDIR.TAG").exists():
+            write_durably(folder / "CACHEDIR.TAG", _TAG)
+
+    def __repr__(self) -> str:
+        return "SiteJournal(redacted)"
+
+    def read_secrets(self) -> bytes | None:
+        """The secret file, None before the first write."""
+        path = self._folder / "secrets.bin"
+        return path.read_bytes() if path.is_file() else None
+
+    def write_secrets(self, data: bytes) -> None:
+        """Replace the secret file as a whole."""
+        write_durably(self._folder / "secrets.bin", data)
+
+    def append(self, record: Record) -> None:
+        """Add one line to the chain."""
+        body = base64.b64encode(record.body).decode()
+        self._chain.append(self._kind, {"round": record.round, "event": record.kind, "body": body})
+
+    def records(self, round: int) -> list[Record]:
+        """The lines of one round, in order."""
+        return [_record(entry) for entry in self._chain.entries(self._kind) if entry.body["round"] == round]
+
+    def latest(self, kind: str) -> Record | None:
+        """The last line of one kind."""
+        found = [entry for entry in self._chain.entries(self._kind) if entry.body["event"] == kind]
+        return _record(found[-1]) if found else None
+
+    def write_vector(self, round: int, vector: npt.NDArray[np.uint32]) -> None:
+        """Keep a masked vector uint32 [P] for resending."""
+        write_durably(self._vector(round), vector.astype("<u4", copy=False).tobytes())
+
+    def read_vector(self, round: int) -> npt.NDArray[np.uint32] | None:
+        """The vector of a round, None when there is none."""
+        path = self._vector(round)
+        return np.frombuffer(path.read_bytes(), "<u4").astype(np.uint32) if path.is_file() else None
+
+    def drop_vectors(self, before: int) -> None:
+        """Forget the vectors of all rounds below `before`."""
+        for path in self._folder.glob("vector-*.u32"):
+            if int(path.stem.removeprefix("vector-")) < before:
+                path.unlink()
+
+    def _vector(self, round: int) -> Path:
+        return self._folder / f"vector-{round}.u32"
+
+
+def _record(entry: Entry) -> Record:
+    return Record(entry.body["round"], entry.body["event"], base64.b64decode(entry.body["body"]))

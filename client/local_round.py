@@ -1,0 +1,53 @@
+"""Steps 2 to 9 of 12 at one site: one round as a list of calls.
+
+Comes in: a START message and the global weights float32 [P]. Goes out: one UPLOAD (signed body, masked uint32 [P]) or an
+error, which the executor turns into DECLINED without a reason. Nothing that depends on patients decides whether or what
+is answered (ruling 15). A round number is answered once: after a restart the journaled bytes go out again, and a round
+that had started without an upload is declined for good (ruling 6).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from client.study import Study
+from ssl_core.encoders.vector import weights_hash
+from ssl_core.errors import ProtocolError
+from ssl_core.parcel import OutgoingKind, Parcel
+from ssl_core.privacy.ledger import Ledger
+from ssl_core.privacy.training import train_round
+from ssl_core.secure_sum.messages import Start
+from ssl_core.secure_sum.roles import MaskedUpload
+from ssl_core.secure_sum.statements import read_signed
+
+
+def local_round(study: Study, start: bytes, weights: npt.NDArray[np.float32]) -> Parcel:
+    """Train one round privately and return the masked update; raises `ProtocolError` where the site must decline."""
+    number = read_signed(Start, start)[1].round
+    again = study.secure_sum.resend(number) if study.secure_sum.state(number) is not None else None
+    body, vector = again or _train_and_mask(study, start, weights)
+    return Parcel(OutgoingKind.UPLOAD, body, vector)
+
+
+def _train_and_mask(study: Study, start: bytes, weights: npt.NDArray[np.float32]) -> MaskedUpload:
+    plan, policy = study.plan, study.home.policy
+    study.check()
+    ticket = study.secure_sum.begin(start, bytes.fromhex(weights_hash(weights)))
+    if ticket.round == 1 and weights_hash(weights) != plan.initial_weights:
+        raise ProtocolError("initial weights are not those of the signed plan", field="initial_weights")
+    ledger = Ledger(study.home.chain, max_epsilon=policy.max_epsilon, delta=policy.delta)
+    ledger.commit(study.plan_hash, ticket.round, plan.rounds.steps_per_round)
+    result = train_round(
+        model=study.model,
+        patients=study.patients,
+        plan=plan,
+        nominal_size=study.nominal_size,
+        start=weights,
+        first_step=(ticket.round - 1) * plan.rounds.steps_per_round,
+        total_steps=plan.rounds.rounds * plan.rounds.steps_per_round,
+        state=study.optimizer_state(before=ticket.round),
+        speed=study.home.config.speed,
+    )
+    study.keep_optimizer_state(ticket.round, result.state)
+    return study.secure_sum.upload(ticket.round, result.delta)

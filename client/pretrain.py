@@ -1,0 +1,90 @@
+"""A site's own private pretraining: the same steps 1 to 6 without a federation; the encoder never leaves the hospital.
+
+The plan says `alone = true` and names this site only. It is signed by the site itself, RESERVEd in the same ledger as
+every federated study, and its rounds are COMMITted before they train.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from client.home import SiteHome
+from client.policy import check_plan
+from client.study import reserve
+from ssl_core.card import make_card, save_encoder
+from ssl_core.config import StudyPlan, read_toml
+from ssl_core.errors import ConfigError, StateError
+from ssl_core.privacy.accountant import Schedule
+from ssl_core.privacy.ledger import Ledger
+from ssl_core.trust.envelope import canonical, digest
+
+
+def quote_alone(home: SiteHome, path: Path) -> list[tuple[str, Any]]:
+    """What the plan would cost here; raises `PolicyError`, `ConfigError`."""
+    plan, schedule = _read(home, path)
+    policy = home.policy
+    quote = Ledger(home.chain, max_epsilon=policy.max_epsilon, delta=policy.delta).quote(schedule, plan.privacy.delta)
+    return [
+        ("study", f"{plan.name} (this site alone)"),
+        ("epsilon of this study", f"{quote.study_epsilon:.3f} at delta {plan.privacy.delta:g}"),
+        ("spent before / after", f"{quote.spent_before:.3f} / {quote.spent_after:.3f} of {quote.limit:g} for life"),
+        ("noised steps", plan.total_steps),
+    ]
+
+
+def pretrain_alone(home: SiteHome, path: Path) -> Path:
+    """Run the study to its end; returns the folder of the encoder. An interrupted run is not taken up again."""
+    from ssl_core.data.check import check_source
+    from ssl_core.data.source import load_patients, read_source
+    from ssl_core.encoders.vector import to_vector
+    from ssl_core.objectives.build import build_model
+    from ssl_core.privacy.isolation import check_isolation
+    from ssl_core.privacy.training import train_round
+
+    plan, schedule = _read(home, path)
+    plan_hash = digest(canonical(plan.model_dump(mode="json")))
+    policy, speed = home.policy, home.config.speed
+    folder = home.root / "encoders" / f"{plan.name}-{plan_hash[:8]}"
+    if folder.exists():
+        raise StateError("this study was run here already", field="encoder", value=folder.name)
+    source = read_source(home.source_path)
+    check_source(source, plan.data)
+    check_isolation(plan, chunk=speed.chunk)
+    reserve(home, plan_hash, plan, schedule, policy)
+    ledger = Ledger(home.chain, max_epsilon=policy.max_epsilon, delta=policy.delta)
+    model, patients = build_model(plan), load_patients(source, plan.data)
+    weights, state = to_vector(model), None
+    steps = plan.rounds.steps_per_round
+    one_round = partial(
+        train_round,
+        model=model,
+        patients=patients,
+        plan=plan,
+        nominal_size=plan.nominal_size(home.config.name),
+        total_steps=plan.rounds.rounds * steps,
+        speed=speed,
+    )
+    for number in range(1, plan.rounds.rounds + 1):
+        ledger.commit(plan_hash, number, steps)
+        result = one_round(start=weights, first_step=(number - 1) * steps, state=state)
+        weights, state = (weights + result.delta).astype(np.float32), result.state
+    card = make_card(plan, plan_hash, weights, kind="alone", closed=plan.rounds.rounds, void=0)
+    save_encoder(folder, weights, card)
+    return folder
+
+
+def _read(home: SiteHome, path: Path) -> tuple[StudyPlan, Schedule]:
+    plan = read_toml(StudyPlan, path, "study plan")
+    if not plan.alone:
+        raise ConfigError("plan is for a federation", field="alone", value=False, remedy="set alone = true")
+    if plan.sites[0].name != home.config.name:
+        raise ConfigError("plan names another site", field="sites", value=plan.sites[0].name, limit=home.config.name)
+    if plan.rounds.max_void:
+        raise ConfigError("nothing can void a round here", field="rounds.max_void", value=plan.rounds.max_void, limit=0)
+    check_plan(plan, home.policy)
+    privacy = plan.privacy
+    return plan, Schedule(privacy.noise_multiplier, privacy.sampling_rate, plan.total_steps)

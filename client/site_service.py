@@ -1,0 +1,109 @@
+"""Step 9 of 12: what a site answers to each kind of question; the only handler that the pinned executor runs.
+
+Comes in: a parcel whose body begins with the study's session id (32 bytes), but for INVITE, whose body is the signed plan.
+Goes out: the one kind of answer that ruling 26 allows, after its receipt is durable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from client.approval import prepare
+from client.home import SiteHome
+from client.local_round import local_round
+from client.receipts import record_receipt
+from client.study import Study, store_plan
+from ssl_core.encoders.vector import weights_hash
+from ssl_core.errors import BudgetError, DataError, PolicyError, ProtocolError
+from ssl_core.parcel import IncomingKind, OutgoingKind, Parcel
+from ssl_core.secure_sum.messages import Close
+from ssl_core.secure_sum.statements import read_signed
+from ssl_core.session import Approval, sign_approval
+
+_LOG = logging.getLogger("choral.site")
+_SESSION_BYTES = 32
+
+
+class SiteService:
+    """Answers for one state folder; keeps each study's model and patients loaded between rounds."""
+
+    def __init__(self, site_home: Path) -> None:
+        self._home = SiteHome(site_home)
+        self._studies: dict[str, Study] = {}
+
+    def handle(self, parcel: Parcel) -> Parcel:
+        """The answer to one question; errors pass through and become DECLINED outside."""
+        if parcel.kind == IncomingKind.INVITE:
+            study, answer = self._invite(parcel.body)
+        else:
+            if len(parcel.body) <= _SESSION_BYTES:
+                raise ProtocolError("message is too short to name a study", field="body")
+            study = self._study(parcel.body[:_SESSION_BYTES].hex())
+            answer = self._stage(study, parcel.kind, parcel.body[_SESSION_BYTES:], parcel.vector)
+        record_receipt(self._home.chain, study.plan_hash, answer)
+        return answer
+
+    def _study(self, plan_hash: str) -> Study:
+        if plan_hash not in self._studies:
+            study = Study(self._home, plan_hash)
+            if not study.approved():
+                raise ProtocolError("study is not approved at this site")
+            self._studies[plan_hash] = study
+        return self._studies[plan_hash]
+
+    def _stage(self, study: Study, kind: str, body: bytes, vector: np.ndarray | None) -> Parcel:
+        match IncomingKind(kind):
+            case IncomingKind.KEYS:
+                study.secure_sum.accept_keys(body)
+                # Model and patients are loaded here, so that the first round is as fast as the others.
+                study.warm_up()
+                return Parcel(OutgoingKind.KEYS_ACK, hashlib.sha256(body).digest())
+            case IncomingKind.START:
+                return local_round(study, body, _weights(vector))
+            case IncomingKind.CONSENT:
+                return Parcel(OutgoingKind.CONSENT, study.secure_sum.consent(body))
+            case IncomingKind.UNMASK:
+                return Parcel(OutgoingKind.UNMASK, study.secure_sum.unmask(body))
+            case IncomingKind.CLOSE:
+                weights = _weights(vector)
+                closed = read_signed(Close, body)[1]
+                answer = study.secure_sum.close(body)
+                if closed.model.hex() != weights_hash(weights):
+                    raise ProtocolError("weights are not those that CLOSE names", field="vector")
+                study.keep_encoder(weights, closed.round)
+                return Parcel(OutgoingKind.CLOSE_ACK, answer)
+            case IncomingKind.INVITE:
+                raise ProtocolError("an invitation carries no session")
+
+    def _invite(self, data: bytes) -> tuple[Study, Parcel]:
+        study = store_plan(self._home, data)
+        status = self._decide(study)
+        offer = study.secure_sum.offer_keys().hex() if status == "approved" else ""
+        approval = Approval(plan=study.plan_hash, site=self._home.config.name, status=status, offer=offer)
+        return study, Parcel(OutgoingKind.APPROVAL, sign_approval(approval, self._home.identity))
+
+    def _decide(self, study: Study) -> Literal["approved", "waiting", "declined"]:
+        """approved by a person or by the hospital's own rule, waiting for a person, or declined by policy."""
+        try:
+            study.check()
+            if study.approved():
+                return "approved"
+            if study.quote().study_epsilon <= self._home.policy.auto_approve_epsilon:
+                prepare(study)
+                study.approve("policy rule")
+                return "approved"
+        except (PolicyError, BudgetError, DataError) as error:
+            _LOG.warning("study %s declined: %s", study.plan_hash, error)
+            return "declined"
+        return "waiting"
+
+
+def _weights(vector: np.ndarray | None) -> np.ndarray:
+    if vector is None or vector.dtype != np.float32:
+        raise ProtocolError("message carries no float32 weights", field="vector")
+    return vector

@@ -1,0 +1,54 @@
+"""How the commands speak: one error form, exit code 1 or 2, `--json` or words; no traceback for a person's mistake."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import typer
+
+from ssl_core.errors import ChoralError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def fail_on_error(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn a `ChoralError` into one message on stderr and exit code 2."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except ChoralError as error:
+            typer.secho(f"{type(error).__name__}: {error.problem}", fg="red", err=True)
+            for name in ("field", "value", "limit", "remedy"):
+                value = getattr(error, name)
+                if value is not None:
+                    typer.echo(f"  {name}: {value}", err=True)
+            raise typer.Exit(2) from error
+
+    return wrapped
+
+
+def say(as_json: bool, facts: object, words: str) -> None:
+    """Print `facts` as JSON, or `words`."""
+    typer.echo(json.dumps(facts, indent=2, default=str) if as_json else words)
+
+
+def confirm(yes: bool, question: str) -> None:
+    """Ask a person unless `--yes`; without a terminal and without `--yes` the answer is no."""
+    if yes:
+        return
+    if not sys.stdin.isatty() or not typer.confirm(question):
+        typer.echo("Nothing was changed.", err=True)
+        raise typer.Exit(1)
+
+
+def rows_to_text(rows: list[tuple[str, Any]]) -> str:
+    """Two aligned columns."""
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"  {name.ljust(width)}  {value}" for name, value in rows)

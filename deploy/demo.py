@@ -1,0 +1,204 @@
+"""`choral demo`: a whole federation on this machine, walked end to end once, on real patients' reports.
+
+Comes in: which data, an output folder. Goes out: a table, `report.html` and the federation's state in that folder, exit
+code 0; on a failure or Ctrl-C every process that it started is ended and the log folders are named (ruling 32).
+It uses the ordinary commands over the production path: TLS, node authentication, signed plans, approvals, ledgers on disk,
+DP-SGD, masked sums. It runs on loopback without the proxy of deploy/nginx.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import tomli_w
+from rich.console import Console
+
+from deploy.demo_data.sites import DemoSites
+from deploy.demo_outcome import collect
+from deploy.demo_progress import DemoProgress
+from deploy.loopback import Loopback, SiteSetup
+from deploy.supervisor import Supervisor
+from ssl_core.errors import ChoralError, ConfigError, StateError
+
+_POLL_S = 0.1
+_STUDY_S = 1200.0
+# Typed by a person; never computed from the data (ruling 16).
+_NOMINAL = {"procedural": (6000,) * 5, "images": (400,) * 5}
+_POLICY = {"max_epsilon": 20.0, "max_sampling_rate": 0.3}
+_WARNING = (
+    "This federation runs on one machine with a throw-away authority: its keys protect nobody from this machine. "
+    "It runs on loopback without the proxy of deploy/nginx."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoChoice:
+    """Which data: reports (the default, from the wheel), an image array, or generated reports."""
+
+    images: Path | None = None
+    classes: tuple[str, ...] = ()
+    procedural: bool = False
+    wheel: Path | None = None
+    seed: int = 1
+
+    @property
+    def study(self) -> Literal["reports", "images"]:
+        """Name of the frozen study plan."""
+        return "reports" if self.images is None else "images"
+
+
+def run_demo(choice: DemoChoice, out: Path, *, console: Console | None = None) -> int:
+    """Run the demo; returns the exit code. `out` must be absent, empty or an earlier demo's folder."""
+    console = console or Console()
+    folder = _fresh(out.absolute())
+    console.print(_WARNING, style="yellow")
+    loopback: Loopback | None = None
+    try:
+        with _signals(), Supervisor(folder / "run") as supervisor:
+            data = _prepare(choice, folder / "data")
+            console.print(data.notice, style="cyan", highlight=False)
+            setups = [SiteSetup(name=s.name, source=s.source, policy=_POLICY) for s in data.sites]
+            loopback = Loopback(folder / "federation", setups, supervisor)
+            outcome = _walk(choice, data, loopback, folder, console)
+            supervisor.stop()
+        outcome.show(console, folder)
+    except KeyboardInterrupt:
+        console.print("\nInterrupted; every process of the demo was ended.", style="red")
+        _tell_logs(console, loopback)
+        return 130
+    except ChoralError as error:
+        console.print(f"\n{type(error).__name__}: {error}", style="red", highlight=False)
+        _tell_logs(console, loopback)
+        return 1
+    return 0
+
+
+def _walk(choice: DemoChoice, data: DemoSites, loopback: Loopback, folder: Path, console: Console) -> Any:
+    with DemoProgress(console, [site.name for site in data.sites]) as progress:
+        progress.phase("set-up: authority, operator, five sites, one signed roster")
+        loopback.set_up()
+        progress.phase("start: one SuperLink, five daemons")
+        loopback.start()
+        progress.phase("launch: signed plan, invitations")
+        plan_hash = loopback.launch(_plan(choice, data, folder))
+        loopback.follow(plan_hash, progress.event, until=_all_invited(len(data.sites)), timeout_s=120.0)
+        progress.phase("approval: each hospital checks plan, policy, data and budget")
+        loopback.each_site("site", "approve", plan_hash, "--yes")
+        progress.phase("private pretraining together")
+        loopback.follow(plan_hash, progress.event, until=_finished, timeout_s=_STUDY_S)
+        progress.phase("publish: encoder and signed card")
+        release = loopback.publish(plan_hash)
+        loopback.stop_daemons()
+        progress.phase("private pretraining alone: each site's second, charged study")
+        own = loopback.pretrain_alone({site.name: _plan_alone(choice, data, folder, site.name) for site in data.sites})
+        progress.phase("fine-tuning and scoring: few labels, ten draws, every arm")
+        return collect(
+            choice=choice, data=data, loopback=loopback, folder=folder, plan_hash=plan_hash, release=release, own=own,
+            progress=progress,
+        )  # fmt: skip
+
+
+def _prepare(choice: DemoChoice, folder: Path) -> DemoSites:
+    if choice.images is not None and choice.procedural:
+        raise ConfigError("choose one of --images and --procedural", field="--images, --procedural")
+    if choice.classes and choice.images is None:
+        raise ConfigError("--classes goes with --images", field="--classes")
+    if choice.procedural:
+        from deploy.demo_data import procedural
+
+        return procedural.write_sites(folder, nominal_sizes=_NOMINAL["procedural"], seed=choice.seed)
+    if choice.images is not None:
+        from deploy.demo_data import images
+
+        return images.write_sites(choice.images, folder, nominal_sizes=_NOMINAL["images"], classes=choice.classes or None)
+    from deploy.demo_data import padchest
+
+    return padchest.write_sites(choice.wheel or padchest.find_wheel(), folder)
+
+
+def _plan(choice: DemoChoice, data: DemoSites, folder: Path) -> Path:
+    sites = [{"name": site.name, "nominal_size": site.nominal_size} for site in data.sites]
+    return _write_plan(choice, folder / "study.toml", {"sites": sites})
+
+
+def _plan_alone(choice: DemoChoice, data: DemoSites, folder: Path, name: str) -> Path:
+    """The same privacy, training and number of steps, at one site, with no round that could be void."""
+    sites = [{"name": s.name, "nominal_size": s.nominal_size} for s in data.sites if s.name == name]
+    return _write_plan(choice, folder / f"study-{name}.toml", {"sites": sites, "alone": True})
+
+
+def _write_plan(choice: DemoChoice, path: Path, changes: dict[str, Any]) -> Path:
+    plan = tomllib.loads((files("deploy") / "studies" / f"{choice.study}.toml").read_text())
+    plan |= changes | {"seed": choice.seed}
+    if plan.get("alone"):
+        plan["rounds"]["max_void"] = 0
+        plan["rounds"]["min_sites"] = 3
+        plan["name"] += "-alone"
+    path.write_text(tomli_w.dumps(plan))
+    return path
+
+
+def _all_invited(count: int) -> Any:
+    waiting: set[str] = set()
+
+    def done(event: dict[str, Any]) -> bool:
+        if event["stage"] in {"waiting", "approved"}:
+            waiting.add(event["site"])
+        return len(waiting) == count
+
+    return done
+
+
+def _finished(event: dict[str, Any]) -> bool:
+    if event["stage"] in {"failed", "stopped"}:
+        raise StateError(f"the study {event['stage']}: {event.get('reason', '')}")
+    return bool(event["stage"] == "finished")
+
+
+def _fresh(out: Path) -> Path:
+    """A new run folder below `out`, named by the time; earlier runs stay where they are."""
+    if out.exists() and not out.is_dir():
+        raise ConfigError("output is not a folder", field="--out", value=str(out))
+    folder = out / time.strftime("%Y%m%d-%H%M%S")
+    folder.mkdir(mode=0o700, parents=True)
+    return folder
+
+
+def _tell_logs(console: Console, loopback: Loopback | None) -> None:
+    if loopback is not None:
+        console.print("Logs:", highlight=False)
+        for path in loopback.log_folders():
+            console.print(f"  {path}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM ends the demo as Ctrl-C does."""
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def machine_line() -> str:
+    """Cores and processor, for whoever reads the seconds."""
+    name = next(
+        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "unknown processor",
+    )
+    return f"{os.cpu_count()} cores, {name}, no GPU used"

@@ -1,0 +1,1 @@
+"""Data of the demo: PadChest reports, an image array or generated reports, in one shape on disk (`sites.py`)."""

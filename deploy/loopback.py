@@ -1,0 +1,199 @@
+"""A whole federation on this machine through the ordinary commands: for the demo, end-to-end tests and chaos.
+
+Comes in: a folder, site names and their data sources. Goes out: an authority, an operator and N sites, each with its own
+state folder, identity and processes, ended together. Every step is a `choral` command as an operator or a hospital would
+type it; nothing is imported from client or server. The throw-away authority's key lies on this machine, so it protects
+nobody from this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from deploy.event_reader import EventReader
+from deploy.flower_env import flower_env, program
+from deploy.loopback_ports import held_ports, wait_for
+from deploy.supervisor import ProcessSpec, Supervisor
+from ssl_core.errors import StateError
+
+_AT_ONCE = max(2, os.cpu_count() or 2)
+_COMMAND_S = 900.0
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteSetup:
+    """One hospital: its name, the TOML of its data source, and changes to its default policy and speed."""
+
+    name: str
+    source: Path
+    policy: Mapping[str, float] = field(default_factory=dict)
+    speed: Mapping[str, int | str] = field(default_factory=dict)
+
+
+class Loopback:
+    """Folders under `root`: authority/, operator/, sites/NAME/, anchors/, logs/."""
+
+    def __init__(self, root: Path, sites: Sequence[SiteSetup], supervisor: Supervisor) -> None:
+        self.root = root.absolute()
+        self.sites = tuple(sites)
+        self.supervisor = supervisor
+        self.operator_home = self.root / "operator"
+        self._fingerprints: dict[str, str] = {}
+        self._readers: dict[str, EventReader] = {}
+        self._env = flower_env(self.root / "flwr") | {
+            "CHORAL_ANCHORS": str(self.root / "anchors"),
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "160",
+        }
+
+    def site_home(self, name: str) -> Path:
+        """State folder of one site."""
+        return self.root / "sites" / name
+
+    def command(self, *arguments: str) -> str:
+        """Run `choral ARGUMENTS` to its end; its output, or `StateError` with what it said on stderr."""
+        done = self.supervisor.run((program("choral"), *arguments), self._env, timeout_s=_COMMAND_S)
+        if done.exit_code != 0:
+            raise StateError(
+                f"choral {' '.join(arguments[:2])} failed: {' '.join(done.stderr.split())[-600:]}",
+                field="exit code",
+                value=done.exit_code,
+            )
+        return done.stdout
+
+    def each_site(self, *arguments: str) -> dict[str, str]:
+        """Run one `choral` command at every site, as many at once as there are cores."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            runs = {s.name: pool.submit(self.command, *arguments, "--home", str(self.site_home(s.name))) for s in self.sites}
+            return {name: run.result() for name, run in runs.items()}
+
+    def set_up(self) -> None:
+        """Authority, operator, sites, signed roster, acceptance of every member by every site."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        authority = self.root / "authority"
+        with held_ports(1) as [port]:
+            address = f"127.0.0.1:{port}"
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            first = pool.submit(self.command, "authority", "init", "--home", str(authority))
+            second = pool.submit(
+                self.command, "operator", "init", "--home", str(self.operator_home),
+                "--address", address, "--port", str(port),
+            )  # fmt: skip
+            first.result()
+            second.result()
+            list(pool.map(lambda site: self._init_site(site, authority / "authority.pub"), self.sites))
+        roster = self.operator_home / "roster.json"
+        requests = [str(self.site_home(site.name) / "join-request.json") for site in self.sites]
+        self.command(
+            "authority", "sign", *requests, "--server", str(self.operator_home / "server-card.json"),
+            "--out", str(roster), "--home", str(authority), "--yes",
+        )  # fmt: skip
+        # In a hospital a person compares each fingerprint by telephone; here they are read from the sites' own folders.
+        pairs = [word for site in self.sites for word in (site.name, self._fingerprints[site.name])]
+        self.each_site("site", "accept", *pairs, "--roster", str(roster))
+
+    def start(self) -> None:
+        """Start the operator's and all sites' daemons."""
+        self._start("operator", "operator", "start", "--home", str(self.operator_home))
+        ready = self.operator_home / "run" / "ready"
+        wait_for(ready.exists, timeout_s=90.0, what="the operator's daemon")
+        for site in self.sites:
+            self._start(site.name, "site", "start", "--home", str(self.site_home(site.name)))
+
+    def launch(self, plan: Path) -> str:
+        """Sign and launch a study; returns the plan hash."""
+        out = self.command("operator", "launch", str(plan), "--detach", "--json", "--home", str(self.operator_home))
+        return str(json.loads(out)["plan"])
+
+    def status(self, plan_hash: str) -> dict[str, Any]:
+        """`choral operator status` of one study."""
+        out = self.command("operator", "status", plan_hash, "--json", "--home", str(self.operator_home))
+        facts: list[dict[str, Any]] = json.loads(out)
+        return facts[0]
+
+    def follow(
+        self,
+        plan_hash: str,
+        on_event: Callable[[dict[str, Any]], None],
+        *,
+        until: Callable[[dict[str, Any]], bool],
+        timeout_s: float,
+    ) -> None:
+        """Hand on the study's events as they come until one satisfies `until`; `StateError` when time is up."""
+        reader = self._readers.setdefault(plan_hash, EventReader(self.operator_home / "studies" / plan_hash))
+        deadline = time.monotonic() + timeout_s
+        while True:
+            for event in reader.new():
+                on_event(event)
+                if until(event):
+                    return
+            for death in self.supervisor.poll():
+                raise StateError(
+                    f"{death.name} ended", field="exit code", value=death.exit_code, remedy=f"read {death.log_path}"
+                )
+            if time.monotonic() > deadline:
+                raise StateError("the study did not get on in time", field=plan_hash[:12], limit=f"{timeout_s:g} s")
+            time.sleep(_POLL_S)
+
+    def publish(self, plan_hash: str) -> Path:
+        """`choral operator publish`; the release's folder."""
+        out = self.command("operator", "publish", plan_hash, "--json", "--home", str(self.operator_home))
+        return Path(json.loads(out)["release"])
+
+    def pretrain_alone(self, plans: Mapping[str, Path]) -> dict[str, Path]:
+        """`choral site pretrain` at every site, as many at once as there are cores; the encoders' folders."""
+
+        def run(name: str) -> Path:
+            home = str(self.site_home(name))
+            return Path(
+                json.loads(self.command("site", "pretrain", str(plans[name]), "--yes", "--json", "--home", home))["encoder"]
+            )
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return dict(zip(plans, pool.map(run, plans), strict=True))
+
+    def stop_daemons(self) -> None:
+        """End the operator's and the sites' daemons."""
+        self.supervisor.stop()
+
+    def log_folders(self) -> list[Path]:
+        """Where to look when something failed."""
+        return [self.root / "logs", self.operator_home / "logs", *(self.site_home(s.name) / "logs" for s in self.sites)]
+
+    def _init_site(self, site: SiteSetup, authority: Path) -> None:
+        home = self.site_home(site.name)
+        out = self.command(
+            "site", "init", site.name, "--authority", str(authority), "--source", str(site.source),
+            "--home", str(home), "--json",
+        )  # fmt: skip
+        self._fingerprints[site.name] = json.loads(out)["fingerprint"]
+        _edit(home / "policy.toml", dict(site.policy))
+        if site.speed:
+            _edit(home / "site.toml", {"speed": dict(site.speed)})
+
+    def _start(self, name: str, *arguments: str) -> None:
+        self.supervisor.start(
+            ProcessSpec(
+                name=name,
+                argv=(program("choral"), *arguments),
+                env=self._env,
+                log_path=self.root / "logs" / f"{name}.log",
+            )
+        )
+
+
+def _edit(path: Path, changes: dict[str, Any]) -> None:
+    """What a person does in an editor: set some keys of a TOML file."""
+    if changes:
+        path.write_text(tomli_w.dumps(tomllib.loads(path.read_text()) | changes))

@@ -1,0 +1,156 @@
+"""`choral operator`: init, start, launch, status, stop, publish."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deploy.console import confirm, fail_on_error, rows_to_text, say
+from server.home import OperatorHome, create_operator
+from ssl_core.chain import write_durably
+from ssl_core.errors import ConfigError
+from ssl_core.trust.identity import fingerprint
+
+app = typer.Typer(no_args_is_help=True, help="The operator: launches studies and publishes encoders; sees only sums.")
+Home = Annotated[Path, typer.Option("--home", envvar="CHORAL_HOME", help="The operator's folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+_HOME = Path("choral-operator")
+
+
+@app.command()
+@fail_on_error
+def init(
+    address: Annotated[str, typer.Option("--address", help="HOST:PORT that the sites dial.")] = "127.0.0.1:9443",
+    port: Annotated[int, typer.Option("--port", help="Loopback port of the SuperLink.")] = 9443,
+    home: Home = _HOME,
+    json_: Json = False,
+) -> None:
+    """Make the operator's and the server's keys, a TLS certificate, and server-card.json for the authority."""
+    hosts = list(dict.fromkeys([address.rsplit(":", 1)[0], "127.0.0.1", "localhost"]))
+    made = create_operator(home, hosts, port, address)
+    card = home / "server-card.json"
+    facts = {
+        "operator": fingerprint(made.operator.public),
+        "server": fingerprint(made.server.public),
+        "server_card": str(card),
+    }
+    say(
+        json_,
+        facts,
+        f"Operator made in {home}.\n  operator key {facts['operator']}\n  server key   {facts['server']}\n"
+        f"Next: send {card} to the hospitals' authority, and put the roster that it signs at {home / 'roster.json'}.\n"
+        "operator.key signs plans and releases: keep it on another machine and bring signed plans to launch.",
+    )
+
+
+@app.command()
+@fail_on_error
+def start(home: Home = _HOME) -> None:
+    """Run SuperLink and SuperExec on loopback in the foreground until Ctrl-C or SIGTERM."""
+    from server.daemon import run_operator
+
+    run_operator(OperatorHome(home))
+
+
+@app.command()
+@fail_on_error
+def launch(
+    plan: Annotated[
+        str, typer.Argument(help="A study plan (.toml), a signed plan (.json), or the hash of a study to go on with.")
+    ],
+    home: Home = _HOME,
+    sign_only: Annotated[Path | None, typer.Option("--sign-only", help="Only sign: write the signed plan here.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Return at once instead of following.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json_: Json = False,
+) -> None:
+    """Sign a study plan and run it; sites train only after each hospital approved it. Launching again goes on."""
+    from server import launch as studies
+
+    operator = OperatorHome(home)
+    path = Path(plan)
+    if path.suffix == ".toml":
+        signed = studies.sign_plan(operator, path)
+    elif path.suffix == ".json":
+        if not path.is_file():
+            raise ConfigError("file is missing", field="plan", value=plan)
+        signed = path.read_bytes()
+    else:
+        signed = (operator.study(studies.find_study(operator, plan)) / "plan.json").read_bytes()
+    if sign_only is not None:
+        write_durably(sign_only, signed)
+        say(json_, {"signed_plan": str(sign_only)}, f"Signed plan written to {sign_only}.")
+        return
+    plan_hash = studies.store_study(operator, signed)
+    confirm(yes or json_, f"Launch study {plan_hash}?")
+    run_id = studies.launch(operator, plan_hash)
+    if detach:
+        say(json_, {"plan": plan_hash, "run": run_id}, f"Study {plan_hash} launched as run {run_id}.")
+        return
+    finished = studies.watch(
+        operator, plan_hash, on_event=lambda event: typer.echo(json.dumps(event) if json_ else _line(event))
+    )
+    raise typer.Exit(0 if finished else 1)
+
+
+@app.command()
+@fail_on_error
+def status(
+    plan: Annotated[str | None, typer.Argument(help="A study's hash; without it, all studies.")] = None,
+    home: Home = _HOME,
+    json_: Json = False,
+) -> None:
+    """Where each study stands: rounds closed and void, and what each site did last."""
+    from server import launch as studies
+
+    operator = OperatorHome(home)
+    hashes = operator.studies() if plan is None else [studies.find_study(operator, plan)]
+    facts = [studies.progress(operator, h) for h in hashes]
+    words = []
+    for fact in facts:
+        rows: list[tuple[str, Any]] = [("study", fact["plan"]), ("state", fact["state"])]
+        rows.append(("rounds", f"{fact['rounds_closed']} of {fact.get('rounds', '?')} closed, {fact['rounds_void']} void"))
+        rows += [(f"site {name}", stage) for name, stage in sorted(fact["sites"].items())]
+        words.append(rows_to_text(rows))
+    say(json_, facts, "\n\n".join(words) or "No study yet. Start one: choral operator launch PLAN.toml")
+
+
+@app.command()
+@fail_on_error
+def stop(
+    plan: Annotated[str, typer.Argument(help="The study's hash.")],
+    home: Home = _HOME,
+) -> None:
+    """Stop a running study between messages. It keeps its state; launch it again to go on."""
+    from server import launch as studies
+
+    operator = OperatorHome(home)
+    plan_hash = studies.find_study(operator, plan)
+    studies.stop(operator, plan_hash)
+    typer.echo(f"Study {plan_hash} stopped.")
+
+
+@app.command()
+@fail_on_error
+def publish(
+    plan: Annotated[str, typer.Argument(help="The finished study's hash.")],
+    home: Home = _HOME,
+    json_: Json = False,
+) -> None:
+    """Publish a finished study's encoder with its signed card, under releases/."""
+    from server import launch as studies
+    from server.registry import publish as make
+
+    operator = OperatorHome(home)
+    folder = make(operator, studies.find_study(operator, plan))
+    say(json_, {"release": str(folder)}, f"Release written to {folder}")
+
+
+def _line(event: dict[str, Any]) -> str:
+    where = " ".join(str(event[key]) for key in ("round", "site") if key in event)
+    rest = {k: v for k, v in event.items() if k not in {"time", "stage", "round", "site"}}
+    facts = " ".join(f"{k}={v}" for k, v in rest.items())
+    return f"{event['stage']:<16}{where:<24}{facts}".rstrip()

@@ -1,0 +1,36 @@
+"""Progress of a study: one JSON line per stage and site in `studies/<hash>/events.jsonl` (ruling 33).
+
+Written by the round loop alone; status, follow, the demo and later the dashboard read this file, never Flower's log.
+An event holds stage, round, site, seconds and counts of sites: nothing that depends on patients.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from deploy.event_reader import FILE_NAME
+
+
+class EventLog:
+    """Appends to one study's file; a line is complete or absent."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE_NAME
+
+    def write(self, stage: str, *, round: int | None = None, site: str | None = None, **facts: float | str) -> None:
+        """One line; `stage` is lower case, `facts` are public numbers or words."""
+        line: dict[str, Any] = {"time": round_time(time.time()), "stage": stage}
+        if round is not None:
+            line["round"] = round
+        if site is not None:
+            line["site"] = site
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line | facts, separators=(",", ":")) + "\n")
+
+
+def round_time(seconds: float) -> float:
+    """Unix time to the millisecond."""
+    return round(seconds, 3)

@@ -1,0 +1,125 @@
+"""The operator's folder: keys, TLS, the roster it relays, studies and releases.
+
+operator.toml  hosts, address      operator.key  signs plans and releases (offline role)   server.key  signs rounds (online)
+server-card.json  to the authority roster.json  relayed, never signed here   tls/  CA, certificate, key
+studies/<plan hash>/  plan, keys, closed rounds, events.jsonl   releases/<name>/   flwr/ logs/ run/
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import tomli_w
+from pydantic import Field
+
+from server.superlink import LinkTls
+from ssl_core.chain import write_durably
+from ssl_core.config import StrictModel, read_toml
+from ssl_core.errors import StateError, TrustError
+from ssl_core.trust.certificates import issue_server_certificate
+from ssl_core.trust.envelope import peek
+from ssl_core.trust.identity import Identity, write_private
+from ssl_core.trust.roster import Roster, ServerIdentity, open_roster, open_server_identity, sign_server_identity
+
+
+class OperatorConfig(StrictModel):
+    """operator.toml: where the SuperLink listens on loopback, and the address that sites dial."""
+
+    port: int = Field(ge=1024, le=65535)
+    address: str = Field(pattern=r"^[A-Za-z0-9.\-]+:\d{1,5}$")
+
+
+@dataclass(frozen=True)
+class OperatorHome:
+    """An existing operator folder; raises `StateError` when `root` is none."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        if not (self.root / "operator.toml").is_file():
+            raise StateError(
+                "folder is not an operator's folder",
+                field="home",
+                value=str(self.root),
+                remedy="run: choral operator init --home FOLDER",
+            )
+
+    @cached_property
+    def config(self) -> OperatorConfig:
+        """operator.toml, validated."""
+        return read_toml(OperatorConfig, self.root / "operator.toml", "operator")
+
+    @cached_property
+    def operator(self) -> Identity:
+        """The key that signs study plans and releases; it can live on another, offline machine."""
+        return Identity.load(self.root / "operator.key")
+
+    @cached_property
+    def server(self) -> Identity:
+        """The key that signs START, CONSENT, CLOSE."""
+        return Identity.load(self.root / "server.key")
+
+    @property
+    def card(self) -> ServerIdentity:
+        """What the authority was shown."""
+        return open_server_identity((self.root / "server-card.json").read_bytes())
+
+    @property
+    def tls(self) -> LinkTls:
+        """The TLS files of the SuperLink."""
+        folder = self.root / "tls"
+        return LinkTls(ca_certificate=folder / "ca.crt", certificate=folder / "server.crt", private_key=folder / "server.key")
+
+    def study(self, plan_hash: str) -> Path:
+        """The folder of one study."""
+        return self.root / "studies" / plan_hash
+
+    def studies(self) -> list[str]:
+        """Hashes of all studies, oldest first."""
+        folder = self.root / "studies"
+        if not folder.is_dir():
+            return []
+        return [p.name for p in sorted(folder.iterdir(), key=lambda p: p.stat().st_ctime) if (p / "plan.json").is_file()]
+
+    def roster(self) -> tuple[Roster, str]:
+        """The relayed roster; `TrustError` when there is none or it pins other keys than this server's."""
+        path = self.root / "roster.json"
+        if not path.is_file():
+            raise TrustError(
+                "the authority's roster is missing",
+                field="roster.json",
+                remedy="copy the roster that the authority signed into this folder",
+            )
+        data = path.read_bytes()
+        listed = peek(data, "roster")
+        keys = [bytes.fromhex(key) for key in listed.get("authorities", [])]
+        roster, digest = open_roster(data, keys, threshold=int(listed.get("threshold", 1)))
+        if roster.server != self.card:
+            raise TrustError("roster names another server than this one", field="server", remedy="ask the authority")
+        return roster, digest
+
+
+def create_operator(root: Path, hosts: Sequence[str], port: int, address: str) -> OperatorHome:
+    """Make an operator's folder with fresh keys, a certificate for `hosts`, and the signed card for the authority."""
+    if root.exists() and any(root.iterdir()):
+        raise StateError("folder is not empty", field="home", value=str(root), remedy="name a new folder")
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.chmod(root, 0o700)
+    for folder in ("tls", "studies", "releases", "logs", "run"):
+        (root / folder).mkdir(mode=0o700)
+    operator, server = Identity.generate(), Identity.generate()
+    operator.save(root / "operator.key")
+    server.save(root / "server.key")
+    tls = issue_server_certificate(list(hosts), now=datetime.datetime.now(datetime.UTC))
+    (root / "tls" / "ca.crt").write_bytes(tls.ca)
+    (root / "tls" / "server.crt").write_bytes(tls.certificate)
+    write_private(root / "tls" / "server.key", tls.key.reveal())
+    card = ServerIdentity(operator=operator.public_hex, server=server.public_hex, server_ca=tls.ca.decode(), superlink=address)
+    (root / "server-card.json").write_bytes(sign_server_identity(card, operator, server))
+    write_durably(root / "operator.toml", tomli_w.dumps({"port": port, "address": address}).encode())
+    return OperatorHome(root)

@@ -1,0 +1,36 @@
+"""Step 12 of 12: publishes the encoder of a finished study as a release: safetensors and signed card, all or nothing.
+
+Lineage: the card carries the plan, its hash, the rounds and each site's epsilon, computed from the signed plan: the
+server knows no site's ledger. A release is never overwritten.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from server.home import OperatorHome
+from server.round_state import RoundState
+from ssl_core.card import make_card, save_encoder
+from ssl_core.errors import StateError
+from ssl_core.session import open_plan
+
+
+def publish(home: OperatorHome, plan_hash: str) -> Path:
+    """Write the release of a finished study; returns its folder. Raises `StateError` when rounds are missing."""
+    state = RoundState(home.study(plan_hash))
+    roster, _ = home.roster()
+    plan, _ = open_plan((state.folder / "plan.json").read_bytes(), bytes.fromhex(roster.server.operator))
+    closed = state.closed()
+    if closed.count < plan.rounds.rounds:
+        raise StateError(
+            "study is not finished",
+            field="rounds closed",
+            value=closed.count,
+            limit=plan.rounds.rounds,
+            remedy="choral operator launch goes on with it",
+        )
+    _, void = state.used()
+    card = make_card(plan, plan_hash, closed.weights, kind="federated", closed=closed.count, void=len(void))
+    folder = home.root / "releases" / f"{plan.name}-{plan_hash[:8]}"
+    save_encoder(folder, closed.weights, card, home.operator)
+    return folder

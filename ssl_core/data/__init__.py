@@ -1,0 +1,1 @@
+"""Step 1 of 12: declared files become `Patients`, one reader per modality. Nothing is fitted on private data."""

@@ -1,0 +1,107 @@
+"""Step 1 of 12: the check before a site approves a study; the only place where a record is refused.
+
+Comes in: a source and the plan's data. Goes out: `CheckReport`, for this site's staff; it has no message type and never
+leaves. `check_source` raises `DataError` above the declared share of bad records, naming files and reasons without a
+number: the numbers stand in `inspect_source`'s report. Equal records of different patients are reported, never dropped:
+dropping one would make a patient's records depend on another's (ruling 17).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ssl_core.config import ImageData, TextData
+from ssl_core.data.reading import Fault, Reading
+from ssl_core.data.source import Source, read_records
+from ssl_core.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """One file: rows read, rows that repeat a record already read, bad rows by reason."""
+
+    file: str
+    rows: int
+    repeated: int
+    faults: Mapping[Fault, int]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What the site's staff sees of a source. Site-local."""
+
+    files: tuple[FileReport, ...]
+    patients: int
+    records: int
+    shared_records: int
+    max_bad_share: float
+
+    @property
+    def bad_share(self) -> float:
+        """Bad rows divided by rows, over all files; 0 where there is no row."""
+        rows = sum(file.rows for file in self.files)
+        return sum(sum(file.faults.values()) for file in self.files) / rows if rows else 0.0
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the source holds a patient and no more bad records than declared."""
+        return self.patients > 0 and self.bad_share <= self.max_bad_share
+
+    def lines(self) -> list[str]:
+        """The report as text, one line a file and reason."""
+        out = [f"{self.patients} patients, {self.records} records, {self.shared_records} equal to another patient's"]
+        for file in self.files:
+            out.append(f"{file.file}: {file.rows} rows, {file.repeated} repeated")
+            out += [f"{file.file}: {count} {fault.value}" for fault, count in sorted(file.faults.items())]
+        out.append(f"bad share {self.bad_share:.4f}, declared at most {self.max_bad_share}")
+        return out
+
+
+def inspect_source(source: Source, data: TextData | ImageData) -> CheckReport:
+    """Read everything once and count; `DataError` where no row of a file has a patient, or a file cannot be read."""
+    reading = read_records(source, data)
+    for tally in reading.tallies:
+        if tally.rows and tally.faults[Fault.NO_PATIENT] == tally.rows:
+            column = getattr(source.declared, "patient_column", None) or getattr(source.declared, "patient_field", None)
+            raise DataError(
+                f"patient column {column!r} is empty in file {tally.file!r}", field="patient_column", value=column
+            )
+    return CheckReport(
+        files=tuple(FileReport(t.file, t.rows, t.repeated, dict(+t.faults)) for t in reading.tallies),
+        patients=len(set(reading.owners)),
+        records=len(reading.owners),
+        shared_records=_shared(reading),
+        max_bad_share=source.declared.max_bad_share,
+    )
+
+
+def check_source(source: Source, data: TextData | ImageData) -> CheckReport:
+    """`inspect_source`, refusing a source that `accepted` is not true of."""
+    report = inspect_source(source, data)
+    if not report.patients:
+        raise DataError("the source holds no patient", field="path", value=", ".join(source.declared.paths))
+    if not report.accepted:
+        bad = [f"{file.file} ({', '.join(sorted(file.faults))})" for file in report.files if file.faults]
+        raise DataError(
+            "more records are bad than the source declares",
+            field="max_bad_share",
+            value="; ".join(bad),
+            limit=source.declared.max_bad_share,
+            remedy="correct these files, or declare the share that is known to be bad",
+        )
+    return report
+
+
+def _shared(reading: Reading) -> int:
+    """Records whose content some other patient's record has too; padding and zero records do not count."""
+    owners: dict[bytes, set[str]] = defaultdict(set)
+    contents = []
+    empty = {bytes(reading.records[0].nbytes), b"\xff" * reading.records[0].nbytes} if len(reading.records) else set()
+    for owner, record in zip(reading.owners, reading.records, strict=True):
+        content = record.tobytes()
+        contents.append(content)
+        if content not in empty:
+            owners[content].add(owner)
+    return sum(len(owners[content]) > 1 for content in contents if content in owners)

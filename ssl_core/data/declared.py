@@ -1,0 +1,65 @@
+"""Step 1 of 12: what a site declares about its files, as frozen models of the source TOML.
+
+    kind = "table"                       kind = "npz"
+    path = "reports.csv"                 path = "images.npz"
+    format = "csv"                       image_field = "image"
+    patient_column = "patient"           patient_field = "patient"
+    text_column = "text"                 max_bad_share = 0.001
+    record_column = "report"
+
+`path` is one file or a list of files (tables), relative to the folder of the TOML. `record_column` names the text that
+a row belongs to: rows of one patient with an equal record id are one record, read once (one report, several images).
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from ssl_core.config import StrictModel
+
+
+def _inside(path: str) -> str:
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts:
+        raise ValueError("a path must be relative and stay inside the folder of the source file")
+    return path
+
+
+Inside = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_inside)]
+Column = Annotated[str, Field(min_length=1, max_length=200)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class TableSource(StrictModel):
+    """A table of texts: CSV with a header line, or one JSON object a line. UTF-8, one row a record."""
+
+    kind: Literal["table"]
+    path: Inside | Annotated[tuple[Inside, ...], Field(min_length=1)]
+    format: Literal["csv", "jsonl"]
+    patient_column: Column
+    text_column: Column
+    record_column: Column | None = None
+    max_bad_share: Share = 0.0
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The declared files, in order."""
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+
+class NpzSource(StrictModel):
+    """One npz file: an image array [m, height, width] and a patient array [m] of texts or integers."""
+
+    kind: Literal["npz"]
+    path: Inside
+    image_field: Column = "image"
+    patient_field: Column = "patient"
+    max_bad_share: Share = 0.0
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The declared file."""
+        return (self.path,)

@@ -1,0 +1,78 @@
+"""Step 1 of 12: reader of npz image arrays; pickled objects are never loaded.
+
+Comes in: a declared npz file with images real [m, height, width] and patients text or integer [m]. Goes out: a
+`Reading` with float32 [m, pixels], standardised per image. Raises `DataError` for what concerns the whole file: it
+cannot be read, lacks a declared field, or an array has another shape or type than the plan says.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ssl_core.config import ImageData
+from ssl_core.data.declared import NpzSource
+from ssl_core.data.images import standardise
+from ssl_core.data.patients import unit_id
+from ssl_core.data.reading import Fault, Reading, Tally
+from ssl_core.errors import DataError
+
+
+def read_npz(source: NpzSource, files: tuple[Path, ...], data: ImageData) -> Reading:
+    """All images of the one declared file; see the module docstring."""
+    (path,) = files
+    fields = load_fields(path, source.path, (source.image_field, source.patient_field))
+    images, patients = fields[source.image_field], fields[source.patient_field]
+    shape = (data.height, data.width)
+    if images.ndim != 3 or images.shape[1:] != shape or images.dtype.kind not in "uif":
+        raise DataError(
+            f"array {source.image_field!r} of file {source.path!r} has another shape or type than the study asks for",
+            field="image_field",
+            value=f"{images.dtype} {['m', *images.shape[1:]]}",
+            limit=f"real numbers ['m', {data.height}, {data.width}]",
+        )
+    if patients.shape != images.shape[:1] or patients.dtype.kind not in "Uui":
+        raise DataError(
+            f"array {source.patient_field!r} of file {source.path!r} must hold one text or integer per image",
+            field="patient_field",
+            value=f"{patients.dtype}, {patients.ndim} dimensions",
+        )
+    records, broken, blank = standardise(images, data)
+    tally = Tally(source.path, rows=len(images))
+    owners = [_owner(cell) for cell in patients.tolist()]
+    kept = np.array([bool(owner) for owner in owners], np.bool_)
+    for fault, bad in ((Fault.NO_PATIENT, ~kept), (Fault.NOT_FINITE, broken & kept), (Fault.BLANK, blank & kept)):
+        if bad.any():
+            tally.faults[fault] = int(bad.sum())
+    return Reading([o for o in owners if o], [""] * int(kept.sum()), records[kept], (tally,))
+
+
+def load_fields(path: Path, name: str, fields: tuple[str, ...]) -> dict[str, npt.NDArray[np.generic]]:
+    """The named arrays of an npz file; `DataError` names the file and, where one is missing, the field."""
+    try:
+        with path.open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            if not isinstance(loaded, np.lib.npyio.NpzFile):
+                raise DataError(f"file {name!r} is no npz file", field="path", value=name)
+            for wanted in fields:
+                if wanted not in loaded.files:
+                    raise DataError(f"array {wanted!r} is missing in file {name!r}", field=wanted, value="missing")
+            return {wanted: loaded[wanted] for wanted in fields}
+    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(
+            f"file {name!r} cannot be read as npz",
+            field="path",
+            value=name,
+            remedy="write it with numpy.savez, no objects",
+        ) from error
+
+
+def _owner(cell: object) -> str:
+    """The patient id, or "" where there is none."""
+    if isinstance(cell, str):
+        return "" if any("\ud800" <= char <= "\udfff" for char in cell) else unit_id(cell)
+    return str(cell)

@@ -1,0 +1,90 @@
+"""Step 1 of 12: what every later step sees of a site's data: units (patients) with all their records.
+
+Comes in: one patient id per record and the records as one array. Goes out: `Patients`, sorted by patient id, so that
+neither the order of files nor that of rows is left in it. A unit holds every record of one patient: whatever is sampled
+of a patient falls into one clipped row, and the guarantee is the patient's, not the record's.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ssl_core.errors import DataError
+from ssl_core.trust.random import unit_tag
+
+
+@dataclass(frozen=True, slots=True)
+class Patients:
+    """n units and their m records, all in memory.
+
+    units: patient ids, sorted, distinct. tags: uint8 [n, 16], `unit_tag` of each id.
+    offsets: int64 [n + 1]; unit i owns records[offsets[i] : offsets[i + 1]], at least one.
+    records: text int32 [m, words, codes], -1 where there is no word; image float32 [m, pixels], standardised per image.
+    """
+
+    units: tuple[str, ...] = field(repr=False)
+    tags: npt.NDArray[np.uint8] = field(repr=False)
+    offsets: npt.NDArray[np.int64] = field(repr=False)
+    records: npt.NDArray[np.int32] | npt.NDArray[np.float32] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        n = len(self.units)
+        if self.tags.shape != (n, 16) or self.offsets.shape != (n + 1,):
+            raise DataError("tags or offsets do not fit the units", field="offsets", value=self.offsets.shape)
+        if self.offsets[0] != 0 or self.offsets[-1] != len(self.records) or (np.diff(self.offsets) < 1).any():
+            raise DataError("offsets do not divide the records into units of at least one record", field="offsets")
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Records of each unit, int64 [n]."""
+        return np.diff(self.offsets)
+
+    def take(self, index: npt.NDArray[np.int64]) -> Patients:
+        """The units at `index` (int64 [k], each once) with all their records, in that order."""
+        counts = self.counts()[index]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        rows = np.repeat(self.offsets[index] - offsets[:-1], counts) + np.arange(offsets[-1])
+        return Patients(tuple(self.units[i] for i in index), self.tags[index], offsets, self.records[rows])
+
+    def first_records(self) -> npt.NDArray[np.int32] | npt.NDArray[np.float32]:
+        """The first record of each unit, [n, ...]."""
+        return self.records[self.offsets[:-1]]
+
+    def mean_by_unit(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Mean of per-record `values` float32 [m, F] over each unit's records, float32 [n, F]."""
+        if len(values) != len(self.records):
+            raise DataError("one row per record is needed", field="values", value=len(values), limit=len(self.records))
+        if not len(self):
+            return np.zeros((0, values.shape[1]), np.float32)
+        sums = np.add.reduceat(values.astype(np.float64), self.offsets[:-1], axis=0)
+        return (sums / self.counts()[:, None]).astype(np.float32)
+
+
+def unit_id(cell: str) -> str:
+    """A patient id as it is compared: Unicode NFC, without space around it. Empty where there is none."""
+    return unicodedata.normalize("NFC", cell).strip()
+
+
+def group(
+    owners: Sequence[str], records: npt.NDArray[np.int32] | npt.NDArray[np.float32], order: Sequence[str] | None = None
+) -> Patients:
+    """`Patients` from one owner per record [m]; records of a unit by `order` (record ids, [m]), else as they came."""
+    keys = list(zip(owners, order, strict=True)) if order is not None else [(owner, "") for owner in owners]
+    rows = sorted(range(len(keys)), key=keys.__getitem__)
+    units: list[str] = []
+    starts: list[int] = []
+    for position, row in enumerate(rows):
+        if not units or owners[row] != units[-1]:
+            units.append(owners[row])
+            starts.append(position)
+    tags = np.frombuffer(b"".join(map(unit_tag, units)), np.uint8).reshape(len(units), 16)
+    offsets = np.array([*starts, len(rows)], np.int64)
+    index = np.array(rows, np.int64)
+    return Patients(tuple(units), tags, offsets, records[index])

@@ -1,0 +1,87 @@
+"""Step 1 of 12: a declared source TOML and its files become `Patients`.
+
+Comes in: the path of a source TOML (its keys: `ssl_core/data/declared.py`) and what the study plan says of the data.
+Goes out: `Source`, then `Patients`. Raises `ConfigError` for the TOML, `DataError` for a missing file, a path or
+symbolic link that leaves the TOML's folder, a missing column or array, or a source of another kind than the plan's.
+A bad record never raises here; `check.py` refuses it before the site approves (ruling 15).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssl_core.config import ImageData, TextData, read_toml
+from ssl_core.data.declared import NpzSource, TableSource
+from ssl_core.data.npz import read_npz
+from ssl_core.data.patients import Patients, group
+from ssl_core.data.reading import Reading
+from ssl_core.data.table import read_table
+from ssl_core.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A declaration and the folder that its paths are relative to."""
+
+    folder: Path
+    declared: TableSource | NpzSource
+
+    def files(self) -> tuple[Path, ...]:
+        """The declared files, resolved; `DataError` where one is missing or lies outside the folder."""
+        root = self.folder.resolve()
+        found = []
+        for name in self.declared.paths:
+            path = (root / name).resolve()
+            if not path.is_relative_to(root):
+                raise DataError(
+                    "a declared file lies outside the folder of its source file",
+                    field="path",
+                    value=name,
+                    remedy="replace the symbolic link by the file, or move the source file beside the data",
+                )
+            if not path.is_file():
+                raise DataError(
+                    "a declared file is missing", field="path", value=name, remedy="correct the source file"
+                )
+            found.append(path)
+        return tuple(found)
+
+
+def read_source(path: Path) -> Source:
+    """Read a source TOML; unknown keys, kinds and types are refused by name."""
+    models: dict[object, type[TableSource] | type[NpzSource]] = {"table": TableSource, "npz": NpzSource}
+    return Source(path.parent, read_toml(models.get(_kind(path), TableSource), path, "source"))
+
+
+def _kind(path: Path) -> object:
+    """The `kind` of a source TOML; files that cannot be read are left to `read_toml`, which names the fault."""
+    try:
+        kind = tomllib.loads(path.read_text(encoding="utf-8")).get("kind")
+    except (FileNotFoundError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+        return None
+    if kind not in (None, "table", "npz"):
+        raise ConfigError(f"source {path.name} has an unknown kind", field="kind", value=str(kind), limit="table, npz")
+    return kind
+
+
+def read_records(source: Source, data: TextData | ImageData) -> Reading:
+    """Every record of the source with the faults that were found, by file."""
+    declared = source.declared
+    if isinstance(declared, TableSource) and isinstance(data, TextData):
+        return read_table(declared, source.files(), data)
+    if isinstance(declared, NpzSource) and isinstance(data, ImageData):
+        return read_npz(declared, source.files(), data)
+    raise DataError(
+        "the study asks for data of another kind than this source",
+        field="kind",
+        value=declared.kind,
+        limit=f"{'table' if data.kind == 'text' else 'npz'} for {data.kind} data",
+    )
+
+
+def load_patients(source: Source, data: TextData | ImageData) -> Patients:
+    """The source's units; bad records are padding or zeros, rows without a patient are left out."""
+    reading = read_records(source, data)
+    return group(reading.owners, reading.records, reading.order)

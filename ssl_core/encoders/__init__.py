@@ -1,0 +1,1 @@
+"""Step 3 of 12: records to features; one encoder a file."""

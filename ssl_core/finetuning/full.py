@@ -1,0 +1,135 @@
+"""Step 13: train a whole encoder and a linear head on a site's few labels, from any start weights.
+
+Comes in: an encoder, patients, D label draws of n patients each (index int64 [D, n]) and labels 0/1 [n_patients, K].
+Goes out: `Tuned`, D models that were trained at once, each on its own draw alone (their losses are added, so no
+gradient of one enters another). Loss: logistic for each finding, softmax for exclusive classes. Full batch, AdamW
+(Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019), cosine to zero, fixed steps.
+The step length of a parameter is `rate` times its root mean square at the start (You et al., "Large Batch Training of
+Convolutional Networks", 2017, section 4, fixed at the start), so that one setting serves texts and images.
+No privacy: the model knows its patients and never leaves the site (ruling 27). At most 4 records a patient are used
+in training, all of them in `Tuned.scores`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ssl_core.data.patients import Patients
+from ssl_core.encoders.base import Encoder
+from ssl_core.errors import DataError
+from ssl_core.finetuning.batched import Parameters, encode, prepare, stack
+
+_RECORDS = 4
+_LEAST_SIZE = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneSettings:
+    """Fixed before any label is seen; `shrink`: the part of every matrix that is taken away each step."""
+
+    rate: float
+    shrink: float
+    head_rate: float = 3e-3
+    steps: int = 60
+
+
+# Each the best of one small grid, chosen on label-pool patients; so neither start is given the other's settings.
+FROM_SCRATCH = TuneSettings(rate=0.1, shrink=0.03)
+FROM_PRETRAINED = TuneSettings(rate=0.05, shrink=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """D models: encoder parameters [D, ...], head weight float32 [D, F, K] and bias [D, 1, K]."""
+
+    encoder: Encoder
+    parameters: Parameters
+    weight: Tensor
+    bias: Tensor
+
+    def scores(self, patients: Patients, inputs: Tensor) -> npt.NDArray[np.float64]:
+        """float64 [D, n, K]; `inputs` = `prepare(encoder, patients.records)`, taken from the caller to be shared."""
+        out = []
+        with torch.no_grad():
+            for d in range(len(self.weight)):
+                own = {name: stacked[d : d + 1] for name, stacked in self.parameters.items()}
+                features = patients.mean_by_unit(encode(self.encoder, own, inputs[None])[0].numpy())
+                out.append(features @ self.weight[d].numpy() + self.bias[d].numpy())
+        return np.stack(out).astype(np.float64)
+
+
+def fit_full(
+    encoder: Encoder,
+    patients: Patients,
+    index: npt.NDArray[np.int64],
+    labels: npt.NDArray[np.integer],
+    *,
+    exclusive: bool,
+    settings: TuneSettings,
+    inputs: Tensor | None = None,
+) -> Tuned:
+    """Train one model a row of `index` [D, n]; `labels` [n_patients, K]; the encoder itself is not changed."""
+    if index.ndim != 2 or len(labels) != len(patients) or labels.ndim != 2:
+        raise DataError("draws or labels do not fit the patients", field="labels", value=labels.shape, limit="[patients, K]")
+    ready = prepare(encoder, patients.records) if inputs is None else inputs
+    rows, share = _records(patients, index)
+    draws, units, records = rows.shape
+    batch = ready[torch.from_numpy(rows.reshape(-1))].view(draws, units * records, -1)
+    weights = torch.from_numpy(share)[..., None]
+    targets = torch.from_numpy(np.asarray(labels[index], np.float32))
+    parameters = stack(encoder, draws)
+    mean = targets.mean(dim=1, keepdim=True).clamp(0.02, 0.98)
+    bias = (mean.log() if _softmax(exclusive, targets) else torch.logit(mean)).clone()
+    weight = torch.zeros(draws, encoder.feature_width, targets.shape[2])
+    groups = [
+        *({"params": [p], **_group(encoder, name, settings)} for name, p in parameters.items()),
+        {"params": [weight, bias], "lr": settings.head_rate, "weight_decay": 0.01},
+    ]
+    for tensor in (*parameters.values(), weight, bias):
+        tensor.requires_grad_(True)
+    optimizer = torch.optim.AdamW(groups, lr=settings.head_rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / settings.steps)))
+    for _ in range(settings.steps):
+        optimizer.zero_grad(set_to_none=True)
+        features = encode(encoder, parameters, batch).view(draws, units, records, -1)
+        logits = torch.baddbmm(bias, (features * weights).sum(dim=2), weight)
+        _loss(logits, targets, exclusive).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+    return Tuned(encoder, {name: p.detach() for name, p in parameters.items()}, weight.detach(), bias.detach())
+
+
+def _group(encoder: Encoder, name: str, settings: TuneSettings) -> dict[str, float]:
+    """Step length and decay of one encoder parameter; AdamW multiplies decay by the step length."""
+    start = encoder.get_parameter(name).detach()
+    rate = settings.rate * max(float(start.square().mean().sqrt()), _LEAST_SIZE)
+    return {"lr": rate, "weight_decay": settings.shrink / rate if start.ndim > 1 else 0.0}
+
+
+def _records(
+    patients: Patients, index: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Rows [D, n, R] of the first R records of each drawn patient and their shares (0 where there is no such record)."""
+    counts = np.minimum(patients.counts()[index], _RECORDS)[..., None]
+    places = np.arange(int(counts.max()))
+    present = places < counts
+    rows = patients.offsets[index][..., None] + np.where(present, places, 0)
+    return rows.astype(np.int64), (present / counts).astype(np.float32)
+
+
+def _softmax(exclusive: bool, targets: Tensor) -> bool:
+    return exclusive and targets.shape[-1] > 1
+
+
+def _loss(logits: Tensor, targets: Tensor, exclusive: bool) -> Tensor:
+    """Sum over draws of the mean loss of each."""
+    if _softmax(exclusive, targets):
+        return -(targets * functional.log_softmax(logits, dim=-1)).sum(dim=-1).mean(dim=1).sum()
+    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=(1, 2)).sum()

@@ -1,0 +1,171 @@
+"""Step 13: a site's own model: encoder, linear head, card; fitted, saved, loaded, applied. It never leaves the site.
+
+`FineTuner` comes in with a released encoder and gives a `SiteModel`; `SiteModel.scores` takes patients and gives
+float64 [n, K], one column a finding or class: higher means more likely, not a probability. A saved model is a folder
+with `model.safetensors` (encoder float32; head.weight [F, K], head.bias [K], head.centre [F], head.scale [F] float64)
+and `card.json`, mode 0700. Its card says `private: false`: the weights know the patients whose labels they were
+fitted on, and no noise protects them (ruling 27). Raises `ConfigError` or `TrustError` for a folder that does not fit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+
+from ssl_core.card import Card, LoadedEncoder
+from ssl_core.chain import write_durably
+from ssl_core.config import Sha256Hex, StrictModel, parse
+from ssl_core.data.patients import Patients
+from ssl_core.encoders.vector import to_vector, weights_hash
+from ssl_core.errors import ConfigError, DataError, TrustError
+from ssl_core.finetuning.full import FROM_PRETRAINED, TuneSettings, fit_full
+from ssl_core.finetuning.probe import Scaling, fit_ridge, standardise
+from ssl_core.objectives.base import PretextModel
+from ssl_core.trust.envelope import canonical
+
+Method = Literal["probe", "full"]
+NOTICE = "Not differentially private: fitted on this site's patients without noise. Do not share, publish or upload it."
+_HEAD = ("head.weight", "head.bias", "head.centre", "head.scale")
+
+
+class ModelCard(StrictModel):
+    """What a fine-tuned model is. `publish` refuses every folder whose card says `private: false`."""
+
+    format: Annotated[int, Field(ge=1, le=1)] = 1
+    kind: Literal["fine-tuned"] = "fine-tuned"
+    private: Literal[False] = False
+    notice: str = NOTICE
+    method: Method
+    labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    exclusive: bool
+    weights: Sha256Hex
+    encoder: Card
+
+
+@dataclass(frozen=True, slots=True)
+class SiteModel:
+    """A fitted model and its card; `weight` float64 [F, K], `bias` float64 [K]."""
+
+    model: PretextModel
+    scaling: Scaling
+    weight: npt.NDArray[np.float64]
+    bias: npt.NDArray[np.float64]
+    card: ModelCard
+
+    def scores(self, patients: Patients) -> npt.NDArray[np.float64]:
+        """float64 [n, K] for patients as `load_patients` gives them for the encoder's card."""
+        features = patients.mean_by_unit(self.model.encoder.features(patients.records))
+        scored: npt.NDArray[np.float64] = self.scaling(features) @ self.weight + self.bias
+        return scored
+
+    def save(self, folder: Path) -> None:
+        """Write the folder atomically; `ConfigError` where it exists."""
+        from safetensors.numpy import save
+
+        if folder.exists():
+            raise ConfigError("folder exists and is not overwritten", field="out", value=folder.name, remedy="name a new one")
+        tensors: dict[str, npt.NDArray[np.generic]] = {
+            name: parameter.detach().numpy() for name, parameter in self.model.encoder.named_parameters(prefix="encoder")
+        }
+        tensors |= dict(zip(_HEAD, (self.weight, self.bias, self.scaling.centre, self.scaling.scale), strict=True))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = folder.with_name(f".{folder.name}.{os.getpid()}")
+        draft.mkdir(mode=0o700)
+        try:
+            write_durably(draft / "model.safetensors", save({n: np.ascontiguousarray(t) for n, t in tensors.items()}))
+            write_durably(draft / "card.json", canonical(self.card.model_dump(mode="json")))
+            os.replace(draft, folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def load_site_model(folder: Path) -> SiteModel:
+    """Read a saved model; `TrustError` where tensors or their hash are not those of the card."""
+    from safetensors.numpy import load
+
+    from ssl_core.objectives.build import build_model
+
+    path = folder / "card.json"
+    if not path.is_file():
+        raise ConfigError("folder holds no model", field="folder", value=str(folder), remedy="name one made by choral finetune")
+    try:
+        body = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ConfigError("card is not JSON", field="card.json", value=str(path)) from error
+    card = parse(ModelCard, body if isinstance(body, dict) else {}, "model card")
+    model = build_model(card.encoder.plan)
+    tensors = load((folder / "model.safetensors").read_bytes())
+    shapes = {name: tuple(p.shape) for name, p in model.encoder.named_parameters(prefix="encoder")}
+    width, count = model.encoder.feature_width, len(card.labels)
+    shapes |= dict(zip(_HEAD, ((width, count), (count,), (width,), (width,)), strict=True))
+    if {name: tensor.shape for name, tensor in tensors.items()} != shapes:
+        raise TrustError("tensors are not those of the card", field="model.safetensors")
+    with torch.no_grad():
+        for name, parameter in model.encoder.named_parameters(prefix="encoder"):
+            parameter.copy_(torch.from_numpy(tensors[name]))
+    found = weights_hash(to_vector(model.encoder))
+    if found != card.weights:
+        raise TrustError("encoder weights are not those that the card names", field="weights", value=found, limit=card.weights)
+    weight, bias, centre, scale = (np.asarray(tensors[name], np.float64) for name in _HEAD)
+    return SiteModel(model, Scaling(centre, scale), weight, bias, card)
+
+
+class FineTuner:
+    """Fit a released encoder to a site's labels: `probe` (linear head, encoder frozen) or `full` (all weights)."""
+
+    def __init__(self, encoder: LoadedEncoder, *, method: Method = "probe", settings: TuneSettings = FROM_PRETRAINED) -> None:
+        if method not in ("probe", "full"):
+            raise ConfigError("method is unknown", field="method", value=method, limit="probe, full")
+        self._encoder, self._method, self._settings = encoder, method, settings
+
+    def fit(
+        self,
+        patients: Patients,
+        labels: npt.NDArray[np.integer],
+        names: tuple[str, ...],
+        *,
+        exclusive: bool = False,
+        unlabelled: Patients | None = None,
+    ) -> SiteModel:
+        """Fit to `labels` 0/1 [n, K] of `patients`; `unlabelled` patients, where given, set the scaling constants."""
+        if labels.shape != (len(patients), len(names)):
+            raise DataError("labels do not fit", field="labels", value=labels.shape, limit=(len(patients), len(names)))
+        for name, column in zip(names, labels.T, strict=True):
+            if column.min() == column.max():
+                raise DataError(
+                    "a label is the same for all labelled patients", field="label", value=name, remedy="label more patients"
+                )
+        from ssl_core.objectives.build import build_model
+
+        start = self._encoder.model
+        model = build_model(self._encoder.card.plan)
+        model.load_state_dict(start.state_dict())
+        if self._method == "probe":
+            basis = patients if unlabelled is None else unlabelled
+            scaling = standardise(basis.mean_by_unit(model.encoder.features(basis.records)))
+            head = fit_ridge(scaling(patients.mean_by_unit(model.encoder.features(patients.records))), labels)
+            weight, bias = head.weight, head.bias
+        else:
+            index = np.arange(len(patients), dtype=np.int64)[None]
+            tuned = fit_full(model.encoder, patients, index, labels, exclusive=exclusive, settings=self._settings)
+            model.encoder.load_state_dict({name: stacked[0] for name, stacked in tuned.parameters.items()})
+            width = model.encoder.feature_width
+            scaling = Scaling(np.zeros(width), np.ones(width))
+            weight, bias = tuned.weight[0].double().numpy(), tuned.bias[0, 0].double().numpy()
+        card = ModelCard(
+            method=self._method,
+            labels=names,
+            exclusive=exclusive,
+            weights=weights_hash(to_vector(model.encoder)),
+            encoder=self._encoder.card,
+        )
+        return SiteModel(model, scaling, weight, bias, card)

@@ -1,0 +1,63 @@
+"""Step 3 of 12: the contract of every pretext task: one unit's records in, one scalar loss of that unit alone out.
+
+Sensitivity (all tasks; private-ssl notes section 1). Let g_i be the gradient of unit i's loss at weights that are
+already released. (1) `draw` computes row b from the records of unit index[b] and from uniforms[b] alone, and those
+uniforms are a pseudo-random function of (step key, unit id); (2) `forward` sees one row, no buffer, no randomness.
+(3) So g_i is a function of unit i, released weights and i's own coins: adding or removing another unit changes no g_i,
+and the sum of the clipped g_i changes by at most the clipping norm C when one unit is added or removed.
+The isolation check and tests look for breaches of (1) and (2) on tested inputs; these three lines are the guarantee.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from ssl_core.data.patients import Patients
+from ssl_core.encoders.base import Encoder
+from ssl_core.errors import PrivacyError
+
+Views = dict[str, Tensor]
+
+
+class PretextModel(nn.Module, ABC):
+    """An encoder and the heads of one task.
+
+    Promises, each tested: only float32 parameters, no buffers, no dropout, no batch statistics; `forward` is a pure
+    function of parameters and views; all-padding or all-zero records give a finite loss and an exact zero gradient.
+    """
+
+    encoder: Encoder
+    coins: int
+    """How many uniforms in (0, 1] one unit's draw takes."""
+
+    @abstractmethod
+    def draw(self, patients: Patients, index: npt.NDArray[np.int64], uniforms: npt.NDArray[np.float64]) -> Views:
+        """Views of the units at `index` int64 [B] by their coins float64 [B, coins]; every tensor float32 [B, ...]."""
+
+    @abstractmethod
+    def forward(self, views: Views) -> Tensor:
+        """The loss, float32 scalar, of ONE unit's views (no leading dimension B)."""
+
+    @abstractmethod
+    def init_range(self, name: str) -> tuple[float, float]:
+        """Centre and half width of the uniform distribution from which parameter `name` starts."""
+
+    def check_draw(self, index: npt.NDArray[np.int64], uniforms: npt.NDArray[np.float64]) -> None:
+        """Refuse coins of a wrong shape: broadcasting would let units share them."""
+        if index.ndim != 1 or uniforms.shape != (len(index), self.coins):
+            raise PrivacyError(
+                "coins do not fit the sampled units",
+                field="uniforms",
+                value=uniforms.shape,
+                limit=(len(index), self.coins),
+            )
+
+
+def choose(uniforms: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Uniforms in (0, 1] to whole numbers, each in 0 .. counts - 1 with equal chance; same shape as `uniforms`."""
+    chosen = np.ceil(uniforms * counts).astype(np.int64) - 1
+    return np.clip(chosen, 0, counts - 1)

@@ -1,0 +1,62 @@
+"""Step 3 of 12: a study plan becomes a model with its public start weights, the same bytes on every machine.
+
+Each parameter is filled from its own AES-256-CTR stream, keyed by (seed, parameter name): 53-bit uniforms u, then
+centre + half_width * (2 u - 1) in float64 (+ - x and a correctly rounded square root only), one cast to float32. So
+the hash of the start weights can stand in the signed plan (ruling 12). The seed is public; no private noise comes from
+here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+from ssl_core.config import (
+    HashedWordsEncoder,
+    ImageData,
+    MaskedImage,
+    MaskedWords,
+    MlpImageEncoder,
+    StudyPlan,
+    TextData,
+)
+from ssl_core.errors import ConfigError
+from ssl_core.objectives.base import PretextModel
+from ssl_core.objectives.masked_image import MaskedImageModel
+from ssl_core.objectives.masked_words import MaskedWordsModel
+from ssl_core.trust.identity import Secret
+from ssl_core.trust.random import AesCtrStream, derive
+
+
+def build_model(plan: StudyPlan) -> PretextModel:
+    """The model of `plan` at its start weights, a function of data, encoder, objective and seed alone."""
+    model = _empty_model(plan)
+    root = Secret(hashlib.sha256(b"choral/start-weights\x00" + plan.seed.to_bytes(8, "little")).digest())
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            centre, half_width = model.init_range(name)
+            uniforms = AesCtrStream(derive(root, f"parameter/{name}".encode())).uniform(parameter.numel())
+            values = centre + half_width * (2.0 * uniforms - 1.0)
+            parameter.copy_(torch.from_numpy(values).view_as(parameter).to(torch.float32))
+    return model
+
+
+def _empty_model(plan: StudyPlan) -> PretextModel:
+    data, encoder, objective = plan.data, plan.encoder, plan.objective
+    if isinstance(data, TextData) and isinstance(encoder, HashedWordsEncoder) and isinstance(objective, MaskedWords):
+        return MaskedWordsModel(data, width=encoder.width, mask_fraction=objective.mask_fraction)
+    if isinstance(data, ImageData) and isinstance(encoder, MlpImageEncoder) and isinstance(objective, MaskedImage):
+        return MaskedImageModel(
+            data,
+            hidden=encoder.hidden,
+            code=encoder.code,
+            patch=objective.patch,
+            mask_fraction=objective.mask_fraction,
+            shift=objective.shift,
+        )
+    raise ConfigError(
+        "data, encoder and objective do not fit together",
+        field="objective",
+        value=f"{data.kind}, {encoder.name}, {objective.name}",
+    )

@@ -1,0 +1,85 @@
+"""Step 3 of 12: masked words: hide a share of a record's words, predict their codes from the mean of the others.
+
+Paper: Devlin et al., "BERT" (NAACL 2019), section 3.1, task 1, with the encoder reduced to a mean of embeddings as in
+Mikolov et al., "Efficient Estimation of Word Representations in Vector Space" (2013), section 3.1 (CBOW).
+Different from both: a whole record is the context window and hidden words are removed, not replaced by a mask token;
+the targets are the public hash codes of the hidden words, one softmax per code table, so no vocabulary is fitted.
+
+Sensitivity: one record of the unit is drawn by the unit's own coin, its hidden words by its other coins; the loss is
+the mean over that record's hidden words, never over a batch; nothing else enters. So the unit's gradient is a function
+of the unit, released weights and its own coins: clipped to C, the sum over units changes by at most C with one unit.
+
+Shapes for one unit, V = codes * buckets: visible float32 [V] (mean bag of the seen words), hidden float32 [V] (mean bag
+of the hidden words, each table's part sums to 1); features [width]; logits [V]; loss = -sum(hidden * log softmax), per
+table. With fewer than two words nothing is hidden: hidden is zero, the loss is 0 and the gradient exactly 0.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssl_core.config import TextData
+from ssl_core.data.patients import Patients
+from ssl_core.encoders.hashed_words import HashedWords, mean_bag
+from ssl_core.objectives.base import PretextModel, Views, choose
+
+
+class MaskedWordsModel(PretextModel):
+    """Hashed-words encoder and one linear head over both code tables."""
+
+    encoder: HashedWords
+
+    def __init__(self, data: TextData, *, width: int, mask_fraction: float) -> None:
+        super().__init__()
+        self.data = data
+        self.mask_fraction = mask_fraction
+        self.coins = 1 + data.words
+        self.encoder = HashedWords(data, width)
+        self.head = nn.Parameter(torch.zeros(data.codes * data.buckets, width))
+        self.head_bias = nn.Parameter(torch.zeros(data.codes * data.buckets))
+
+    def draw(self, patients: Patients, index: npt.NDArray[np.int64], uniforms: npt.NDArray[np.float64]) -> Views:
+        """visible, hidden: float32 [B, codes * buckets]; see the module docstring."""
+        self.check_draw(index, uniforms)
+        first, counts = patients.offsets[index], patients.offsets[index + 1] - patients.offsets[index]
+        codes = np.asarray(patients.records[first + choose(uniforms[:, 0], counts)], np.int32)
+        real = codes[:, :, 0] >= 0
+        hidden = real & (self._ranks(real, uniforms[:, 1:]) < self._hidden_counts(real.sum(axis=1))[:, None])
+        return {
+            "visible": torch.from_numpy(mean_bag(codes, real & ~hidden, self.data.buckets)),
+            "hidden": torch.from_numpy(mean_bag(codes, hidden, self.data.buckets)),
+        }
+
+    def _hidden_counts(self, words: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Of n words round(n * mask_fraction), at least 1 and at most n - 1; none of fewer than two."""
+        wanted = np.rint(words * self.mask_fraction).astype(np.int64)
+        return np.where(words >= 2, np.clip(wanted, 1, np.maximum(words - 1, 1)), 0)
+
+    @staticmethod
+    def _ranks(real: npt.NDArray[np.bool_], uniforms: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """Rank of each word's coin within its record; places without a word come last."""
+        scores = np.where(real, uniforms, 2.0)
+        return scores.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
+
+    def forward(self, views: Views) -> Tensor:
+        """ONE unit's loss, float32 scalar."""
+        features = self.encoder(views["visible"])
+        # torch.mv: under vmap its gradient is one outer product; functional.linear measures up to 3 x slower here.
+        logits = torch.mv(self.head, features) + self.head_bias
+        log_chance = functional.log_softmax(logits.view(self.data.codes, self.data.buckets), dim=-1)
+        return -(views["hidden"] * log_chance.view(-1)).sum()
+
+    def init_range(self, name: str) -> tuple[float, float]:
+        """Embeddings with standard deviation 0.1, small enough for noised steps to move them; LayerNorm as identity."""
+        ranges = {
+            "encoder.table": (0.0, 0.1 * math.sqrt(3.0)),
+            "encoder.norm.weight": (1.0, 0.0),
+            "head": (0.0, 0.1 * math.sqrt(3.0 / self.encoder.feature_width)),
+        }
+        return ranges.get(name, (0.0, 0.0))

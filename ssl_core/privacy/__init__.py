@@ -1,0 +1,1 @@
+"""One loss per unit -> one clipped, noised update, paid for in the ledger."""

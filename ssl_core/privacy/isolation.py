@@ -1,0 +1,136 @@
+"""Before step 6: does changing one patient change another patient's gradient? A check on tested inputs (ruling 24).
+
+Comes in: a study plan and the site's chunk. Two synthetic sets of patients in the declared format, which differ in one
+patient, go through sampler -> draw -> engine with the study's own model under the same coins. Demanded:
+  the same other units are sampled; each other unit's row differs by at most 1e-6 of its norm;
+  the clipped sums differ by at most the sensitivity that they state, C for a removed patient, 2 C for a changed one.
+The guarantee is the argument in objectives/base.py and gradients.py; this check finds what breaks it on such inputs.
+Raises `PrivacyError`; no real patient is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ssl_core.config import StudyPlan
+from ssl_core.data.patients import Patients
+from ssl_core.errors import PrivacyError
+from ssl_core.objectives.base import PretextModel
+from ssl_core.objectives.build import build_model
+from ssl_core.privacy.gradients import Adjacency, PerUnitGradients, clip_and_sum
+from ssl_core.privacy.sampling import chunks, draw_coins, poisson_sample
+from ssl_core.privacy.synthetic import kinds, synthetic_patients, with_other_patient, without_patient
+from ssl_core.trust.random import UnitCoins
+
+TOLERANCE = 1e-6
+_RATE = 0.9
+_MOST_ENTRIES = 1 << 25
+
+
+@dataclass(frozen=True, slots=True)
+class IsolationReport:
+    """What was compared and the greatest values that were found; about synthetic patients only."""
+
+    pairs: tuple[str, ...]
+    units: int
+    greatest_change: float
+    greatest_contribution: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    units: tuple[str, ...]
+    rows: Tensor
+
+
+def check_isolation(plan: StudyPlan, *, chunk: int, model: PretextModel | None = None) -> IsolationReport:
+    """Run all pairs for the plan's model (or `model`); `greatest_contribution` is in units of C."""
+    model = build_model(plan) if model is None else model
+    engine = PerUnitGradients(model)
+    size = sum(parameter.numel() for parameter in model.parameters())
+    # Two chunks and a part of a third where memory allows, so that a removal moves units from chunk to chunk.
+    count = max(4, min(2 * chunk + 5, _MOST_ENTRIES // size))
+    patients = synthetic_patients(plan.data, count)
+    coins = _coins(patients)
+    base = _run(engine, model, patients, coins, chunk)
+    victim = patients.units.index(base.units[len(base.units) // 2])
+    changed, contributed = 0.0, 0.0
+    pairs: list[tuple[str, Patients, Adjacency]] = [
+        ("removed", without_patient(patients, victim), "add-or-remove-one"),
+        *((kind, with_other_patient(patients, victim, plan.data, kind), "replace-one") for kind in kinds(plan.data)),
+    ]
+    for what, other_patients, adjacency in pairs:
+        other = _run(engine, model, other_patients, coins, chunk)
+        changed = max(changed, _compare_rows(what, base, other, patients.units[victim]))
+        for clip_norm in (plan.privacy.max_grad_norm, _tight(base.rows)):
+            contributed = max(contributed, _compare_sums(what, base, other, chunk, clip_norm, adjacency))
+    return IsolationReport(tuple(what for what, _, _ in pairs), count, changed, contributed)
+
+
+def _coins(patients: Patients) -> UnitCoins:
+    """Coins that sample at least three units, so that there is one to change and others to look at."""
+    while True:
+        coins = UnitCoins.fresh()
+        if len(poisson_sample(patients.tags, _RATE, coins)) >= 3:
+            return coins
+
+
+def _run(engine: PerUnitGradients, model: PretextModel, patients: Patients, coins: UnitCoins, chunk: int) -> _Run:
+    sample = poisson_sample(patients.tags, _RATE, coins)
+    parts = []
+    for index in chunks(sample, chunk):
+        rows = engine.rows(model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins)))
+        parts.append(torch.cat([row.reshape(len(index), -1) for row in rows], dim=1))
+    return _Run(tuple(patients.units[i] for i in sample), torch.cat(parts))
+
+
+def _compare_rows(what: str, base: _Run, other: _Run, victim: str) -> float:
+    mine = [i for i, unit in enumerate(base.units) if unit != victim]
+    theirs = [i for i, unit in enumerate(other.units) if unit != victim]
+    if [base.units[i] for i in mine] != [other.units[i] for i in theirs]:
+        raise PrivacyError("changing one patient changes who else is sampled", field="pair", value=what)
+    worst = 0.0
+    for i, j in zip(mine, theirs, strict=True):
+        norm = float(base.rows[i].double().norm())
+        difference = float((base.rows[i].double() - other.rows[j].double()).norm())
+        if not difference <= TOLERANCE * norm:
+            raise PrivacyError(
+                "changing one patient changes another patient's gradient",
+                field=f"pair with one patient {what}",
+                value=f"{difference / norm if norm else float('inf'):.1e} of its norm",
+                limit=TOLERANCE,
+                remedy="the objective couples patients; it cannot be trained privately as it is",
+            )
+        worst = max(worst, difference / norm if norm else 0.0)
+    return worst
+
+
+def _compare_sums(what: str, base: _Run, other: _Run, chunk: int, clip_norm: float, adjacency: Adjacency) -> float:
+    sums = []
+    for run in (base, other):
+        parts = [clip_and_sum([part], clip_norm) for part in torch.split(run.rows, chunk)]
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
+        sums.append(total)
+    difference = float((sums[0].grads[0] - sums[1].grads[0]).norm())
+    bound = sums[0].sensitivity(adjacency)
+    if not difference <= bound:
+        raise PrivacyError(
+            "one patient changes the clipped sum by more than its sensitivity",
+            field=f"pair with one patient {what}",
+            value=f"{difference / clip_norm:.6f} C",
+            limit=f"{bound / clip_norm:g} C",
+        )
+    return difference / clip_norm
+
+
+def _tight(rows: Tensor) -> float:
+    """A clipping norm that binds for most rows."""
+    norms: npt.NDArray[np.float64] = rows.double().norm(dim=1).numpy()
+    return max(float(np.median(norms)) / 8, 1e-6)

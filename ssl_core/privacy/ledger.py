@@ -1,0 +1,269 @@
+"""Step 6 of 12: what a site has spent of its patients' privacy, for life.
+
+A view of the site's chain. RESERVE charges the whole schedule of a study at approval, once per plan hash. COMMIT says,
+durably and before training, which round starts; it never passes the reserved steps and a round number is used once
+(ruling 6). Nothing is ever given back. Comes in: schedules. Goes out: `Quote`, `Statement`, or `BudgetError`.
+
+The rule of the cap (E, D), fixed here and named in policy.toml. Later studies may be chosen after seeing what earlier
+ones released, so composition must hold for adaptively chosen schedules; PLD of the log does not in general ("Privacy
+Filters are Captured by Residues", arXiv 2602.15815). A study is reserved if, with it, one of these at least holds:
+  sum   sum_k eps_k <= E, eps_k by PLD at delta_k = (D/2) / (k (k+1)) for the k-th study; the delta_k add up to D/2.
+        Basic composition is a valid filter: Rogers et al., "Privacy Odometers and Filters" (NeurIPS 2016).
+  rdp   at one of 8 fixed orders the Renyi costs of all studies, added up, give epsilon <= E at delta D/16.
+        For each fixed order that is a valid filter: Feldman and Zrnic, "Individual Privacy Accounting via
+        a Renyi Filter" (NeurIPS 2021).
+  lone  there is one study only, and its PLD at delta D is <= E.
+Why their smaller one may be taken: let S be any set of transcripts, and part it by the first rule that holds at the
+end. On part r the site behaves exactly as one that uses rule r alone (costs only grow, so rule r held all along), hence
+P(S_r) <= e^E P'(S_r) + D_r, and adding up P(S) <= e^E P'(S) + D as the D_r add up to D. "Lone" needs no share: whether
+the first study passes it but no other rule depends on its public schedule, and then no second study can pass any.
+Rounds of several studies may interleave: Haney et al., "Concurrent Composition ... with Adaptive Privacy-Loss
+Parameters" (CCS 2023) for filters in (eps, delta) and in Renyi DP of fixed order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ssl_core.chain import Chain
+from ssl_core.errors import BudgetError, PrivacyError
+from ssl_core.privacy.accountant import Schedule, checked_epsilon, epsilon, epsilon_rdp, epsilon_replace_one
+
+UNIT = "patient"
+ADJACENCY = "add or remove one patient"
+COHORT = "all"
+ORDERS = (2, 3, 4, 6, 8, 12, 20, 32)
+_RESERVE = "reserve"
+_COMMIT = "commit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """Cost of one study alone (PLD at the plan's delta), and the site's total before and after it by the cap's rule."""
+
+    study_epsilon: float
+    study_delta: float
+    spent_before: float
+    spent_after: float
+    limit: float
+    remaining: float
+    delta: float
+    adjacency: str = ADJACENCY
+    unit: str = UNIT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry:
+    """One study; `steps_started` are those of committed rounds, `steps` all that are charged."""
+
+    study: str
+    name: str
+    epsilon: float
+    epsilon_replace_one: float
+    delta: float
+    noise_multiplier: float
+    sampling_rate: float
+    steps: int
+    steps_started: int
+    adjacency: str = ADJACENCY
+    unit: str = UNIT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Epsilon of a list of studies by each rule; `spent` is what counts against the limit."""
+
+    spent: float
+    by_sum: float
+    by_rdp: float
+    if_fixed_in_advance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """The ledger as people read it."""
+
+    entries: tuple[LedgerEntry, ...]
+    totals: Totals
+    limit: float
+    delta: float
+    remaining: float
+    cohort: str = COHORT
+    adjacency: str = ADJACENCY
+    unit: str = UNIT
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for JSON."""
+        return asdict(self)
+
+    def to_text(self) -> str:
+        """A few lines for a terminal."""
+        lines = [
+            f"Unit: {self.unit}, with all records. Neighbours: {self.adjacency}. Cohort: {self.cohort}.",
+            *(
+                f"{e.name} ({e.study[:8]}): epsilon {e.epsilon:.3f} at delta {e.delta:g}, {e.adjacency} "
+                f"({e.epsilon_replace_one:.3f} replacing one); sigma {e.noise_multiplier:g}, q {e.sampling_rate:g}, "
+                f"{e.steps} steps charged, {e.steps_started} started"
+                for e in self.entries
+            ),
+            f"Spent for life: epsilon {self.totals.spent:.3f} of {self.limit:g} at delta {self.delta:g}, "
+            f"{self.adjacency}; {self.remaining:.3f} remains.",
+            f"By sum of studies {self.totals.by_sum:.3f}; by RDP filter {self.totals.by_rdp:.3f}; "
+            f"{self.totals.if_fixed_in_advance:.3f} had the plans been fixed in advance (PLD).",
+        ]
+        return "\n".join(lines)
+
+
+class Ledger:
+    """The budget (max_epsilon, delta) of one cohort of patients, over the site's open chain."""
+
+    def __init__(self, chain: Chain, *, max_epsilon: float, delta: float) -> None:
+        if not 0.0 < max_epsilon < math.inf or not 0.0 < delta < 1.0:
+            raise PrivacyError("lifetime budget is not valid", field="max_epsilon, delta", value=(max_epsilon, delta))
+        self._chain = chain
+        self._limit = max_epsilon
+        self._delta = delta
+
+    def quote(self, schedule: Schedule, plan_delta: float) -> Quote:
+        """What `schedule` would cost on top of everything reserved; reserves nothing."""
+        return self._quote([_schedule(body) for body in self._reserved().values()], schedule, plan_delta)
+
+    def reserve(self, study: str, name: str, schedule: Schedule, plan_delta: float) -> Quote | None:
+        """Charge a whole study. The same study again changes nothing (None); `BudgetError` says the numbers."""
+        if schedule.steps < 1:
+            raise PrivacyError("a study without steps cannot be reserved", field="steps", value=schedule.steps)
+        # The slow arithmetic first: the transaction then finds it in memory and holds the log for a moment only.
+        self.quote(schedule, plan_delta)
+        with self._chain.transaction():
+            reserved = self._reserved()
+            if study in reserved:
+                _same(reserved[study], schedule, plan_delta)
+                return None
+            quote = self._quote([_schedule(body) for body in reserved.values()], schedule, plan_delta)
+            if quote.spent_after > self._limit:
+                raise BudgetError(
+                    "study would pass this site's lifetime budget: it costs epsilon "
+                    f"{quote.study_epsilon:.3f} at delta {plan_delta:g}, {quote.spent_before:.3f} is spent",
+                    field="epsilon for life after this study",
+                    value=f"{quote.spent_after:.3f}",
+                    limit=f"{self._limit:g} at delta {self._delta:g} ({ADJACENCY})",
+                    remedy="ask for a study with more noise or fewer steps; the limit is a decision of the hospital",
+                )
+            checked_epsilon([schedule], plan_delta)
+            self._chain.append(
+                _RESERVE,
+                {
+                    "study": study,
+                    "name": name,
+                    "cohort": COHORT,
+                    "unit": UNIT,
+                    "adjacency": ADJACENCY,
+                    "noise_multiplier": schedule.noise_multiplier,
+                    "sampling_rate": schedule.sampling_rate,
+                    "steps": schedule.steps,
+                    "delta": plan_delta,
+                },
+            )
+        return quote
+
+    def commit(self, study: str, round: int, steps: int) -> None:
+        """Durable before it returns: `round` of `study` starts now and takes `steps` noised steps."""
+        with self._chain.transaction():
+            body = self._reserved().get(study)
+            if body is None:
+                raise PrivacyError("study has no reservation in the ledger", field="study", value=study)
+            if round < 1 or steps < 1:
+                raise PrivacyError("round or steps are not positive", field="round, steps", value=(round, steps))
+            before = self._committed(study)
+            if round in before:
+                raise PrivacyError("round was started before; its number is never used again", field="round", value=round)
+            started = sum(before.values())
+            if started + steps > int(body["steps"]):
+                raise PrivacyError(
+                    "round would pass the steps that were reserved",
+                    field="steps",
+                    value=started + steps,
+                    limit=body["steps"],
+                    remedy="a longer study is a new plan with its own approval",
+                )
+            self._chain.append(_COMMIT, {"study": study, "round": round, "steps": steps})
+
+    def statement(self) -> Statement:
+        """Every study, and the totals by each rule."""
+        reserved = self._reserved()
+        schedules = [_schedule(body) for body in reserved.values()]
+        totals = self._totals(schedules)
+        return Statement(
+            entries=tuple(
+                LedgerEntry(
+                    study=study,
+                    name=body["name"],
+                    epsilon=epsilon([schedule], body["delta"]),
+                    epsilon_replace_one=epsilon_replace_one([schedule], body["delta"]),
+                    delta=body["delta"],
+                    noise_multiplier=schedule.noise_multiplier,
+                    sampling_rate=schedule.sampling_rate,
+                    steps=schedule.steps,
+                    steps_started=sum(self._committed(study).values()),
+                )
+                for (study, body), schedule in zip(reserved.items(), schedules, strict=True)
+            ),
+            totals=totals,
+            limit=self._limit,
+            delta=self._delta,
+            remaining=max(0.0, self._limit - totals.spent),
+        )
+
+    def _quote(self, before: Sequence[Schedule], schedule: Schedule, plan_delta: float) -> Quote:
+        after = self._totals([*before, schedule]).spent
+        return Quote(
+            study_epsilon=epsilon([schedule], plan_delta),
+            study_delta=plan_delta,
+            spent_before=self._totals(before).spent,
+            spent_after=after,
+            limit=self._limit,
+            remaining=max(0.0, self._limit - after),
+            delta=self._delta,
+        )
+
+    def _totals(self, schedules: Sequence[Schedule]) -> Totals:
+        """See the module's docstring; `schedules` in the order of their reservation."""
+        if not schedules:
+            return Totals(spent=0.0, by_sum=0.0, by_rdp=0.0, if_fixed_in_advance=0.0)
+        half = self._delta / 2
+        by_sum = sum(epsilon([s], half / (k * (k + 1))) for k, s in enumerate(schedules, start=1))
+        by_rdp = min(epsilon_rdp(schedules, half / len(ORDERS), order=order) for order in ORDERS)
+        fixed = epsilon(schedules, self._delta)
+        rules = (by_sum, by_rdp, fixed) if len(schedules) == 1 else (by_sum, by_rdp)
+        return Totals(spent=min(rules), by_sum=by_sum, by_rdp=by_rdp, if_fixed_in_advance=fixed)
+
+    def _reserved(self) -> dict[str, dict[str, Any]]:
+        bodies = [entry.body for entry in self._chain.entries(_RESERVE)]
+        for body in bodies:
+            found = (body["cohort"], body["unit"], body["adjacency"])
+            if found != (COHORT, UNIT, ADJACENCY):
+                raise PrivacyError("ledger holds an entry of another kind", field="cohort, unit", value=found)
+        return {body["study"]: body for body in bodies}
+
+    def _committed(self, study: str) -> dict[int, int]:
+        bodies = [entry.body for entry in self._chain.entries(_COMMIT)]
+        return {body["round"]: body["steps"] for body in bodies if body["study"] == study}
+
+
+def _schedule(body: dict[str, Any]) -> Schedule:
+    return Schedule(body["noise_multiplier"], body["sampling_rate"], body["steps"])
+
+
+def _same(body: dict[str, Any], schedule: Schedule, plan_delta: float) -> None:
+    found: tuple[Schedule, float] = (_schedule(body), body["delta"])
+    if found != (schedule, plan_delta):
+        raise PrivacyError(
+            "study was reserved with another schedule",
+            field="schedule",
+            value=(schedule, plan_delta),
+            limit=found,
+            remedy="a changed study is a new plan with its own hash",
+        )

@@ -1,0 +1,106 @@
+"""Steps 4 and 5 of 12: Opacus' optimizer, fed with our rows, our clipping and our noise.
+
+Comes in: rows float32 [b, *shape] chunk by chunk. Does, once per step: p.grad = (clipped sum + N(0, (sigma C)^2)) /
+(q N), then one step of the inner optimizer. N is the nominal size of the signed plan, never a count (ruling 16).
+The only file that touches Opacus' optimizers and the attributes that they hang on parameters. Of Opacus are used: the
+order of a step, virtual steps, the guard against using a gradient twice, the scaling. Replaced are clipping
+(gradients.py: rows that are not finite, bounded rounding) and noise (noise.py: torch's generator is not cryptographic).
+
+Every chunk is a virtual step, and every step ends with one more, empty, that adds noise: a step with B = 0 units takes
+the same path as any other, so an empty sample is noised, stepped and counted once, like a large one in many chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from opacus.optimizers.optimizer import DPOptimizer, _check_processed_flag, _mark_as_processed
+from torch import Tensor
+
+from ssl_core.config import PrivacySpec
+from ssl_core.errors import PrivacyError
+from ssl_core.privacy.descent import Descent
+from ssl_core.privacy.gradients import ClippedSum, clip_and_sum
+from ssl_core.privacy.noise import GaussianNoise
+
+
+class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus has no types
+    """One private step = `add` for each chunk (none when the sample is empty), then `release`."""
+
+    def __init__(self, descent: Descent, privacy: PrivacySpec, *, nominal_size: int, noise: GaussianNoise) -> None:
+        if type(noise) is not GaussianNoise:
+            raise PrivacyError("noise source is not ours", field="noise", value=type(noise).__name__)
+        super().__init__(
+            descent.inner,
+            noise_multiplier=privacy.noise_multiplier,
+            max_grad_norm=privacy.max_grad_norm,
+            expected_batch_size=privacy.sampling_rate * nominal_size,
+            loss_reduction="mean",
+        )
+        self.descent = descent
+        self.releases = 0
+        self._privacy = privacy
+        self._noise = noise
+        self._tap: Callable[[npt.NDArray[np.float32]], None] | None = None
+        self.attach_step_hook(_count)
+        self.zero_grad()
+
+    @property
+    def divisor(self) -> float:
+        """q N: what every step's noised sum is divided by."""
+        return float(self.expected_batch_size)
+
+    def add(self, rows: Sequence[Tensor]) -> None:
+        """Clip the rows of one chunk and add them to this step's sum; nothing is released."""
+        self._set_rows(rows)
+        self.signal_skip_step(True)
+        self.step()
+        self.zero_grad()
+
+    def release(self, number: int, tap: Callable[[npt.NDArray[np.float32]], None] | None = None) -> None:
+        """Noise, scale and apply this step's sum as the study's step `number`; `tap` sees the noised gradient [P]."""
+        self._set_rows([p.new_zeros((0, *p.shape)) for p in self.params])
+        self.descent.prepare(number)
+        self._tap = tap
+        self.step()
+        self.zero_grad()
+
+    def _set_rows(self, rows: Sequence[Tensor]) -> None:
+        for parameter, row in zip(self.params, rows, strict=True):
+            if row.shape[1:] != parameter.shape:
+                raise PrivacyError("rows do not fit the model", field="rows", value=tuple(row.shape))
+            parameter.grad_sample = row
+
+    def clip_and_accumulate(self) -> None:
+        """In place of Opacus' clipping; called by its `pre_step`."""
+        for parameter in self.params:
+            _check_processed_flag(parameter.grad_sample)
+        found = clip_and_sum(self.grad_samples, self.max_grad_norm)
+        for parameter, part in zip(self.params, found.grads, strict=True):
+            parameter.summed_grad = part if parameter.summed_grad is None else parameter.summed_grad + part
+            _mark_as_processed(parameter.grad_sample)
+
+    def add_noise(self) -> None:
+        """In place of Opacus' noise; fails closed when source, scale or clipping norm are not the plan's."""
+        found = (self.noise_multiplier, self.max_grad_norm, self.generator, self.secure_mode)
+        if found != (self._privacy.noise_multiplier, self._privacy.max_grad_norm, None, False):
+            raise PrivacyError("noise is not that of the plan", field="noise_multiplier, max_grad_norm, generator")
+        if type(self._noise) is not GaussianNoise:
+            raise PrivacyError("noise source is not ours", field="noise", value=type(self._noise).__name__)
+        clipped = ClippedSum(tuple(p.summed_grad for p in self.params), self.max_grad_norm)
+        scale = self.noise_multiplier * clipped.sensitivity(self._privacy.adjacency)
+        for parameter in self.params:
+            _check_processed_flag(parameter.summed_grad)
+            noise = self._noise.normal(parameter.numel(), scale).to(parameter.device)
+            parameter.grad = (parameter.summed_grad + noise.view_as(parameter)).to(torch.float32)
+            _mark_as_processed(parameter.summed_grad)
+
+
+def _count(optimizer: PrivateOptimizer) -> None:
+    """Opacus' step hook: after noise and scaling, before the inner step, once per released gradient."""
+    optimizer.releases += 1
+    if optimizer._tap is not None:
+        optimizer._tap(optimizer.descent.gradient())

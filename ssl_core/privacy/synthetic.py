@@ -1,0 +1,75 @@
+"""Synthetic patients in a study's declared format, for the isolation check and tests. Nothing here is private.
+
+Goes out: `Patients` with one to four records each, and sets that differ from a given one in one patient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ssl_core.config import ImageData, TextData
+from ssl_core.data.patients import Patients, group
+
+Kind = Literal["changed", "empty", "longest", "extreme", "not finite"]
+Records = npt.NDArray[np.int32] | npt.NDArray[np.float32]
+
+_LONGEST = 200
+
+
+def kinds(data: TextData | ImageData) -> tuple[Kind, ...]:
+    """The ways in which one patient can differ; codes of words are whole numbers, so they are always finite."""
+    common: tuple[Kind, ...] = ("changed", "empty", "longest", "extreme")
+    return common if isinstance(data, TextData) else (*common, "not finite")
+
+
+def synthetic_patients(data: TextData | ImageData, count: int, *, seed: int = 0) -> Patients:
+    """`count` patients of one to four random records."""
+    generator = np.random.default_rng(seed)
+    return _gather(
+        [f"synthetic-{number:06d}" for number in range(count)],
+        [_records(data, generator, int(generator.integers(1, 5))) for _ in range(count)],
+    )
+
+
+def without_patient(patients: Patients, place: int) -> Patients:
+    """All but the unit at `place`."""
+    return patients.take(np.delete(np.arange(len(patients), dtype=np.int64), place))
+
+
+def with_other_patient(patients: Patients, place: int, data: TextData | ImageData, kind: Kind) -> Patients:
+    """The same units, but that at `place` has other records: random, empty, very many, extreme, not finite."""
+    records = [patients.records[a:b] for a, b in zip(patients.offsets[:-1], patients.offsets[1:], strict=True)]
+    records[place] = _other(data, kind)
+    return _gather(patients.units, records)
+
+
+def _gather(units: Sequence[str], records: Sequence[Records]) -> Patients:
+    owners = [unit for unit, own in zip(units, records, strict=True) for _ in own]
+    joined: Records = np.concatenate(records)  # type: ignore[assignment]  # all of one dtype
+    return group(owners, joined)
+
+
+def _other(data: TextData | ImageData, kind: Kind) -> Records:
+    generator = np.random.default_rng(1)
+    records = _records(data, generator, _LONGEST if kind == "longest" else 3)
+    if kind == "empty":
+        records[:] = -1 if isinstance(data, TextData) else 0
+    elif kind == "extreme":
+        records[:] = data.buckets - 1 if isinstance(data, TextData) else 1e30
+    elif kind == "not finite" and isinstance(data, ImageData):
+        records[:, ::2], records[:, 1::2] = np.nan, np.inf
+    return records
+
+
+def _records(data: TextData | ImageData, generator: np.random.Generator, count: int) -> Records:
+    if isinstance(data, ImageData):
+        pixels = (data.height // data.pool) * (data.width // data.pool)
+        return generator.standard_normal((count, pixels)).astype(np.float32)
+    codes = generator.integers(0, data.buckets, (count, data.words, data.codes)).astype(np.int32)
+    lengths = generator.integers(2, data.words + 1, count)
+    codes[np.arange(data.words) >= lengths[:, None]] = -1
+    return codes

@@ -1,0 +1,126 @@
+"""Steps 2 to 5 of 12 as one loop: a round of private training at one site.
+
+Comes in: model, patients, plan, global weights float32 [P]. Goes out: delta = end - start, float32 [P], and the
+optimizer's state. Exactly `steps_per_round` steps run, whatever the patients are. Both results are functions of
+(start, public constants, noised gradients) alone: `replay_round` computes them from captured gradients without any
+data, and a test demands equal bits (ruling 18). DP-SGD: Abadi et al. (CCS 2016), algorithm 1.
+Nothing is logged here: losses, norms and sample sizes are not noised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ssl_core.config import SpeedSpec, StudyPlan
+from ssl_core.data.patients import Patients
+from ssl_core.encoders.vector import load_vector, to_vector
+from ssl_core.errors import ConfigError, PrivacyError
+from ssl_core.objectives.base import PretextModel
+from ssl_core.privacy.descent import Descent, OptimizerState
+from ssl_core.privacy.gradients import PerUnitGradients
+from ssl_core.privacy.noise import GaussianNoise
+from ssl_core.privacy.optimizer import PrivateOptimizer
+from ssl_core.privacy.sampling import chunks, draw_coins, poisson_sample
+from ssl_core.trust.random import UnitCoins
+
+__all__ = ["OptimizerState", "RoundResult", "replay_round", "train_round"]
+
+Vector = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundResult:
+    """What a round gave; the state stays at the site."""
+
+    delta: Vector
+    state: OptimizerState
+
+
+def train_round(
+    *,
+    model: PretextModel,
+    patients: Patients,
+    plan: StudyPlan,
+    nominal_size: int,
+    start: Vector,
+    first_step: int,
+    total_steps: int,
+    state: OptimizerState | None,
+    speed: SpeedSpec,
+    tap: Callable[[Vector], None] | None = None,
+) -> RoundResult:
+    """One round from `start`. COMMIT it in the ledger first: its noise is spent whether or not it ends.
+
+    nominal_size: the plan's, never len(patients). first_step: number of the round's first step in the study, from 0.
+    tap: is given the noised gradient float32 [P] of each step; meant for `replay_round`.
+    """
+    privacy = plan.privacy
+    device = _device(speed)
+    with _threads(speed.threads):
+        model.to(device)
+        load_vector(model, start)
+        engine = PerUnitGradients(model)
+        descent = _descent(model, plan, total_steps, state)
+        optimizer = PrivateOptimizer(descent, privacy, nominal_size=nominal_size, noise=GaussianNoise())
+        for number in range(first_step, first_step + plan.rounds.steps_per_round):
+            coins = UnitCoins.fresh()
+            sample = poisson_sample(patients.tags, privacy.sampling_rate, coins)
+            for index in chunks(sample, speed.chunk):
+                views = model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins))
+                optimizer.add(engine.rows({name: view.to(device) for name, view in views.items()}))
+            optimizer.release(number, tap)
+        if optimizer.releases != plan.rounds.steps_per_round:
+            raise PrivacyError("round took another number of steps", field="steps", value=optimizer.releases)
+        return RoundResult(to_vector(model) - start, descent.state())
+
+
+def replay_round(
+    *,
+    model: PretextModel,
+    plan: StudyPlan,
+    gradients: Sequence[Vector],
+    start: Vector,
+    first_step: int,
+    total_steps: int,
+    state: OptimizerState | None,
+) -> RoundResult:
+    """The same result from the noised `gradients` (float32 [P] per step, as `tap` saw them), without any patients."""
+    load_vector(model, start)
+    descent = _descent(model, plan, total_steps, state)
+    for number, gradient in enumerate(gradients, start=first_step):
+        begin = 0
+        for parameter in model.parameters():
+            part = torch.from_numpy(np.array(gradient[begin : begin + parameter.numel()]))
+            parameter.grad = part.view_as(parameter).to(parameter.device)
+            begin += parameter.numel()
+        descent.prepare(number)
+        descent.inner.step()
+    return RoundResult(to_vector(model) - start, descent.state())
+
+
+def _descent(model: PretextModel, plan: StudyPlan, total_steps: int, state: OptimizerState | None) -> Descent:
+    kept = state if plan.training.keep_state else None
+    return Descent(model, plan.training, total_steps=total_steps, state=kept)
+
+
+def _device(speed: SpeedSpec) -> torch.device:
+    if speed.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("no CUDA device is there", field="speed.device", value="cuda", remedy='set device = "cpu"')
+    return torch.device(speed.device)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """torch computes with `count` threads inside, as before outside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

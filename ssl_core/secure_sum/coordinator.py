@@ -1,0 +1,279 @@
+"""Step 10 of 12: uploads, one at a time -> running sum -> sum of w_i q_i over the survivors, uint32 [P], and its mean.
+
+The server's side, which no site trusts. A vector is checked against its signed header, added and dropped, so that
+memory does not grow with the number of sites. Order: START, uploads, survivors U, CONSENT when U is not all, UNMASK,
+answers, CLOSE.
+What it recovers is checked against the uploads' commitments (opening.py); what does not fit voids the round. When a
+participant is not in U, every survivor must answer, as each alone holds its pair elements (there is no BACKUP).
+After a crash `resume` with the same START and the same U continues by identical messages (ruling 28).
+Raises `ProtocolError` naming a site whose message is wrong (it is not counted), `RoundVoid` when no sum is possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ssl_core.errors import ConfigError, ProtocolError, RoundVoid
+from ssl_core.secure_sum import checks, keys
+from ssl_core.secure_sum.codec import decode
+from ssl_core.secure_sum.intake import check_ack, check_agreement, check_answer, check_pairs, check_upload, need
+from ssl_core.secure_sum.messages import Agreement, Close, Start, Upload, Void
+from ssl_core.secure_sum.opening import remove_masks
+from ssl_core.secure_sum.params import SumParams
+from ssl_core.secure_sum.ring import decode_mean
+from ssl_core.secure_sum.server_round import ServerRound, make_consent, make_unmask
+from ssl_core.secure_sum.statements import (
+    GENESIS,
+    keyset_hash,
+    read_signed,
+    sign,
+    start_context,
+    transcript,
+    vector_hash,
+)
+from ssl_core.trust.identity import Identity
+
+
+class SecureSumCoordinator:
+    """The server in one session and key set; it holds one round at a time."""
+
+    def __init__(self, params: SumParams, identity: Identity, keyset: bytes) -> None:
+        if identity.public != params.server:
+            raise ConfigError("identity is not the server of the roster", field="server")
+        keys.open_keyset(params, keyset)
+        self._params = params
+        self._identity = identity
+        self._keyset = keyset_hash(keyset)
+        self._round: ServerRound | None = None
+
+    @staticmethod
+    def make_keyset(params: SumParams, offers: Mapping[str, bytes]) -> bytes:
+        """E of the offers of all members; names the member whose offer is missing or wrong."""
+        return keys.make_keyset(params, offers)
+
+    def start(self, round: int, participants: Sequence[str], model_hash: bytes, previous_close: bytes | None) -> bytes:
+        """Open a round; the same START goes to every participant."""
+        last = 0 if self._round is None else self._round.start.round
+        if self._round is not None and self._round.closed is None and not self._round.void:
+            raise ProtocolError("the last round is still open", field="round", value=last, remedy="close or void it")
+        checks.round_is_new(round, last)
+        close = b"" if previous_close is None else previous_close
+        start = Start(
+            round=round,
+            participants=tuple(sorted(self._params.index(name) for name in participants)),
+            model=model_hash,
+            keyset=self._keyset,
+            previous=transcript(read_signed(Close, close)[1]) if close else GENESIS,
+            close=close,
+        )
+        data = sign(self._identity, start_context(self._params, start), start)
+        self.resume(data)
+        return data
+
+    def resume(self, start: bytes) -> None:
+        """Continue the round of our own START: the sites send again what they sent."""
+        signed, body = read_signed(Start, start)
+        close = read_signed(Close, body.close)[1] if body.close else None
+        checks.server_signed(self._params, signed)
+        checks.round_within(self._params, body.round)
+        checks.keys_are_ours(body.keyset, self._keyset)
+        checks.participants_sorted(body.participants)
+        checks.participants_known(self._params, body.participants)
+        checks.enough_for_roster(self._params, body.participants)
+        checks.enough_participants(self._params, body.participants)
+        checks.previous_follows(body, close)
+        checks.close_before(body, close)
+        checks.model_follows(body, close)
+        if close is not None:
+            checks.server_signed(self._params, read_signed(Close, body.close)[0])
+        running = np.zeros(self._params.dimension, np.uint32)
+        self._round = ServerRound(start=body, context=start_context(self._params, body), running=running)
+
+    def add_upload(self, site: str, body: bytes, vector: npt.NDArray[np.uint32]) -> bool:
+        """Check an upload and add its vector; False when it came twice, or after U was fixed without this site."""
+        now, place = self._open(), self._participant(site)
+        if now.survivors is not None and place not in now.survivors:
+            return False
+        upload = decode(Upload, body)
+        if place in now.headers:
+            need(upload.header == now.headers[place], "site uploaded twice, differently", site)
+            return False
+        header, parts = check_upload(
+            self._params, now.context, now.start.participants, self._params.members[place], upload, vector
+        )
+        np.add(now.running, vector, out=now.running)
+        now.headers[place], now.parts[place] = header, parts
+        return True
+
+    @property
+    def uploaded(self) -> tuple[str, ...]:
+        """Whose uploads are in the running sum."""
+        return self._params.names(sorted(self._open().headers))
+
+    def fix_survivors(self, survivors: Sequence[str] | None = None) -> bool:
+        """Fix U: who uploaded, or when resuming the U that was fixed before; returns whether consent is needed.
+
+        `RoundVoid` when |U| < m. Keep U durably before any CONSENT or UNMASK is sent: sites answer for one U only.
+        """
+        now = self._open()
+        given = tuple(sorted(now.headers if survivors is None else (self._participant(name) for name in survivors)))
+        if now.survivors not in (None, given):
+            raise ProtocolError("survivors are fixed already", field="survivors")
+        checks.survivors_sorted(given)
+        if not set(now.headers) <= set(given):
+            raise ProtocolError(
+                "an upload outside these survivors is in the sum",
+                field="survivors",
+                remedy="resume the round and name the survivors before any upload",
+            )
+        limit = self._params.thresholds(len(now.start.participants)).survivors
+        if len(given) < limit:
+            raise RoundVoid("too few survivors", field="survivors", value=len(given), limit=limit)
+        now.survivors = given
+        return given != now.start.participants
+
+    @property
+    def survivors(self) -> tuple[str, ...] | None:
+        """U, once it is fixed."""
+        survivors = self._open().survivors
+        return None if survivors is None else self._params.names(survivors)
+
+    def consent_requests(self) -> dict[str, bytes]:
+        """CONSENT for each survivor; empty when U = C."""
+        now, survivors = self._ready()
+        if survivors == now.start.participants:
+            return {}
+        data = sign(self._identity, now.context, make_consent(now, survivors))
+        return {name: data for name in self._params.names(survivors)}
+
+    def add_consent(self, site: str, body: bytes) -> None:
+        """Check and keep a survivor's agreement."""
+        now, survivors = self._ready()
+        place = self._survivor(site)
+        agreement = decode(Agreement, body)
+        check_agreement(now.context, survivors, self._params.members[place], agreement)
+        now.agreements[place] = agreement.signature
+
+    @property
+    def consented(self) -> bool:
+        """Whether at least t survivors agreed, or U = C."""
+        now, survivors = self._ready()
+        return survivors == now.start.participants or len(now.agreements) >= self._shares(now)
+
+    def unmask_requests(self) -> dict[str, bytes]:
+        """UNMASK for each survivor, with the shares sealed to it; the same when asked again."""
+        now, survivors = self._ready()
+        if not self.consented:
+            found = len(now.agreements)
+            raise ProtocolError("too few agreements", field="consent", value=found, limit=self._shares(now))
+        if not now.requests:
+            now.requests = make_unmask(now, survivors)
+        return {
+            self._params.members[site].name: sign(self._identity, now.context, body)
+            for site, body in now.requests.items()
+        }
+
+    def add_answer(self, site: str, body: bytes) -> None:
+        """Check and keep a survivor's answer."""
+        now, survivors = self._ready()
+        place = self._survivor(site)
+        member, participants = self._params.members[place], now.start.participants
+        answer = check_answer(now.context, participants, survivors, member, now.parts[place], body)
+        now.answers.setdefault(place, answer)
+
+    @property
+    def answered(self) -> bool:
+        """At least t answers when U = C; else those of all survivors."""
+        now, survivors = self._ready()
+        limit = self._shares(now) if survivors == now.start.participants else len(survivors)
+        return len(now.answers) >= limit
+
+    def total(self) -> npt.NDArray[np.uint32]:
+        """Sum of w_i q_i over U, uint32 [P] in Z_2^32; `RoundVoid` when a secret does not fit its commitment."""
+        now, survivors = self._ready()
+        if not now.opened:
+            if not self.answered:
+                raise ProtocolError("too few answers for a sum", field="answers", value=len(now.answers))
+            remove_masks(
+                self._params, now.context, now.start.participants, survivors, now.parts, now.answers, now.running
+            )
+            now.opened = True
+        return now.running.copy()
+
+    def mean(self) -> npt.NDArray[np.float64]:
+        """The mean update of U weighted by w_i, float64 [P] (parameter units)."""
+        total = self.total()
+        _, survivors = self._ready()
+        weight = self._params.weight_of(survivors)
+        return decode_mean(total, update_range=self._params.update_range, levels=self._params.levels, weight=weight)
+
+    def close(self, model_hash: bytes) -> bytes:
+        """CLOSE, which names the new model; the same when called again, another model is refused."""
+        total = self.total()
+        now, survivors = self._ready()
+        close = Close(
+            round=now.start.round,
+            participants=now.start.participants,
+            survivors=survivors,
+            headers=tuple(now.headers[site] for site in survivors),
+            keyset=self._keyset,
+            previous=now.start.previous,
+            start_model=now.start.model,
+            total=vector_hash(total),
+            model=model_hash,
+        )
+        if now.closed not in (None, close):
+            raise ProtocolError("round was closed with another model", field="model")
+        now.closed = close
+        return sign(self._identity, now.context, close)
+
+    def add_ack(self, site: str, body: bytes) -> None:
+        """Check a member's acknowledgement of the CLOSE of this round; `ProtocolError` when it is of something else."""
+        now = self._open()
+        if now.closed is None:
+            raise ProtocolError("round is not closed", field="round", value=now.start.round)
+        check_ack(now.context, now.closed, self._params.members[self._params.index(site)], body)
+
+    def void(self) -> bytes:
+        """VOID: this round gives no sum, ever; a closed round is not given up any more."""
+        now = self._open(void=True)
+        if now.closed is not None:
+            raise ProtocolError("round was closed", field="round", value=now.start.round)
+        now.void = True
+        return sign(self._identity, now.context, Void(round=now.start.round))
+
+    def _open(self, *, void: bool = False) -> ServerRound:
+        if self._round is None:
+            raise ProtocolError("no round was started", field="round")
+        if self._round.void and not void:
+            raise RoundVoid("round is void", field="round", value=self._round.start.round)
+        return self._round
+
+    def _ready(self) -> tuple[ServerRound, tuple[int, ...]]:
+        now = self._open()
+        if now.survivors is None:
+            raise ProtocolError("survivors are not fixed", field="survivors")
+        missing = [site for site in now.survivors if site not in now.headers]
+        if missing:
+            names = ", ".join(self._params.names(missing))
+            raise ProtocolError("survivors have not sent their uploads again", field="sites", value=names)
+        if not now.paired:
+            check_pairs(self._params, now.start.participants, now.survivors, now.parts)
+            now.paired = True
+        return now, now.survivors
+
+    def _shares(self, now: ServerRound) -> int:
+        return self._params.thresholds(len(now.start.participants)).shares
+
+    def _participant(self, site: str) -> int:
+        place = self._params.index(site)
+        need(place in self._open().start.participants, "site is not a participant", site)
+        return place
+
+    def _survivor(self, site: str) -> int:
+        place = self._params.index(site)
+        need(place in (self._open().survivors or ()), "site is not a survivor", site)
+        return place

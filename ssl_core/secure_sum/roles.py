@@ -1,0 +1,121 @@
+"""The two roles as protocols: what the masked sum (site.py, coordinator.py) and the plain one (plain.py) both offer.
+
+All messages are bytes; vectors travel beside them as uint32 [P] in Z_2^32. Methods raise `ProtocolError` for what must
+be refused and `RoundVoid` for a round that can give no sum any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ssl_core.secure_sum.journal import RoundState
+
+MaskedUpload = tuple[bytes, npt.NDArray[np.uint32]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundTicket:
+    """A round that this site accepted: it may now train and upload once, in this process."""
+
+    round: int
+    participants: tuple[str, ...]
+    context: bytes
+    weight: int
+
+
+class SumSite(Protocol):
+    """One site of the sum."""
+
+    def offer_keys(self, epoch: int = 1) -> bytes:
+        """The signed key offer of an epoch; the same bytes when asked again."""
+
+    def accept_keys(self, keyset: bytes) -> None:
+        """Take the key set of that epoch; again is no change."""
+
+    def state(self, round: int) -> RoundState | None:
+        """Where a round stands here; None when it is unknown."""
+
+    def begin(self, start: bytes, model_hash: bytes) -> RoundTicket:
+        """Accept a START; `model_hash` [32] is of the model that came with it."""
+
+    def upload(self, round: int, update: npt.NDArray[np.float32]) -> MaskedUpload:
+        """(body, vector uint32 [P]) of `update` float32 [P]; the same when called again."""
+
+    def resend(self, round: int) -> MaskedUpload | None:
+        """The upload once more; None when there was none and this site declines."""
+
+    def consent(self, request: bytes) -> bytes:
+        """The agreement to a set of survivors that is not all participants."""
+
+    def unmask(self, request: bytes) -> bytes:
+        """The answer for one set of survivors."""
+
+    def close(self, close: bytes) -> bytes:
+        """Take a CLOSE; returns the acknowledgement."""
+
+    def void(self, message: bytes) -> None:
+        """Take a VOID."""
+
+
+class SumCoordinator(Protocol):
+    """The server's side of the sum; one round at a time."""
+
+    def start(self, round: int, participants: Sequence[str], model_hash: bytes, previous_close: bytes | None) -> bytes:
+        """Open a round."""
+
+    def resume(self, start: bytes) -> None:
+        """Continue an open round under its own START."""
+
+    def add_upload(self, site: str, body: bytes, vector: npt.NDArray[np.uint32]) -> bool:
+        """Add an upload to the running sum; False for one that came twice or too late."""
+
+    @property
+    def uploaded(self) -> tuple[str, ...]:
+        """Whose uploads are in the running sum."""
+
+    def fix_survivors(self, survivors: Sequence[str] | None = None) -> bool:
+        """Fix U, once and for all; returns whether consent is needed."""
+
+    @property
+    def survivors(self) -> tuple[str, ...] | None:
+        """U, once it is fixed."""
+
+    def consent_requests(self) -> dict[str, bytes]:
+        """CONSENT for each survivor, when U is not C."""
+
+    def add_consent(self, site: str, body: bytes) -> None:
+        """Take an agreement."""
+
+    @property
+    def consented(self) -> bool:
+        """Whether enough survivors agreed."""
+
+    def unmask_requests(self) -> dict[str, bytes]:
+        """UNMASK for each survivor."""
+
+    def add_answer(self, site: str, body: bytes) -> None:
+        """Take an answer."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether the answers are enough for the sum."""
+
+    def total(self) -> npt.NDArray[np.uint32]:
+        """Sum of w_i q_i over the survivors, uint32 [P]."""
+
+    def mean(self) -> npt.NDArray[np.float64]:
+        """The weighted mean update, float64 [P]."""
+
+    def close(self, model_hash: bytes) -> bytes:
+        """End the round; `model_hash` [32] is of the model that the server made of the sum."""
+
+    def add_ack(self, site: str, body: bytes) -> None:
+        """Check an acknowledgement of the last CLOSE."""
+
+    def void(self) -> bytes:
+        """Give the round up, for ever."""

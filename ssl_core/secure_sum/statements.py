@@ -1,0 +1,137 @@
+"""What is signed and hashed: the context of a round, the transcript of a closed one, and signatures over both.
+
+The context is SHA-256 over session, roster, params, key set, round, participants, model and previous closed transcript.
+Every signature covers tag | context | body, length-prefixed, so that no message of one round, study or key set means
+anything in another. Verification answers yes or no; the caller says what it refuses. Ed25519: RFC 8032.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from ssl_core.errors import ProtocolError, TrustError
+from ssl_core.secure_sum.codec import Message, MessageT, decode, digest, encode, join
+from ssl_core.secure_sum.messages import Close, Context, Header, Signed, Start
+from ssl_core.secure_sum.params import SumParams
+from ssl_core.trust.identity import Identity, verify
+
+GENESIS = digest("genesis")
+
+
+def context_hash(
+    params: SumParams, *, keyset: bytes, round: int, participants: Iterable[int], model: bytes, previous: bytes
+) -> bytes:
+    """The round's context [32]."""
+    context = Context(
+        session=params.session,
+        roster=params.roster,
+        params=params.hash,
+        keyset=keyset,
+        round=round,
+        participants=tuple(participants),
+        model=model,
+        previous=previous,
+    )
+    return digest("context", encode(context))
+
+
+def start_context(params: SumParams, start: Start) -> bytes:
+    """The context of the round that `start` begins."""
+    return context_hash(
+        params,
+        keyset=start.keyset,
+        round=start.round,
+        participants=start.participants,
+        model=start.model,
+        previous=start.previous,
+    )
+
+
+def close_context(params: SumParams, close: Close) -> bytes:
+    """The context of the round that `close` ends; a site that was away can compute it too."""
+    return context_hash(
+        params,
+        keyset=close.keyset,
+        round=close.round,
+        participants=close.participants,
+        model=close.start_model,
+        previous=close.previous,
+    )
+
+
+def keyset_hash(keyset: bytes) -> bytes:
+    """H(E) [32]."""
+    return digest("keyset", keyset)
+
+
+def parts_hash(parts: bytes) -> bytes:
+    """What a header says of its upload's parts [32]."""
+    return digest("parts", parts)
+
+
+def vector_hash(vector: npt.NDArray[np.uint32]) -> bytes:
+    """SHA-256 [32] of a vector's words, uint32 [P], little endian."""
+    words = np.ascontiguousarray(vector, dtype="<u4")
+    return hashlib.sha256(words.data).digest()
+
+
+def transcript(close: Close) -> bytes:
+    """The hash [32] of a closed round and, through `previous`, of all before it."""
+    return digest("transcript", encode(close))
+
+
+def sign(identity: Identity, context: bytes, body: Message) -> bytes:
+    """`body` under a signature over tag | context | body, as bytes."""
+    data = encode(body)
+    signature = identity.sign(join("sign/" + body.TAG, context, data))
+    return encode(Signed(kind=body.TAG, context=context, body=data, signature=signature))
+
+
+def read_signed(form: type[MessageT], data: bytes) -> tuple[Signed, MessageT]:
+    """The wrapper and the body of a signed message of type `form`; its signature is NOT checked here."""
+    signed = decode(Signed, data)
+    if signed.kind != form.TAG:
+        raise ProtocolError("signed message is of another kind", field="kind", value=signed.kind, limit=form.TAG)
+    return signed, decode(form, signed.body)
+
+
+def is_signed_by(public: bytes, signed: Signed) -> bool:
+    """Whether `public` signed this wrapper's tag, context and body."""
+    return _verifies(public, join("sign/" + signed.kind, signed.context, signed.body), signed.signature)
+
+
+def header_statement(context: bytes, vector: bytes, parts: bytes) -> bytes:
+    """What the signature in a header covers."""
+    return join("sign/HEADER", context, vector, parts)
+
+
+def is_header_of(public: bytes, context: bytes, header: Header) -> bool:
+    """Whether `public` signed this header for this round."""
+    return _verifies(public, header_statement(context, header.vector, header.parts), header.signature)
+
+
+def survivors_statement(context: bytes, survivors: tuple[int, ...]) -> bytes:
+    """What an agreement covers."""
+    return join("sign/SURVIVORS", context, *(site.to_bytes(2, "big") for site in survivors))
+
+
+def is_agreement_of(public: bytes, context: bytes, survivors: tuple[int, ...], signature: bytes) -> bool:
+    """Whether `public` agreed to these survivors of this round."""
+    return _verifies(public, survivors_statement(context, survivors), signature)
+
+
+def round_of(start: bytes) -> int:
+    """The round that a START names, unchecked: for asking a site's journal before anything else."""
+    return read_signed(Start, start)[1].round
+
+
+def _verifies(public: bytes, message: bytes, signature: bytes) -> bool:
+    try:
+        verify(public, message, signature)
+    except TrustError:
+        return False
+    return True

@@ -1,0 +1,76 @@
+"""From a signed plan and an accepted roster to the parameters that both ends of the secure sum compute for themselves.
+
+The session id is the plan hash (ruling 4). Nothing here comes from the server: it derives the same values from the same
+signed files, and a difference in any of them changes every mask.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ssl_core.config import Name, Sha256Hex, StrictModel, StudyPlan, parse
+from ssl_core.errors import TrustError
+from ssl_core.secure_sum.params import Member, SumParams
+from ssl_core.trust.envelope import open_envelope, seal
+from ssl_core.trust.identity import Identity
+from ssl_core.trust.roster import Roster
+
+
+def open_plan(data: bytes, operator: bytes) -> tuple[StudyPlan, str]:
+    """Verify a signed plan by the operator's key of the roster; returns (plan, plan hash)."""
+    body, digest = open_envelope(data, "plan", [operator])
+    plan = parse(StudyPlan, body, "study plan")
+    if plan.roster is None or plan.initial_weights is None:
+        raise TrustError("signed plan does not pin its roster and initial weights", field="roster, initial_weights")
+    return plan, digest
+
+
+def sum_params(plan: StudyPlan, plan_hash: str, roster: Roster, roster_digest: str, dimension: int) -> SumParams:
+    """Parameters of the secure sum for the plan's participants; `dimension` is P."""
+    weights = plan.weights()
+    return SumParams(
+        session=bytes.fromhex(plan_hash),
+        roster=bytes.fromhex(roster_digest),
+        server=bytes.fromhex(roster.server.server),
+        members=tuple(
+            Member(name=m.name, identity=bytes.fromhex(m.identity), weight=weights[m.name])
+            for m in roster.members
+            if m.name in weights
+        ),
+        corrupt=roster.corrupt,
+        dimension=dimension,
+        update_range=plan.aggregation.update_range,
+        bits=plan.aggregation.bits,
+        min_sites=plan.rounds.min_sites,
+        max_rounds=plan.rounds.rounds + plan.rounds.max_void,
+    )
+
+
+class Approval(StrictModel):
+    """A site's answer to an invitation. `key_offer` is its epoch key offer as hex, empty unless approved."""
+
+    plan: Sha256Hex
+    site: Name
+    status: Literal["approved", "waiting", "declined"]
+    offer: str = Field(pattern=r"^([0-9a-f]{2})*$", max_length=4096)
+
+    @property
+    def key_offer(self) -> bytes:
+        """The epoch key offer."""
+        return bytes.fromhex(self.offer)
+
+
+def sign_approval(approval: Approval, identity: Identity) -> bytes:
+    """A signed approval, waiting or declined answer."""
+    return seal("approval", approval.model_dump(mode="json"), identity)
+
+
+def open_approval(data: bytes, identity: bytes, plan_hash: str) -> Approval:
+    """Verify a site's answer and that it is about this plan; raises `TrustError`."""
+    body, _ = open_envelope(data, "approval", [identity])
+    approval = parse(Approval, body, "approval")
+    if approval.plan != plan_hash or (approval.status == "approved") != bool(approval.offer):
+        raise TrustError("approval is for another plan or incomplete", field="plan", value=approval.plan)
+    return approval

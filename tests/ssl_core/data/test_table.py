@@ -1,0 +1,171 @@
+"""Text tables: reading, faults by file, refusals; no message holds a value of a row."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssl_core.config import ImageData, TextData
+from ssl_core.data.check import check_source, inspect_source
+from ssl_core.data.reading import Fault
+from ssl_core.data.source import load_patients, read_source
+from ssl_core.errors import ConfigError, DataError
+
+DATA = TextData(kind="text", words=6, codes=2, buckets=64)
+SECRET = "SECRETPATIENT"  # noqa: S105 - a patient id that no message may hold
+COLUMNS = 'patient_column = "patient"\ntext_column = "text"\n'
+
+
+def declare(folder: Path, extra: str = "", path: str = '"t.csv"', form: str = "csv") -> Path:
+    toml = folder / "source.toml"
+    toml.write_text(f'kind = "table"\npath = {path}\nformat = "{form}"\n{COLUMNS}{extra}', encoding="utf-8")
+    return toml
+
+
+def test_rows_become_units_with_all_their_records(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('note,patient,text\n1,p2,"one two, three"\n2,p1,four five\n', encoding="utf-8-sig")
+    (tmp_path / "b.csv").write_text("patient,text\n p2 ,six seven\n", encoding="utf-8")
+    source = read_source(declare(tmp_path, path='["a.csv", "b.csv"]'))
+    patients = load_patients(source, DATA)
+    assert patients.units == ("p1", "p2") and patients.counts().tolist() == [1, 2]
+    report = check_source(source, DATA)
+    assert (report.patients, report.records, [f.rows for f in report.files]) == (2, 3, [2, 1])
+
+
+def test_json_lines_give_the_same_units_as_csv(tmp_path: Path) -> None:
+    rows = [("7", "one two"), ("7", "three"), ("9", "fóur five")]
+    (tmp_path / "t.csv").write_text("patient,text\n" + "".join(f"{p},{t}\n" for p, t in rows), encoding="utf-8")
+    lines = [json.dumps({"patient": int(p), "text": t, "other": None}) for p, t in rows]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines) + "\n\n", encoding="utf-8")
+    first = load_patients(read_source(declare(tmp_path)), DATA)
+    second = load_patients(read_source(declare(tmp_path, path='"t.jsonl"', form="jsonl")), DATA)
+    assert first.units == second.units and np.array_equal(first.records, second.records)
+
+
+def test_rows_of_one_record_are_read_once(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("patient,text,study\np,one,1\np,one,1\np,two,2\nq,one,1\n", encoding="utf-8")
+    source = read_source(declare(tmp_path, 'record_column = "study"\n'))
+    report = check_source(source, DATA)
+    assert load_patients(source, DATA).counts().tolist() == [2, 1]
+    assert report.files[0].repeated == 1 and report.shared_records == 2
+
+
+BAD_ROWS = {
+    Fault.SHAPE: [b"p1,a,b\n", b"p1\n"],
+    Fault.NO_PATIENT: [b",words\n", b"  ,words\n", b"\xff\xfe,words\n"],
+    Fault.NO_WORDS: [b"p1,\n", b"p1,...\n"],
+    Fault.UNREADABLE: [b"p1,caf\xe9\n", b'p1,"a"b\n', b"p1," + b"x" * 200_000 + b"\n"],
+}
+
+
+@pytest.mark.parametrize(("fault", "row"), [(fault, row) for fault, rows in BAD_ROWS.items() for row in rows])
+def test_bad_rows_are_counted_refused_by_file_and_harmless_afterwards(tmp_path: Path, fault: Fault, row: bytes) -> None:
+    good = b"".join(f"{SECRET}{n},good words here\n".encode() for n in range(5))
+    (tmp_path / "t.csv").write_bytes(b"patient,text\n" + good + row + b"z,last words\n")
+    strict = read_source(declare(tmp_path))
+    assert inspect_source(strict, DATA).files[0].faults == {fault: 1}
+    with pytest.raises(DataError, match=r"t\.csv \(") as raised:
+        check_source(strict, DATA)
+    assert fault in str(raised.value) and SECRET not in str(raised.value)
+    lenient = read_source(declare(tmp_path, "max_bad_share = 0.2\n"))
+    assert check_source(lenient, DATA).accepted
+    patients = load_patients(lenient, DATA)
+    assert {"z", f"{SECRET}0"} <= set(patients.units)
+    if "p1" in patients.units:
+        assert (patients.records[patients.offsets[patients.units.index("p1")]] == -1).all()
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("{not json", Fault.UNREADABLE),
+        ("[1, 2]", Fault.SHAPE),
+        ('{"text": "a b"}', Fault.NO_PATIENT),
+        ('{"patient": null, "text": "a b"}', Fault.NO_PATIENT),
+        ('{"patient": true, "text": "a b"}', Fault.NO_PATIENT),
+        ('{"patient": "\\ud800", "text": "a b"}', Fault.NO_PATIENT),
+        ('{"patient": "p", "text": 5}', Fault.SHAPE),
+        ('{"patient": "p", "text": "\\udfff"}', Fault.UNREADABLE),
+        ("[" * 100_000, Fault.UNREADABLE),
+        ('{"patient": ' + "9" * 10_000 + "}", Fault.UNREADABLE),
+    ],
+)
+def test_bad_json_lines_are_counted(tmp_path: Path, line: str, fault: Fault) -> None:
+    (tmp_path / "t.jsonl").write_text('{"patient": "a", "text": "one two"}\n' + line + "\n", encoding="utf-8")
+    source = read_source(declare(tmp_path, path='"t.jsonl"', form="jsonl"))
+    assert inspect_source(source, DATA).files[0].faults == {fault: 1}
+    assert "a" in load_patients(source, DATA).units
+
+
+@pytest.mark.parametrize("content", ["", "id,text\nSECRETPATIENT,a b\n", "patient,patient,text\nSECRETPATIENT,x,a b\n"])
+def test_a_missing_patient_column_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "t.csv").write_text(content, encoding="utf-8")
+    for use in (check_source, load_patients):
+        with pytest.raises(DataError, match=r"'patient'.*'t\.csv'") as raised:
+            use(read_source(declare(tmp_path)), DATA)
+        assert SECRET not in str(raised.value)
+
+
+def test_a_json_field_that_no_line_has_is_named(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"patient": "SECRETPATIENT", "note": "a"}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"'text'.*'t\.jsonl'") as raised:
+        check_source(read_source(declare(tmp_path, path='"t.jsonl"', form="jsonl")), DATA)
+    assert SECRET not in str(raised.value)
+
+
+def test_an_empty_patient_column_is_named_whatever_the_share(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("patient,text\n,SECRETPATIENT a\n ,b c\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"'patient' is empty in file 't\.csv'") as raised:
+        check_source(read_source(declare(tmp_path, "max_bad_share = 0.9\n")), DATA)
+    assert SECRET not in str(raised.value)
+
+
+def test_a_table_without_rows_is_refused_by_the_check_and_loads_as_nobody(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("patient,text\n", encoding="utf-8")
+    source = read_source(declare(tmp_path))
+    with pytest.raises(DataError, match="no patient"):
+        check_source(source, DATA)
+    assert len(load_patients(source, DATA)) == 0
+
+
+def test_files_outside_the_folder_are_refused(tmp_path: Path) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (tmp_path / "t.csv").write_text("patient,text\np,a b\n", encoding="utf-8")
+    for path in ('"../t.csv"', f'"{tmp_path}/t.csv"'):
+        with pytest.raises(ConfigError, match="stay inside"):
+            read_source(declare(inside, path=path))
+    (inside / "t.csv").symlink_to(tmp_path / "t.csv")
+    with pytest.raises(DataError, match="outside the folder"):
+        load_patients(read_source(declare(inside)), DATA)
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ('kind = "dicom"\n', "field: kind"),
+        ('path = "t.csv"\n', "field: kind"),
+        (f'kind = "table"\npath = "t.csv"\nformat = "csv"\n{COLUMNS}colour = 1\n', "field: colour"),
+        (f'kind = "table"\npath = "t.csv"\nformat = "xml"\n{COLUMNS}', "field: format"),
+        (f'kind = "table"\npath = []\nformat = "csv"\n{COLUMNS}', "field: path"),
+        (f'kind = "table"\npath = "t.csv"\nformat = "csv"\n{COLUMNS}max_bad_share = 1.5\n', "field: max_bad_share"),
+        ("kind = [", "field: path"),
+    ],
+)
+def test_a_wrong_source_file_is_refused_by_field(tmp_path: Path, text: str, field: str) -> None:
+    (tmp_path / "source.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=field):
+        read_source(tmp_path / "source.toml")
+
+
+def test_missing_files_and_the_wrong_kind_of_data_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="missing"):
+        read_source(tmp_path / "source.toml")
+    source = read_source(declare(tmp_path))
+    with pytest.raises(DataError, match=r"missing.*t\.csv"):
+        check_source(source, DATA)
+    with pytest.raises(DataError, match="another kind"):
+        load_patients(source, ImageData(kind="image", height=8, width=8))

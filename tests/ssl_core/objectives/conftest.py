@@ -1,0 +1,101 @@
+"""One small model and its patients of each kind, and the per-unit gradient rows that the privacy engine would see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+
+from ssl_core.config import ImageData, TextData
+from ssl_core.data.images import standardise
+from ssl_core.data.patients import Patients, group
+from ssl_core.objectives.base import PretextModel
+from ssl_core.objectives.masked_image import MaskedImageModel
+from ssl_core.objectives.masked_words import MaskedWordsModel
+from ssl_core.trust.identity import Secret
+from ssl_core.trust.random import UnitCoins
+
+TEXT = TextData(kind="text", words=12, codes=2, buckets=32)
+IMAGE = ImageData(kind="image", height=16, width=16, pool=2, records_per_patient=3)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model with patients, some of whom have a bad record only."""
+
+    model: PretextModel
+    patients: Patients
+    bad: tuple[str, ...]
+
+    def coins(self, patients: Patients) -> npt.NDArray[np.float64]:
+        return UnitCoins(Secret(bytes(32))).uniform(patients.tags, "test", self.model.coins)
+
+    def views(self, patients: Patients, index: npt.NDArray[np.int64]) -> dict[str, Tensor]:
+        return self.model.draw(patients, index, self.coins(patients)[index])
+
+    def rows(self, views: dict[str, Tensor]) -> dict[str, Tensor]:
+        def loss(parameters: dict[str, Tensor], unit: dict[str, Tensor]) -> Tensor:
+            out: Tensor = functional_call(self.model, parameters, (unit,))
+            return out
+
+        parameters = {name: value.detach() for name, value in self.model.named_parameters()}
+        out: dict[str, Tensor] = vmap(grad(loss), in_dims=(None, 0))(parameters, views)
+        return out
+
+
+def _owners(rng: np.random.Generator) -> list[str]:
+    return [f"p{n:02d}" for n in range(20) for _ in range(int(rng.integers(1, 6)))]
+
+
+def _text_task() -> Task:
+    rng = np.random.default_rng(5)
+    owners = _owners(rng)
+    records = rng.integers(0, TEXT.buckets, (len(owners), TEXT.words, TEXT.codes)).astype(np.int32)
+    for row in records:
+        row[int(rng.integers(2, TEXT.words + 1)) :] = -1
+    for row, owner in enumerate(owners):
+        if owner in ("p03", "p11"):  # no word at all, and a single word: nothing can be predicted
+            records[row, 0 if owner == "p03" else 1 :] = -1
+    model = MaskedWordsModel(TEXT, width=8, mask_fraction=0.5)
+    return Task(_randomised(model), group(owners, records), ("p03", "p11"))
+
+
+def _image_task() -> Task:
+    rng = np.random.default_rng(6)
+    owners = _owners(rng)
+    images = rng.integers(0, 256, (len(owners), 16, 16)).astype(np.float32)
+    for row, owner in enumerate(owners):
+        if owner == "p03":
+            images[row] = np.nan
+    model = MaskedImageModel(IMAGE, hidden=12, code=10, patch=2, mask_fraction=0.5, shift=1)
+    return Task(_randomised(model), group(owners, standardise(images, IMAGE)[0]), ("p03",))
+
+
+def _randomised(model: PretextModel) -> PretextModel:
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+@pytest.fixture(params=[_text_task, _image_task], ids=["masked-words", "masked-image"])
+def task(request: pytest.FixtureRequest) -> Task:
+    make: Callable[[], Task] = request.param
+    return make()
+
+
+@pytest.fixture
+def text_task() -> Task:
+    return _text_task()
+
+
+@pytest.fixture
+def image_task() -> Task:
+    return _image_task()

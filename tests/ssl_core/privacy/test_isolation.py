@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ssl_core.config import StudyPlan
+from ssl_core.data.patients import Patients
+from ssl_core.errors import PrivacyError
+from ssl_core.privacy import isolation
+from ssl_core.privacy.isolation import TOLERANCE, check_isolation
+from ssl_core.privacy.synthetic import kinds, synthetic_patients, with_other_patient, without_patient
+
+MakePlan = Callable[..., StudyPlan]
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 64])
+def test_our_objectives_pass(make_plan: MakePlan, kind: dict[str, Any], chunk: int) -> None:
+    report = check_isolation(make_plan(kind), chunk=chunk)
+    assert report.pairs[:2] == ("removed", "changed") and len(report.pairs) >= 5
+    assert report.units >= 4 and report.greatest_change <= TOLERANCE
+    # The check was no empty one: some patient moved the sum by nearly all that he may.
+    assert 0.9 < report.greatest_contribution <= 2.0
+
+
+def test_a_draw_that_subtracts_the_mean_of_the_batch_fails(make_plan: MakePlan, tiny: Any) -> None:
+    honest = tiny.draw
+
+    def centred(patients: Patients, index: np.ndarray, uniforms: np.ndarray) -> dict[str, Tensor]:
+        views = honest(patients, index, uniforms)
+        return {name: view - view.mean(dim=0) for name, view in views.items()}
+
+    check_isolation(make_plan(), chunk=8, model=tiny)
+    tiny.draw = centred
+    with pytest.raises(PrivacyError, match="another patient's gradient"):
+        check_isolation(make_plan(), chunk=8, model=tiny)
+
+
+def test_coins_that_depend_on_the_place_in_the_batch_fail(make_plan: MakePlan, tiny: Any) -> None:
+    honest = tiny.draw
+    fixed = np.random.default_rng(0).random((1000, 17))
+
+    def by_place(patients: Patients, index: np.ndarray, uniforms: np.ndarray) -> dict[str, Tensor]:
+        return dict(honest(patients, index, fixed[: len(index)]))
+
+    tiny.draw = by_place
+    with pytest.raises(PrivacyError, match="one patient removed"):
+        check_isolation(make_plan(), chunk=64, model=tiny)
+
+
+def test_a_model_that_remembers_earlier_chunks_fails(make_plan: MakePlan, tiny: Any) -> None:
+    honest = tiny.draw
+    seen: list[Tensor] = []
+
+    def with_memory(patients: Patients, index: np.ndarray, uniforms: np.ndarray) -> dict[str, Tensor]:
+        views = honest(patients, index, uniforms)
+        views["target"] = views["target"] + (seen[-1] if seen else 0.0)
+        seen.append(views["seen"].mean())
+        return dict(views)
+
+    tiny.draw = with_memory
+    with pytest.raises(PrivacyError, match="another patient's gradient"):
+        check_isolation(make_plan(), chunk=4, model=tiny)
+
+
+def test_a_sampler_that_looks_at_the_others_fails(make_plan: MakePlan, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = isolation.poisson_sample
+
+    def fixed_size(tags: np.ndarray, rate: float, coins: Any) -> np.ndarray:
+        return honest(tags, rate, coins)[:6]
+
+    monkeypatch.setattr(isolation, "poisson_sample", fixed_size)
+    with pytest.raises(PrivacyError, match="who else is sampled"):
+        check_isolation(make_plan(), chunk=4, model=tiny)
+
+
+def test_a_clipping_that_is_too_weak_fails(make_plan: MakePlan, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = isolation.clip_and_sum
+
+    def weak(rows: Any, clip_norm: float) -> Any:
+        found = honest(rows, 1.05 * clip_norm)
+        return type(found)(found.grads, clip_norm)
+
+    monkeypatch.setattr(isolation, "clip_and_sum", weak)
+    with pytest.raises(PrivacyError, match="more than its sensitivity"):
+        check_isolation(make_plan(), chunk=4, model=tiny)
+
+
+def test_batch_statistics_and_buffers_are_refused_by_name(make_plan: MakePlan, tiny: Any) -> None:
+    tiny.encoder.norm = nn.BatchNorm1d(3, affine=False, track_running_stats=False)
+    with pytest.raises(PrivacyError, match=r"encoder\.norm.*BatchNorm1d"):
+        check_isolation(make_plan(), chunk=4, model=tiny)
+    tiny.encoder.norm = nn.LayerNorm(3)
+    tiny.encoder.register_buffer("centre", torch.zeros(3))
+    with pytest.raises(PrivacyError, match=r"encoder\.centre"):
+        check_isolation(make_plan(), chunk=4, model=tiny)
+
+
+def test_synthetic_pairs_differ_in_one_patient_only(make_plan: MakePlan, kind: dict[str, Any]) -> None:
+    data = make_plan(kind).data
+    patients = synthetic_patients(data, 12)
+    assert len(without_patient(patients, 5)) == 11 and patients.units[5] not in without_patient(patients, 5).units
+    for what in kinds(data):
+        other = with_other_patient(patients, 5, data, what)
+        assert other.units == patients.units and other.records.dtype == patients.records.dtype
+        for place in range(12):
+            mine, theirs = (p.take(np.array([place])).records for p in (patients, other))
+            assert np.array_equal(mine, theirs) == (place != 5)
+    longest = with_other_patient(patients, 5, data, "longest")
+    assert longest.counts()[5] == 200

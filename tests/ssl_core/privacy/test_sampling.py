@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ssl_core.data.patients import Patients
+from ssl_core.errors import PrivacyError
+from ssl_core.privacy.sampling import chunks, draw_coins, poisson_sample
+from ssl_core.privacy.synthetic import without_patient
+from ssl_core.trust.random import UnitCoins, unit_tag
+
+
+def _tags(count: int) -> np.ndarray:
+    return np.frombuffer(b"".join(unit_tag(f"unit {i}") for i in range(count)), np.uint8).reshape(count, 16)
+
+
+def test_every_unit_enters_with_the_same_public_chance() -> None:
+    tags, rate, steps = _tags(400), 0.1, 500
+    times = np.zeros(400)
+    sizes = []
+    for _ in range(steps):
+        index = poisson_sample(tags, rate, UnitCoins.fresh())
+        times[index] += 1
+        sizes.append(len(index))
+    # Per unit: binomial(steps, rate), so this is chi-square with 400 degrees of freedom.
+    statistic = ((times - steps * rate) ** 2 / (steps * rate * (1 - rate))).sum()
+    assert stats.chi2.sf(statistic, 400) > 1e-7 and stats.chi2.cdf(statistic, 400) > 1e-7
+    # The size of a sample varies as a binomial does: no fixed batch size, no permutation.
+    assert 0.7 < np.var(sizes) / (400 * rate * (1 - rate)) < 1.4
+
+
+def test_a_units_coin_does_not_depend_on_who_else_is_there(patients: Patients) -> None:
+    coins = UnitCoins.fresh()
+    everyone = poisson_sample(patients.tags, 0.5, coins)
+    for place in (0, 7, 39):
+        fewer = without_patient(patients, place)
+        sampled = {fewer.units[i] for i in poisson_sample(fewer.tags, 0.5, coins)}
+        assert sampled == {patients.units[i] for i in everyone} - {patients.units[place]}
+    whole = draw_coins(patients.tags, coins, 5)
+    assert np.array_equal(draw_coins(patients.tags[3:9], coins, 5), whole[3:9])
+    assert not np.array_equal(whole[:, :1], coins.uniform(patients.tags, "sample", 1))
+
+
+def test_steps_are_independent_and_bounds_hold() -> None:
+    tags = _tags(300)
+    first, second = (poisson_sample(tags, 0.5, UnitCoins.fresh()) for _ in range(2))
+    assert not np.array_equal(first, second)
+    assert np.array_equal(poisson_sample(tags, 1.0, UnitCoins.fresh()), np.arange(300))
+    empty = poisson_sample(tags, 1e-12, UnitCoins.fresh())
+    assert empty.dtype == np.int64 and empty.shape == (0,)
+    assert poisson_sample(_tags(0), 0.5, UnitCoins.fresh()).shape == (0,)
+    for rate in (0.0, 1.1, float("nan")):
+        with pytest.raises(PrivacyError, match="sampling_rate"):
+            poisson_sample(tags, rate, UnitCoins.fresh())
+
+
+def test_a_large_sample_is_split_not_truncated() -> None:
+    index = np.arange(23, dtype=np.int64)
+    parts = list(chunks(index, 5))
+    assert [len(part) for part in parts] == [5, 5, 5, 5, 3]
+    assert np.array_equal(np.concatenate(parts), index)
+    assert list(chunks(index[:0], 5)) == []

@@ -1,0 +1,181 @@
+"""A whole federation of state machines in one process, with deterministic keys and randomness, and a run of one round."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ssl_core.secure_sum.coordinator import SecureSumCoordinator
+from ssl_core.secure_sum.memory import MemoryStore
+from ssl_core.secure_sum.params import Member, SumParams
+from ssl_core.secure_sum.plain import PlainCoordinator, PlainSite
+from ssl_core.secure_sum.site import SecureSumSite
+from ssl_core.trust.identity import Identity
+
+MODEL = hashlib.sha256(b"model 0").digest()
+
+
+def identity_of(name: str) -> Identity:
+    return Identity(Ed25519PrivateKey.from_private_bytes(hashlib.sha256(f"identity {name}".encode()).digest()))
+
+
+def seeded(name: str) -> Callable[[int], bytes]:
+    """Deterministic bytes: SHA-256 of a name and a counter."""
+    state = [0]
+
+    def random(count: int) -> bytes:
+        out = b""
+        while len(out) < count:
+            out += hashlib.sha256(f"{name} {state[0]}".encode()).digest()
+            state[0] += 1
+        return out[:count]
+
+    return random
+
+
+def make_params(count: int, *, dimension: int = 11, corrupt: int | None = None, **changes: object) -> SumParams:
+    """Range = Q, so that the grid's step is 1 and whole numbers are encoded exactly."""
+    members = tuple(
+        Member(name=f"site-{at:02d}", identity=identity_of(f"site-{at:02d}").public, weight=1 + at % 3)
+        for at in range(count)
+    )
+    params = SumParams(
+        session=hashlib.sha256(b"session").digest(),
+        roster=hashlib.sha256(b"roster").digest(),
+        members=members,
+        corrupt=(count - 1) // 3 if corrupt is None else corrupt,
+        server=identity_of("server").public,
+        dimension=dimension,
+        update_range=1.0,
+        min_sites=3,
+        max_rounds=20,
+    )
+    params = replace(params, update_range=float(params.levels))
+    return replace(params, **changes)  # type: ignore[arg-type]
+
+
+@dataclass
+class Federation:
+    """Sites, coordinator and stores; `losses` are names of sites that fall silent at a point of a round."""
+
+    params: SumParams
+    plain: bool = False
+
+    def __post_init__(self) -> None:
+        self.names = tuple(member.name for member in self.params.members)
+        self.stores = {name: MemoryStore() for name in self.names}
+        self.identities = {name: identity_of(name) for name in self.names}
+        self.server = identity_of("server")
+        self.randoms = {name: seeded(name) for name in self.names}
+        self.sites = {name: self.make_site(name) for name in self.names}
+        offers = {name: site.offer_keys() for name, site in self.sites.items()}
+        self.role = PlainCoordinator if self.plain else SecureSumCoordinator
+        self.keyset = self.role.make_keyset(self.params, offers)
+        for site in self.sites.values():
+            site.accept_keys(self.keyset)
+        self.coordinator = self.make_coordinator()
+        self.last_close: bytes | None = None
+        self.model = MODEL
+        self.answers = 0
+
+    def make_site(self, name: str, store: MemoryStore | None = None) -> SecureSumSite | PlainSite:
+        form = PlainSite if self.plain else SecureSumSite
+        return form(self.params, name, self.identities[name], store or self.stores[name], self.randoms[name])
+
+    def make_coordinator(self) -> SecureSumCoordinator | PlainCoordinator:
+        return self.role(self.params, self.server, self.keyset)
+
+    def restart(self, name: str) -> None:
+        self.sites[name] = self.make_site(name)
+
+    def begin(self, round: int, participants: Collection[str] | None = None, away: Collection[str] = ()) -> bytes:
+        invited = sorted(participants or self.names)
+        start = self.coordinator.start(round, invited, self.model, self.last_close)
+        for name in invited:
+            if name not in away:
+                self.sites[name].begin(start, self.model)
+        return start
+
+    def upload(self, round: int, updates: dict[str, np.ndarray]) -> None:
+        for name, update in updates.items():
+            body, vector = self.sites[name].upload(round, update)
+            assert self.coordinator.add_upload(name, body, vector)
+
+    def agree(self, silent: Collection[str] = ()) -> None:
+        if self.coordinator.fix_survivors():
+            for name, request in self.coordinator.consent_requests().items():
+                if name not in silent:
+                    self.coordinator.add_consent(name, self.sites[name].consent(request))
+
+    def unmask(self, silent: Collection[str] = ()) -> None:
+        for name, request in self.coordinator.unmask_requests().items():
+            if name not in silent:
+                reply = self.sites[name].unmask(request)
+                self.answers += 1
+                self.coordinator.add_answer(name, reply)
+
+    def close(self, round: int, lost: Collection[str] = ()) -> bytes:
+        self.model = hashlib.sha256(f"model {round}".encode()).digest()
+        self.last_close = self.coordinator.close(self.model)
+        for name in self.names:
+            if name not in lost:
+                self.coordinator.add_ack(name, self.sites[name].close(self.last_close))
+        return self.last_close
+
+    def run(
+        self,
+        round: int,
+        updates: dict[str, np.ndarray],
+        *,
+        before: Collection[str] = (),
+        after: Collection[str] = (),
+    ) -> np.ndarray:
+        """A round with sites lost before or after their upload; returns the total."""
+        self.begin(round)
+        self.upload(round, {name: update for name, update in updates.items() if name not in before})
+        self.agree(silent={*before, *after})
+        self.unmask(silent={*before, *after})
+        return self.coordinator.total()
+
+    def whole_updates(self, seed: int, size: float = 1e6) -> dict[str, np.ndarray]:
+        """Whole numbers that float32 holds exactly."""
+        generator = np.random.default_rng(seed)
+        size = min(size, float(self.params.levels))
+        return {
+            name: generator.integers(-int(size), int(size), self.params.dimension, endpoint=True).astype(np.float32)
+            for name in self.names
+        }
+
+    def expected(self, updates: dict[str, np.ndarray], survivors: Collection[str]) -> list[int]:
+        """The weighted sum in Python's own integers."""
+        weights = {member.name: member.weight for member in self.params.members}
+        return [
+            sum(weights[name] * int(updates[name][at]) for name in survivors) for at in range(self.params.dimension)
+        ]
+
+
+def signed_view(total: np.ndarray) -> list[int]:
+    """Z_2^32 as signed integers."""
+    return [int(value) for value in total.view(np.int32)]
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What the tests need of this file: conftest modules cannot be imported by name."""
+
+    Federation = Federation
+    make_params = staticmethod(make_params)
+    identity_of = staticmethod(identity_of)
+    seeded = staticmethod(seeded)
+    signed_view = staticmethod(signed_view)
+    model = MODEL
+
+
+@pytest.fixture(scope="session")
+def kit() -> Kit:
+    return Kit()

@@ -1,0 +1,317 @@
+"""A site killed at any write, and started again over its store: promises hold, the sum is exact, or the round is void."""
+
+from __future__ import annotations
+
+import pytest
+
+from ssl_core.errors import ChoralError, ProtocolError, RoundVoid, StateError
+from ssl_core.secure_sum.journal import RoundState
+from ssl_core.secure_sum.memory import MemoryStore
+
+
+class Killed(BaseException):
+    """The process ends here; nothing may catch it."""
+
+
+class MortalStore(MemoryStore):
+    """Kills its process at one write, just before or just after it reached the disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = 0
+        self.fatal = (0, True)
+
+    def _write(self, method, *values):
+        self.writes += 1
+        dies = self.writes == self.fatal[0]
+        if dies and self.fatal[1]:
+            raise Killed
+        method(*values)
+        if dies:
+            raise Killed
+
+    def write_secrets(self, data):
+        self._write(super().write_secrets, data)
+
+    def append(self, record):
+        self._write(super().append, record)
+
+    def write_vector(self, round, vector):
+        self._write(super().write_vector, round, vector)
+
+    def drop_vectors(self, before):
+        self._write(super().drop_vectors, before)
+
+
+class Client:
+    """What a site's daemon does with each message: begin, or send again, or decline."""
+
+    def __init__(self, federation, name, updates):
+        self.federation, self.name, self.updates = federation, name, updates
+        self.sent, self.answers = {}, {}
+        self.deaths = 0
+
+    def deliver(self, call):
+        """The message comes again after a death, as Flower pushes it again."""
+        while True:
+            try:
+                return call(self.federation.sites[self.name])
+            except Killed:
+                self.deaths += 1
+                self.restart()
+
+    def restart(self):
+        while True:
+            try:
+                self.federation.restart(self.name)
+                return
+            except Killed:
+                self.deaths += 1
+
+    def start(self, round, start):
+        def call(site):
+            if site.state(round) is None:
+                site.begin(start, self.federation.model)
+                return site.upload(round, self.updates[round][self.name])
+            return site.resend(round)
+
+        reply = self.deliver(call)
+        if reply is not None:
+            body, vector = reply
+            assert self.sent.setdefault(round, (body, vector.tobytes())) == (body, vector.tobytes())
+        return reply
+
+    def unmask(self, round, request):
+        reply = self.deliver(lambda site: site.unmask(request))
+        assert self.answers.setdefault(round, reply) == reply
+        return reply
+
+
+def run_with_death(kit, fatal, before, lost_close):
+    federation = kit.Federation(kit.make_params(4))
+    name = federation.names[1]
+    mortal = MortalStore()
+    mortal._secrets, mortal._log = federation.stores[name]._secrets, list(federation.stores[name]._log)
+    federation.stores[name] = mortal
+    federation.restart(name)
+    mortal.writes, mortal.fatal = 0, (fatal, before)
+    updates = {round: federation.whole_updates(round) for round in (1, 2)}
+    clients = {n: Client(federation, n, updates) for n in federation.names}
+    results = {}
+    for round in (1, 2):
+        start = federation.coordinator.start(round, federation.names, federation.model, federation.last_close)
+        for n, client in clients.items():
+            reply = client.start(round, start)
+            if reply is not None:
+                federation.coordinator.add_upload(n, *reply)
+        federation.coordinator.fix_survivors()
+        survivors = federation.coordinator.survivors
+        for n, request in federation.coordinator.consent_requests().items():
+            federation.coordinator.add_consent(n, clients[n].deliver(lambda site, r=request: site.consent(r)))
+        for n, request in federation.coordinator.unmask_requests().items():
+            federation.coordinator.add_answer(n, clients[n].unmask(round, request))
+        total = kit.signed_view(federation.coordinator.total())
+        assert total == federation.expected(updates[round], survivors)
+        results[round] = survivors
+        federation.model = bytes([round]) * 32
+        federation.last_close = federation.coordinator.close(federation.model)
+        for n, client in clients.items():
+            if not (lost_close and n == name):
+                ack = client.deliver(lambda site, c=federation.last_close: site.close(c))
+                federation.coordinator.add_ack(n, ack)
+    return federation, clients[name], results, mortal
+
+
+def writes_of_a_whole_run(kit, lost_close):
+    return run_with_death(kit, 0, True, lost_close)[3].writes
+
+
+@pytest.mark.parametrize("lost_close", [False, True])
+def test_death_at_every_write(kit, lost_close):
+    total = writes_of_a_whole_run(kit, lost_close)
+    assert total >= 16
+    declined = 0
+    for fatal in range(1, total + 1):
+        for before in (True, False):
+            federation, client, results, _ = run_with_death(kit, fatal, before, lost_close)
+            assert client.deaths == 1
+            absent = [round for round, survivors in results.items() if client.name not in survivors]
+            assert len(absent) <= 1, "one death costs one round at most"
+            declined += len(absent)
+            assert all(federation.sites[client.name].state(r) is not RoundState.VOID for r in results)
+    assert declined > 0
+
+
+def at(kit, stage):
+    """A federation whose site 0 stands at one stage of round 1."""
+    federation = kit.Federation(kit.make_params(4))
+    federation.updates = federation.whole_updates(1)
+    if stage != "new":
+        federation.start = federation.begin(1)
+    if stage not in ("new", "started"):
+        federation.upload(1, federation.updates)
+        federation.agree()
+    if stage in ("answered", "closed"):
+        federation.unmask()
+    if stage == "closed":
+        federation.close(1)
+    return federation
+
+
+def test_started_and_restarted_declines(kit):
+    federation = at(kit, "started")
+    name = federation.names[0]
+    federation.restart(name)
+    assert federation.sites[name].state(1) is RoundState.STARTED
+    assert federation.sites[name].resend(1) is None
+    with pytest.raises(RoundVoid, match="not begun in this process"):
+        federation.sites[name].upload(1, federation.updates[name])
+    with pytest.raises(ProtocolError, match="used before"):
+        federation.sites[name].begin(federation.start, federation.model)
+
+
+@pytest.mark.parametrize("stage", ["uploaded", "answered"])
+def test_uploaded_and_restarted_sends_the_same_bytes(kit, stage):
+    federation = at(kit, stage)
+    name = federation.names[0]
+    body, vector = federation.sites[name].resend(1)
+    federation.restart(name)
+    again, same = federation.sites[name].resend(1)
+    assert again == body and (same == vector).all()
+    other, same = federation.sites[name].upload(1, federation.updates[name] * 2)
+    assert other == body and (same == vector).all()
+
+
+def test_answer_is_the_same_after_restart_and_for_any_proof(kit):
+    federation = at(kit, "uploaded")
+    name = federation.names[0]
+    request = federation.coordinator.unmask_requests()[name]
+    reply = federation.sites[name].unmask(request)
+    federation.restart(name)
+    assert federation.sites[name].unmask(request) == reply
+    assert federation.sites[name].state(1) is RoundState.ANSWERED
+
+
+def test_agreement_is_the_same_after_restart(kit):
+    federation = kit.Federation(kit.make_params(5))
+    federation.begin(1)
+    federation.upload(1, {n: u for n, u in federation.whole_updates(1).items() if n != federation.names[4]})
+    federation.coordinator.fix_survivors()
+    request = federation.coordinator.consent_requests()[federation.names[0]]
+    reply = federation.sites[federation.names[0]].consent(request)
+    federation.restart(federation.names[0])
+    assert federation.sites[federation.names[0]].consent(request) == reply
+
+
+def test_close_is_idempotent_and_its_acknowledgement_the_same(kit):
+    federation = at(kit, "closed")
+    name = federation.names[0]
+    ack = federation.sites[name].close(federation.last_close)
+    federation.restart(name)
+    assert federation.sites[name].close(federation.last_close) == ack
+    with pytest.raises(RoundVoid, match="round is over"):
+        federation.sites[name].resend(1)
+
+
+def test_void_is_for_ever_and_idempotent(kit):
+    federation = at(kit, "uploaded")
+    name = federation.names[0]
+    request = federation.coordinator.unmask_requests()[name]
+    message = federation.coordinator.void()
+    assert federation.coordinator.void() == message
+    federation.sites[name].void(message)
+    federation.restart(name)
+    federation.sites[name].void(message)
+    for call in (
+        lambda site: site.resend(1),
+        lambda site: site.upload(1, federation.updates[name]),
+        lambda site: site.unmask(request),
+    ):
+        with pytest.raises(RoundVoid):
+            call(federation.sites[name])
+
+
+def test_round_that_a_later_start_overtook_is_void(kit):
+    federation = at(kit, "answered")
+    federation.coordinator.void()
+    federation.begin(2)
+    for name in federation.names:
+        federation.restart(name)
+        assert federation.sites[name].state(1) is RoundState.VOID
+        assert federation.stores[name].read_vector(1) is None
+        with pytest.raises(RoundVoid):
+            federation.sites[name].resend(1)
+
+
+def test_unknown_round_is_not_sent_again(kit):
+    with pytest.raises(ProtocolError, match="unknown to this site"):
+        at(kit, "new").sites["site-00"].resend(1)
+
+
+def test_journal_that_is_older_than_the_secrets_is_refused(kit):
+    federation = at(kit, "new")
+    name = federation.names[0]
+    old = federation.stores[name].copy()
+    federation.run(1, federation.whole_updates(1))
+    federation.close(1)
+    old._secrets = federation.stores[name]._secrets
+    with pytest.raises(StateError, match="rolled back"):
+        federation.make_site(name, old)
+
+
+def test_secrets_that_are_older_than_the_journal_are_brought_forward(kit):
+    federation = at(kit, "uploaded")
+    name = federation.names[0]
+    old = federation.stores[name]._secrets
+    federation.unmask()
+    federation.close(1)
+    new = federation.stores[name]._secrets
+    federation.stores[name]._secrets = old
+    federation.restart(name)
+    assert federation.stores[name]._secrets == new
+
+
+def test_vector_that_was_changed_on_disk_is_not_sent(kit):
+    federation = at(kit, "uploaded")
+    name = federation.names[0]
+    federation.stores[name]._vectors[1][0] ^= 1
+    with pytest.raises(StateError, match="kept vector is not the one in the journal"):
+        federation.sites[name].resend(1)
+
+
+def test_answer_that_was_changed_on_disk_is_not_sent(kit):
+    federation = at(kit, "answered")
+    name = federation.names[0]
+    request = federation.coordinator.unmask_requests()[name]
+    vault = federation.sites[name]._vault
+    vault.put_answer(vault.answer[:-1] + bytes([vault.answer[-1] ^ 1]))
+    federation.restart(name)
+    with pytest.raises(StateError, match="kept answer is not the one in the journal"):
+        federation.sites[name].unmask(request)
+
+
+def test_state_of_another_study_is_refused(kit):
+    federation = at(kit, "closed")
+    other = kit.Federation(kit.make_params(4, session=b"2" * 32))
+    name = federation.names[0]
+    with pytest.raises(StateError, match="another study"):
+        other.make_site(name, federation.stores[name])
+
+
+def test_journal_of_a_longer_study_is_refused(kit):
+    federation = at(kit, "new")
+    for round in (1, 2):
+        federation.begin(round)
+        federation.coordinator.void()
+    store = federation.stores[federation.names[0]]
+    store._secrets = None
+    shorter = kit.Federation(kit.make_params(4, max_rounds=2))
+    with pytest.raises(StateError, match="journal belongs to another study"):
+        shorter.make_site(federation.names[0], store)
+
+
+def test_identity_must_be_the_rosters(kit):
+    federation = at(kit, "new")
+    federation.identities[federation.names[0]] = federation.identities[federation.names[1]]
+    with pytest.raises(ChoralError, match="identity is not the one"):
+        federation.restart(federation.names[0])
