@@ -137,6 +137,7 @@ def pretrain(
 def status(home: Home = _HOME, json_: Json = False) -> None:
     """The daemon, the roster, and every study that this site was invited to."""
     from client.daemon import site_status
+    from client.receipts import bytes_out
     from client.study import Study
 
     site = SiteHome(home)
@@ -146,7 +147,15 @@ def status(home: Home = _HOME, json_: Json = False) -> None:
             continue
         study = Study(site, folder.name)
         state = "approved" if study.approved() else "waiting for: choral site approve " + folder.name[:12]
-        studies.append({"plan": folder.name, "name": study.plan.name, "state": state, "rounds_answered": study.answered()})
+        studies.append(
+            {
+                "plan": folder.name,
+                "name": study.plan.name,
+                "state": state,
+                "rounds_answered": study.answered(),
+                "bytes_out": bytes_out(site.chain, folder.name),
+            }
+        )
     daemon = site_status(site)
     try:
         version: int | None = site.roster()[0].version
@@ -159,7 +168,10 @@ def status(home: Home = _HOME, json_: Json = False) -> None:
         ("daemon", running),
         ("roster version", version or "none yet"),
     ]
-    rows += [(f"study {s['name']}", f"{s['state']}; rounds answered: {s['rounds_answered']}") for s in studies]
+    rows += [
+        (f"study {s['name']}", f"{s['state']}; rounds answered: {s['rounds_answered']}; bytes out: {s['bytes_out']}")
+        for s in studies
+    ]
     say(json_, facts, rows_to_text(rows))
 
 

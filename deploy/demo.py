@@ -14,7 +14,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from types import FrameType
@@ -24,8 +24,9 @@ import tomli_w
 from rich.console import Console
 
 from deploy.demo_data.sites import DemoSites
-from deploy.demo_outcome import collect
+from deploy.demo_outcome import collect, evaluate, finetune_everywhere, show
 from deploy.demo_progress import DemoProgress
+from deploy.demo_result import DemoResult
 from deploy.loopback import Loopback, SiteSetup
 from deploy.supervisor import Supervisor
 from ssl_core.errors import ChoralError, ConfigError, StateError
@@ -69,9 +70,9 @@ def run_demo(choice: DemoChoice, out: Path, *, console: Console | None = None) -
             console.print(data.notice, style="cyan", highlight=False)
             setups = [SiteSetup(name=s.name, source=s.source, policy=_POLICY) for s in data.sites]
             loopback = Loopback(folder / "federation", setups, supervisor)
-            outcome = _walk(choice, data, loopback, folder, console)
+            result = _walk(choice, data, loopback, folder, console)
             supervisor.stop()
-        outcome.show(console, folder)
+        show(result, console, folder)
     except KeyboardInterrupt:
         console.print("\nInterrupted; every process of the demo was ended.", style="red")
         _tell_logs(console, loopback)
@@ -83,7 +84,7 @@ def run_demo(choice: DemoChoice, out: Path, *, console: Console | None = None) -
     return 0
 
 
-def _walk(choice: DemoChoice, data: DemoSites, loopback: Loopback, folder: Path, console: Console) -> Any:
+def _walk(choice: DemoChoice, data: DemoSites, loopback: Loopback, folder: Path, console: Console) -> DemoResult:
     with DemoProgress(console, [site.name for site in data.sites]) as progress:
         progress.phase("set-up: authority, operator, five sites, one signed roster")
         loopback.set_up()
@@ -101,11 +102,13 @@ def _walk(choice: DemoChoice, data: DemoSites, loopback: Loopback, folder: Path,
         loopback.stop_daemons()
         progress.phase("private pretraining alone: each site's second, charged study")
         own = loopback.pretrain_alone({site.name: _plan_alone(choice, data, folder, site.name) for site in data.sites})
-        progress.phase("fine-tuning and scoring: few labels, ten draws, every arm")
-        return collect(
-            choice=choice, data=data, loopback=loopback, folder=folder, plan_hash=plan_hash, release=release, own=own,
-            progress=progress,
-        )  # fmt: skip
+        progress.phase("fine-tuning: each site on its few labels")
+        finetune_everywhere(data, loopback)
+        progress.phase("scoring: every arm, three label budgets, ten draws")
+        scores = evaluate(data, loopback, folder, release, own, seed=choice.seed)
+        progress.phase("ledgers and receipts")
+        result = collect(data, loopback, release, scores, machine=machine_line(), seed=choice.seed)
+    return replace(result, phases=progress.phases())
 
 
 def _prepare(choice: DemoChoice, folder: Path) -> DemoSites:

@@ -15,6 +15,8 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from deploy.demo_result import PhaseTime
+
 _WORDS = {
     "waiting": "invited, waiting for the hospital's approval",
     "approved": "approved",
@@ -35,19 +37,17 @@ class DemoProgress:
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
         )
         self._task = self._bar.add_task("rounds", total=1)
-        self._live = Live(self._render(), console=console, refresh_per_second=4, transient=True)
         self._begun = time.monotonic()
         self._phase = ""
-        self.seconds: dict[str, float] = {}
+        self._live = Live(self._render(), console=console, refresh_per_second=4, transient=True)
+        self._seconds: dict[str, float] = {}
 
     def __enter__(self) -> DemoProgress:
         if self._console.is_terminal:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._console.is_terminal:
             self._live.stop()
         if error is None:
@@ -60,6 +60,10 @@ class DemoProgress:
         if not self._console.is_terminal:
             self._console.print(f"... {name}", highlight=False)
         self._update()
+
+    def phases(self) -> tuple[PhaseTime, ...]:
+        """Names and seconds of the phases that ended."""
+        return tuple(PhaseTime(name=name, seconds=round(seconds, 1)) for name, seconds in self._seconds.items())
 
     def event(self, event: dict[str, Any]) -> None:
         """Show one event of the round loop."""
@@ -87,7 +91,7 @@ class DemoProgress:
     def _end_phase(self) -> None:
         if self._phase:
             seconds = time.monotonic() - self._begun
-            self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + seconds
+            self._seconds[self._phase] = seconds
             self._console.print(f"  [green]done[/green] {self._phase} [dim]({seconds:.1f} s)[/dim]", highlight=False)
             self._phase = ""
 
@@ -98,4 +102,4 @@ class DemoProgress:
         table = Table(show_header=False, box=None, padding=(0, 2))
         for name, state in self._sites.items():
             table.add_row(name, state)
-        return Group(f"[bold]{self._phase if hasattr(self, '_phase') else ''}[/bold]", self._bar, table)
+        return Group(f"[bold]{self._phase}[/bold]", self._bar, table)

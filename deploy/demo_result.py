@@ -12,14 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from ssl_core.errors import ConfigError
 from ssl_core.evaluation.label_efficiency import Arm, Interval, paired_difference
 
-_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+_strict = with_config(ConfigDict(extra="forbid", allow_inf_nan=False))
 
 
+@_strict
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
     """One arm at one label budget: macro AUROC of each draw."""
@@ -29,6 +30,7 @@ class Scores:
     auroc: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)]
 
 
+@_strict
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteOutcome:
     """One site; `epsilon_total` by the rule of its ledger over both studies. `short`: groups with too few of a class."""
@@ -48,6 +50,7 @@ class SiteOutcome:
         return next((s.auroc for s in self.scores if s.arm == arm and s.budget == budget), ())
 
 
+@_strict
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseTime:
     """One phase of the run and its seconds."""
@@ -56,6 +59,7 @@ class PhaseTime:
     seconds: float
 
 
+@_strict
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoResult:
     """Everything the table and the report say. `simulated_sites`: the sites are parts of one hospital's data set."""
@@ -122,8 +126,6 @@ class DemoResult:
             raise ConfigError(f"demo result is not valid: {fault['msg']}", field=place) from error
 
 
-for _part in (Scores, SiteOutcome, PhaseTime, DemoResult):
-    _part.__pydantic_config__ = _STRICT  # type: ignore[attr-defined]
 _ADAPTER: TypeAdapter[DemoResult] = TypeAdapter(DemoResult)
 
 

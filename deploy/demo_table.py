@@ -40,7 +40,11 @@ def render(result: DemoResult) -> RenderableType:
 
 def heading(result: DemoResult) -> list[str]:
     """What the data are, before any number."""
-    kind = "PROCEDURAL data: generated, no patient; these numbers say nothing about medicine." if result.procedural else result.source
+    kind = (
+        "PROCEDURAL data: generated, no patient; these numbers say nothing about medicine."
+        if result.procedural
+        else result.source
+    )
     lines = [f"Macro AUROC on test patients, {_draws(result)} label draws. {kind}"]
     if result.simulated_sites:
         lines.append("The sites are parts of one data set, not separate hospitals.")
@@ -55,7 +59,9 @@ def findings(result: DemoResult) -> list[str]:
         if Arm.OWN in result.arms and Arm.FEDERATED in result.arms:
             parts.append(f"federated minus own {signed(result.difference(Arm.FEDERATED, Arm.OWN, budget))}")
         if Arm.COMBINED in result.arms:
-            parts.append(f"with federated features minus raw floor {signed(result.difference(Arm.COMBINED, Arm.FLOOR, budget))}")
+            parts.append(
+                f"with federated features minus raw floor {signed(result.difference(Arm.COMBINED, Arm.FLOOR, budget))}"
+            )
         if parts:
             lines.append(f"{budget} labels: {'; '.join(parts)}")
     losing = [

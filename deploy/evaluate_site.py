@@ -58,7 +58,7 @@ def evaluate_site(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> SiteEvaluation:
-    """Run every arm; `random` None takes the start weights of the federated encoder's plan, without `own` its arms are left out."""
+    """Run every arm. `random` None: the start weights of the federated encoder's plan. `own` None: its arms are left out."""
     begun = time.monotonic()
     shared = load_encoder(federated)
     plan = shared.card.plan
@@ -72,9 +72,7 @@ def evaluate_site(
     table = read_labels(folder / "labels.csv")
     pool = _labelled(folder / "pool.toml", plan.data, table)
     test = _labelled(folder / "test.toml", plan.data, table)
-    found = label_efficiency(
-        pool, test, encoders, exclusive=table.exclusive, budgets=budgets, draws=draws, seed=seed
-    )
+    found = label_efficiency(pool, test, encoders, exclusive=table.exclusive, budgets=budgets, draws=draws, seed=seed)
     short = sorted({group for groups in found.short.values() for group in groups})
     names = tuple(table.names[group] for group in short)
     return SiteEvaluation(folder.name, found.rows, names, found.left_out, time.monotonic() - begun)

@@ -26,7 +26,6 @@ from deploy.loopback_ports import held_ports, wait_for
 from deploy.supervisor import ProcessSpec, Supervisor
 from ssl_core.errors import StateError
 
-_AT_ONCE = max(2, os.cpu_count() or 2)
 _COMMAND_S = 900.0
 _POLL_S = 0.1
 
@@ -49,6 +48,7 @@ class Loopback:
         self.sites = tuple(sites)
         self.supervisor = supervisor
         self.operator_home = self.root / "operator"
+        self.at_once = max(2, os.cpu_count() or 2)
         self._fingerprints: dict[str, str] = {}
         self._readers: dict[str, EventReader] = {}
         self._env = flower_env(self.root / "flwr") | {
@@ -63,10 +63,14 @@ class Loopback:
 
     def command(self, *arguments: str) -> str:
         """Run `choral ARGUMENTS` to its end; its output, or `StateError` with what it said on stderr."""
-        done = self.supervisor.run((program("choral"), *arguments), self._env, timeout_s=_COMMAND_S)
+        return self.run(program("choral"), *arguments)
+
+    def run(self, *argv: str) -> str:
+        """Run a program to its end in the federation's environment, ended with the supervisor."""
+        done = self.supervisor.run(argv, self._env, timeout_s=_COMMAND_S)
         if done.exit_code != 0:
             raise StateError(
-                f"choral {' '.join(arguments[:2])} failed: {' '.join(done.stderr.split())[-600:]}",
+                f"{Path(argv[0]).name} {' '.join(argv[1:3])} failed: {' '.join(done.stderr.split())[-600:]}",
                 field="exit code",
                 value=done.exit_code,
             )
@@ -74,7 +78,7 @@ class Loopback:
 
     def each_site(self, *arguments: str) -> dict[str, str]:
         """Run one `choral` command at every site, as many at once as there are cores."""
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        with ThreadPoolExecutor(self.at_once) as pool:
             runs = {s.name: pool.submit(self.command, *arguments, "--home", str(self.site_home(s.name))) for s in self.sites}
             return {name: run.result() for name, run in runs.items()}
 
@@ -84,7 +88,7 @@ class Loopback:
         authority = self.root / "authority"
         with held_ports(1) as [port]:
             address = f"127.0.0.1:{port}"
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        with ThreadPoolExecutor(self.at_once) as pool:
             first = pool.submit(self.command, "authority", "init", "--home", str(authority))
             second = pool.submit(
                 self.command, "operator", "init", "--home", str(self.operator_home),
@@ -160,7 +164,7 @@ class Loopback:
                 json.loads(self.command("site", "pretrain", str(plans[name]), "--yes", "--json", "--home", home))["encoder"]
             )
 
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        with ThreadPoolExecutor(self.at_once) as pool:
             return dict(zip(plans, pool.map(run, plans), strict=True))
 
     def stop_daemons(self) -> None:

@@ -77,10 +77,17 @@ def render_report(result: DemoResult) -> str:
         epsilon=Markup(epsilon_bars(result)),  # noqa: S704 - own SVG
         legend=[(arm_label(arm, result.modality), _swatch(arm)) for arm in result.arms],
         epsilon_rows=[
-            (s.name, f"{s.epsilon_federated:.2f}", f"{s.epsilon_own:.2f}", f"{s.epsilon_total:.2f}", f"{s.epsilon_limit:.2f}",
-             size(s.bytes_out), f"{s.nominal_size:,}")
+            (
+                s.name,
+                f"{s.epsilon_federated:.2f}",
+                f"{s.epsilon_own:.2f}",
+                f"{s.epsilon_total:.2f}",
+                f"{s.epsilon_limit:.2f}",
+                size(s.bytes_out),
+                f"{s.nominal_size:,}",
+            )
             for s in result.sites
-        ],  # fmt: skip
+        ],
         epsilon_most=f"{max(s.epsilon_federated for s in result.sites):.2f}",
         total_most=f"{max(s.epsilon_total for s in result.sites):.2f}",
         bytes_all=size(sum(s.bytes_out for s in result.sites)),

@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -101,9 +102,7 @@ def epsilon_bars(result: DemoResult) -> str:
     return _svg(figure, "epsilon", "Epsilon spent by each site")
 
 
-def _lines(
-    axes: Axes, result: DemoResult, draws: Callable[[Arm, int], Sequence[float]], *, bars: bool
-) -> None:
+def _lines(axes: Axes, result: DemoResult, draws: Callable[[Arm, int], Sequence[float]], *, bars: bool) -> None:
     arms = result.arms
     for place, arm in enumerate(arms):
         style = STYLES[arm]
@@ -161,12 +160,19 @@ def _svg(figure: Figure, salt: str, title: str) -> str:
             label.set_color(_INK)
             label.set_fontsize(11)
     text = io.StringIO()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": salt, "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"]}
+    settings: Any = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": salt,
+        "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans"],
+    }
     with matplotlib.rc_context(settings):
         figure.savefig(text, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = text.getvalue()[text.getvalue().index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'id="(figure|axes|patch|text|line2d|matplotlib|xtick|ytick|legend|LineCollection|PathCollection)[^"]*"', "", svg)
+    svg = re.sub(
+        r'id="(figure|axes|patch|text|line2d|matplotlib|xtick|ytick|legend|LineCollection|PathCollection)[^"]*"', "", svg
+    )
     svg = svg.replace("DejaVu Sans", ", ".join(_FONT))
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)

@@ -31,9 +31,8 @@ from ssl_core.errors import DataError
 _KEY = b"choral-demo-images-1"
 _SITES = 5
 _POOL_SHARE = 0.6
-_NOTICE = (
-    "{file}: its own terms hold. Five sites by a keyed hash of the patient, not by hospital; nothing is simulated."
-)
+_SOURCE = "Image array {file}. Five sites by a keyed hash of the patient, not by hospital."
+_TERMS = "The array's own terms hold."
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +74,8 @@ def write_sites(
             examined = np.char.add(np.char.add(images.patient, "/"), images.label)
             for stem, rows in (("pool", mine & labelled & ~tested), ("test", mine & labelled & tested)):
                 write_images(place, stem, f"{stem}.toml", images.image[rows], examined[rows])
-            pairs = sorted(
-                set(zip(examined[mine & labelled].tolist(), images.label[mine & labelled].tolist(), strict=True))
-            )
-            write_labels(
-                place, columns, ((name, [int(label == column) for column in columns]) for name, label in pairs)
-            )
+            pairs = sorted(set(zip(examined[mine & labelled].tolist(), images.label[mine & labelled].tolist(), strict=True)))
+            write_labels(place, columns, ((name, [int(label == column) for column in columns]) for name, label in pairs))
             groups += [images.patient[training].tolist(), images.patient[mine & tested].tolist()]
         require_disjoint(groups)
     names = [f"site-{number + 1}" for number in range(_SITES)]
@@ -89,7 +84,9 @@ def write_sites(
         folder=folder,
         sites=tuple(site_at(folder, name, size) for name, size in zip(names, nominal_sizes, strict=True)),
         label_names=columns,
-        notice=_NOTICE.format(file=array.name),
+        source=_SOURCE.format(file=array.name),
+        terms=_TERMS,
+        citation="",
     )
 
 

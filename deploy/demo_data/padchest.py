@@ -119,7 +119,9 @@ def write_sites(wheel: Path, folder: Path) -> DemoSites:
         folder=folder,
         sites=tuple(site_at(folder, name, nominal) for name, nominal, _, _ in _SITES),
         label_names=tuple(GROUPS),
-        notice=f"{SOURCE}. {TERMS} {CITATION}",
+        source=SOURCE,
+        terms=TERMS,
+        citation=CITATION,
     )
 
 

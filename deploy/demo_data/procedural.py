@@ -70,7 +70,9 @@ def write_sites(
         folder=folder,
         sites=tuple(site_at(folder, name, size) for name, size in zip(names, nominal_sizes, strict=True)),
         label_names=LABEL_NAMES,
-        notice=NOTICE,
+        source=NOTICE,
+        terms="",
+        citation="",
     )
 
 

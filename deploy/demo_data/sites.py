@@ -60,13 +60,20 @@ class DemoSite:
 
 @dataclass(frozen=True, slots=True)
 class DemoSites:
-    """All sites of a demo, sorted by name; `notice` is what must be printed about the origin of the data."""
+    """All sites of a demo, sorted by name; `source`, `terms`, `citation` must be printed wherever results are."""
 
     kind: Literal["padchest", "images", "procedural"]
     folder: Path
     sites: tuple[DemoSite, ...]
     label_names: tuple[str, ...]
-    notice: str
+    source: str
+    terms: str
+    citation: str
+
+    @property
+    def notice(self) -> str:
+        """Source, terms and citation as one text."""
+        return " ".join(part for part in (self.source, self.terms, self.citation) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +105,7 @@ def require_disjoint(groups: Iterable[Iterable[str]]) -> None:
 def new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its name on success and is removed on any failure."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(
-            "folder for the demo data is not empty", field="folder", value=folder, remedy="name a new one"
-        )
+        raise ConfigError("folder for the demo data is not empty", field="folder", value=folder, remedy="name a new one")
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -124,9 +129,7 @@ def write_reports(folder: Path, stem: str, toml: str, reports: Sequence[Report])
     (folder / toml).write_text(tomli_w.dumps(source | columns), encoding="utf-8")
 
 
-def write_images(
-    folder: Path, stem: str, toml: str, images: npt.NDArray[np.uint8], patients: npt.NDArray[np.str_]
-) -> None:
+def write_images(folder: Path, stem: str, toml: str, images: npt.NDArray[np.uint8], patients: npt.NDArray[np.str_]) -> None:
     """`stem`.npz and its source TOML."""
     np.savez(folder / f"{stem}.npz", image=images, patient=patients)
     source = {"kind": "npz", "path": f"{stem}.npz", "image_field": "image", "patient_field": "patient"}

@@ -29,9 +29,7 @@ class LabelDraws:
     short: tuple[int, ...]
 
 
-def draw_labels(
-    labels: npt.NDArray[np.integer], budget: int, *, count: int, seed: int, least: int = LEAST
-) -> LabelDraws:
+def draw_labels(labels: npt.NDArray[np.integer], budget: int, *, count: int, seed: int, least: int = LEAST) -> LabelDraws:
     """`count` draws of `budget` patients from a pool with `labels` [n, K]; see the module docstring."""
     if not 2 <= budget <= len(labels):
         raise DataError("label budget does not fit the pool", field="budget", value=budget, limit="2 .. patients in the pool")
@@ -83,9 +81,7 @@ def _mend(
         loss = np.maximum(wanted - after, 0).sum(axis=1)
         out = source.permutation(len(drawn))
         out = out[loss[out].argsort(kind="stable")][: min(len(drawn), 8)]
-        gains = [
-            np.maximum(wanted - (held - holds[drawn[place]] + holds[outside]), 0).sum(axis=1) for place in out
-        ]
+        gains = [np.maximum(wanted - (held - holds[drawn[place]] + holds[outside]), 0).sum(axis=1) for place in out]
         left = np.stack(gains)
         if left.min() >= missing.sum():
             return drawn

@@ -137,7 +137,7 @@ def label_efficiency(
             continue
         features = raw if arm is Arm.FLOOR else _frozen(encoders[_ENCODER[arm]], pool, test)
         if arm is Arm.COMBINED:
-            features = tuple(np.hstack([r, COMBINED_WEIGHT * f]) for r, f in zip(raw, features, strict=True))
+            features = _beside(raw[0], features[0]), _beside(raw[1], features[1])
         rows += _probed(arm, features[0], features[1], pool.labels, test.labels, chosen)
     short = {budget: drawn.short for budget, drawn in chosen.items()}
     return Efficiency(tuple(rows), short, tuple(budget for budget in budgets if budget not in possible))
@@ -148,6 +148,11 @@ def _frozen(encoder: Encoder, pool: Labelled, test: Labelled) -> tuple[_Array, _
     own = [side.patients.mean_by_unit(encoder.features(side.patients.records)) for side in (pool, test)]
     scaling = standardise(own[0])
     return scaling(own[0]), scaling(own[1])
+
+
+def _beside(raw: _Array, features: _Array) -> _Array:
+    joined: _Array = np.hstack([raw, COMBINED_WEIGHT * features])
+    return joined
 
 
 def _probed(

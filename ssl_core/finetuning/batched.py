@@ -28,10 +28,7 @@ def prepare(encoder: Encoder, records: Records) -> Tensor:
 
 def stack(encoder: Encoder, count: int) -> Parameters:
     """`count` copies of the encoder's parameters, each [count, ...]."""
-    return {
-        name: parameter.detach().expand(count, *parameter.shape).clone()
-        for name, parameter in encoder.named_parameters()
-    }
+    return {name: parameter.detach().expand(count, *parameter.shape).clone() for name, parameter in encoder.named_parameters()}
 
 
 def encode(encoder: Encoder, parameters: Parameters, inputs: Tensor) -> Tensor:

@@ -113,9 +113,7 @@ def _group(encoder: Encoder, name: str, settings: TuneSettings) -> dict[str, flo
     return {"lr": rate, "weight_decay": settings.shrink / rate if start.ndim > 1 else 0.0}
 
 
-def _records(
-    patients: Patients, index: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+def _records(patients: Patients, index: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Rows [D, n, R] of the first R records of each drawn patient and their shares (0 where there is no such record)."""
     counts = np.minimum(patients.counts()[index], _RECORDS)[..., None]
     places = np.arange(int(counts.max()))

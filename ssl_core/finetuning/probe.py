@@ -67,7 +67,9 @@ def fit_ridge(
     """Fit K heads at once; each takes the penalty (times the mean squared row length) with the least LOO error."""
     x, y = np.asarray(features, np.float64), np.asarray(targets, np.float64)
     if x.ndim != 2 or y.ndim != 2 or len(x) != len(y) or len(x) < 2:
-        raise DataError("features and targets do not fit", field="targets", value=y.shape, limit=f"[{len(x)}, K], 2 or more rows")
+        raise DataError(
+            "features and targets do not fit", field="targets", value=y.shape, limit=f"[{len(x)}, K], 2 or more rows"
+        )
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise DataError("features or targets are not finite", field="features", remedy="check the encoder's weights")
     centre_x, centre_y = x.mean(axis=0), y.mean(axis=0)

@@ -111,7 +111,9 @@ def finetune(
             raise DataError("test labels are other labels", field="test_labels", value=held.names, limit=table.names)
         tested, tested_raw, places, truth = _labelled(test_source, data, held)
         if set(chosen.units) & {tested.units[place] for place in places}:
-            raise DataError("a patient is among the labelled and the test patients", field="test_source", remedy="split by patient")
+            raise DataError(
+                "a patient is among the labelled and the test patients", field="test_source", remedy="split by patient"
+            )
         own = _areas(model.scores(tested.take(places)), truth)
         plain = fit_floor(raw)
         head = fit_ridge(plain.features(raw.take(index)), values)

@@ -188,9 +188,7 @@ def decode(form: type[MessageT], data: bytes) -> MessageT:
     tag, *parts = _split(data, 1 + len(forms), form.TAG)
     if tag != form.TAG.encode("ascii"):
         raise ProtocolError("message is of another type", field="type", limit=form.TAG)
-    message = form(
-        **{name: wire.read(part, f"{form.TAG}.{name}") for (name, wire), part in zip(forms, parts, strict=True)}
-    )
+    message = form(**{name: wire.read(part, f"{form.TAG}.{name}") for (name, wire), part in zip(forms, parts, strict=True)})
     if encode(message) != data:
         raise ProtocolError("message is not in canonical form", field=form.TAG)
     return message

@@ -171,10 +171,7 @@ class SecureSumCoordinator:
             raise ProtocolError("too few agreements", field="consent", value=found, limit=self._shares(now))
         if not now.requests:
             now.requests = make_unmask(now, survivors)
-        return {
-            self._params.members[site].name: sign(self._identity, now.context, body)
-            for site, body in now.requests.items()
-        }
+        return {self._params.members[site].name: sign(self._identity, now.context, body) for site, body in now.requests.items()}
 
     def add_answer(self, site: str, body: bytes) -> None:
         """Check and keep a survivor's answer."""
@@ -197,9 +194,7 @@ class SecureSumCoordinator:
         if not now.opened:
             if not self.answered:
                 raise ProtocolError("too few answers for a sum", field="answers", value=len(now.answers))
-            remove_masks(
-                self._params, now.context, now.start.participants, survivors, now.parts, now.answers, now.running
-            )
+            remove_masks(self._params, now.context, now.start.participants, survivors, now.parts, now.answers, now.running)
             now.opened = True
         return now.running.copy()
 

@@ -70,9 +70,7 @@ def check_agreement(context: bytes, survivors: Sites, member: Member, agreement:
     need(signed, "agreement is not to these survivors", member.name)
 
 
-def check_answer(
-    context: bytes, participants: Sites, survivors: Sites, member: Member, parts: Parts, body: bytes
-) -> Answer:
+def check_answer(context: bytes, participants: Sites, survivors: Sites, member: Member, parts: Parts, body: bytes) -> Answer:
     """An answer that has one field element a participant, its pair elements being those the upload committed to."""
     signed, answer = read_signed(Answer, body)
     need(is_signed_by(member.identity, signed), "answer is not signed by its site", member.name)

@@ -57,9 +57,7 @@ def open_keyset(params: SumParams, keyset: bytes) -> tuple[int, tuple[bytes, ...
     body = decode(KeySet, keyset)
     if len(body.offers) != len(params.members):
         found = len(body.offers)
-        raise ProtocolError(
-            "key set has not one offer for each member", field="offers", value=found, limit=len(params.members)
-        )
+        raise ProtocolError("key set has not one offer for each member", field="offers", value=found, limit=len(params.members))
     publics = []
     for place, (member, data) in enumerate(zip(params.members, body.offers, strict=True)):
         signed, offer = read_signed(Offer, data)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -39,7 +41,7 @@ class MemoryStore:
         """Add one line to the log."""
         self._log.append(record)
 
-    def records(self, round: int) -> list[Record]:
+    def records(self, round: int) -> Sequence[Record]:
         """The lines of one round, in order."""
         return [record for record in self._log if record.round == round]
 

@@ -42,8 +42,6 @@ def encode_update(
     return out
 
 
-def decode_mean(
-    total: npt.NDArray[np.uint32], *, update_range: float, levels: int, weight: int
-) -> npt.NDArray[np.float64]:
+def decode_mean(total: npt.NDArray[np.uint32], *, update_range: float, levels: int, weight: int) -> npt.NDArray[np.float64]:
     """float64 [P] (parameter units): the mean of a sum uint32 [P] whose sites' weights add up to `weight`."""
     return total.view(np.int32).astype(np.float64) * (update_range / levels) / float(weight)

@@ -22,9 +22,7 @@ from ssl_core.trust.random import derive
 _NONCE = 12
 
 
-def seal(
-    chain: Secret, context: bytes, *, sender: int, recipient: int, share: int, random: Callable[[int], bytes]
-) -> bytes:
+def seal(chain: Secret, context: bytes, *, sender: int, recipient: int, share: int, random: Callable[[int], bytes]) -> bytes:
     """`share` readable by `recipient` alone, bytes [60]."""
     nonce = random(_NONCE)
     key, label = _key(chain, context, sender, recipient)

@@ -42,9 +42,7 @@ Random = Callable[[int], bytes]
 class SecureSumSite:
     """One site in one session. Its state is in `store`; a new object over the same store goes on where it stood."""
 
-    def __init__(
-        self, params: SumParams, name: str, identity: Identity, store: SiteStore, random: Random = os.urandom
-    ) -> None:
+    def __init__(self, params: SumParams, name: str, identity: Identity, store: SiteStore, random: Random = os.urandom) -> None:
         self._params = params
         self._site = params.index(name)
         if params.members[self._site].identity != identity.public:
@@ -88,9 +86,7 @@ class SecureSumSite:
         if offers[self._site] != self._vault.offer:
             raise ProtocolError("key set holds another offer under this site's name", field="epoch", value=epoch)
         chains = {
-            peer: keys.first_chain(
-                self._params, keyset, site=self._site, peer=peer, private=private, public=publics[peer]
-            )
+            peer: keys.first_chain(self._params, keyset, site=self._site, peer=peer, private=private, public=publics[peer])
             for peer in range(len(publics))
             if peer != self._site
         }
@@ -148,12 +144,8 @@ class SecureSumSite:
         if self._begun != round or entry.started is None:
             raise RoundVoid("round was not begun in this process: this site declines it", field="round", value=round)
         if update.shape != (self._params.dimension,):
-            raise ProtocolError(
-                "update has another length", field="update", value=update.shape, limit=self._params.dimension
-            )
-        body, vector = make_upload(
-            self._params, self._site, self._identity, self._vault, entry.started, update, self._random
-        )
+            raise ProtocolError("update has another length", field="update", value=update.shape, limit=self._params.dimension)
+        body, vector = make_upload(self._params, self._site, self._identity, self._vault, entry.started, update, self._random)
         self._store.write_vector(round, vector)
         self._journal.write(round, RoundState.UPLOADED.value, body)
         return body, vector

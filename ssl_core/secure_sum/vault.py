@@ -99,9 +99,7 @@ class Vault:
     def put_chains(self, epoch: int, keyset: bytes, chains: Mapping[int, Secret]) -> None:
         """Keep all CK_0 and, in the same replacement of the file, erase the private key."""
         ordered = tuple(chains[peer] for peer in sorted(chains))
-        self._write(
-            replace(self._now, epoch=epoch, keyset=keyset, index=0, chains=ordered, pending=_NONE, answer=_NONE)
-        )
+        self._write(replace(self._now, epoch=epoch, keyset=keyset, index=0, chains=ordered, pending=_NONE, answer=_NONE))
 
     def put_answer(self, answer: bytes) -> None:
         """Keep the reply of the open round."""

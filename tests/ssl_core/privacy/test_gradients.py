@@ -114,6 +114,14 @@ def test_worst_rounding_in_one_block_stays_below_gamma() -> None:
     assert abs(float(row_norms((row,))[0]) - true) <= GAMMA / 2 * true
 
 
+def test_worst_rounding_over_millions_of_entries_stays_below_gamma() -> None:
+    """The same for each of a processor's lanes: only blocks of bounded length keep the bound at this size."""
+    row = torch.full((1, 1 << 23), 2.0**-12.5)
+    row[0, :64] = 1.0
+    true = float(row.double().norm())
+    assert abs(float(row_norms((row,))[0]) - true) <= GAMMA / 2 * true
+
+
 def test_one_unit_contributes_at_most_c_whatever_the_others_are(tiny: Any, patients: Patients) -> None:
     rows = PerUnitGradients(tiny).rows(_views(tiny, patients))
     scaled = tuple(1e4 * row for row in rows)

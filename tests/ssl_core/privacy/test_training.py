@@ -14,7 +14,7 @@ from ssl_core.config import SpeedSpec, StudyPlan
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.vector import to_vector
 from ssl_core.errors import ConfigError, PrivacyError, StateError
-from ssl_core.privacy.descent import learning_rate
+from ssl_core.privacy.descent import Descent, learning_rate
 from ssl_core.privacy.optimizer import PrivateOptimizer
 from ssl_core.privacy.synthetic import synthetic_patients
 from ssl_core.privacy.training import OptimizerState, RoundResult, replay_round, train_round
@@ -72,6 +72,45 @@ def test_a_kept_state_changes_what_follows(tiny: Any, make_plan: MakePlan, patie
     common = {"model": tiny, "plan": plan, "gradients": seen, "start": start, "first_step": 5, "total_steps": 20}
     fresh, kept = replay_round(state=None, **common), replay_round(state=state, **common)  # type: ignore[arg-type]
     assert not np.array_equal(fresh.delta, kept.delta)
+
+
+@pytest.mark.parametrize("training", [OPTIMIZERS[0], OPTIMIZERS[2]])
+def test_a_restored_optimizer_goes_on_as_if_never_stopped(tiny: Any, make_plan: MakePlan, training: Any) -> None:
+    plan, start = make_plan(training=training), to_vector(tiny)
+    gradients = list(np.random.default_rng(0).standard_normal((8, len(start))).astype(np.float32))
+    descent = Descent(tiny, plan.training, total_steps=8, state=None)
+    halfway = None
+    for number, gradient in enumerate(gradients):
+        begin = 0
+        for parameter in tiny.parameters():
+            part = torch.from_numpy(gradient[begin : begin + parameter.numel()].copy())
+            parameter.grad, begin = part.view_as(parameter), begin + parameter.numel()
+        if number == 4:
+            halfway = (to_vector(tiny), descent.state())
+        descent.prepare(number)
+        descent.inner.step()
+    wanted = to_vector(tiny)
+    assert halfway is not None
+    rest = replay_round(
+        model=tiny, plan=plan, gradients=gradients[4:], start=halfway[0], first_step=4, total_steps=8, state=halfway[1]
+    )
+    assert np.array_equal(to_vector(tiny), wanted) and rest.state.steps == 8
+
+
+def test_every_step_has_coins_of_its_own(tiny: Any, make_plan: MakePlan, patients: Patients) -> None:
+    honest, drawn = tiny.draw, list[tuple[tuple[int, ...], dict[int, bytes]]]()
+
+    def watched(patients: Patients, index: np.ndarray, uniforms: np.ndarray) -> Any:
+        drawn.append((tuple(index), {int(i): row.tobytes() for i, row in zip(index, uniforms, strict=True)}))
+        return honest(patients, index, uniforms)
+
+    tiny.draw = watched
+    plan = make_plan(privacy={"sampling_rate": 0.5})
+    _train(tiny, plan, patients, speed=SpeedSpec(chunk=64))
+    _train(tiny, plan, patients, speed=SpeedSpec(chunk=64))
+    assert len(drawn) == 10 and len({index for index, _ in drawn}) == 10
+    coins = [row for _, rows in drawn for row in rows.values()]
+    assert len(set(coins)) == len(coins)
 
 
 def test_noise_and_sample_differ_each_time(tiny: Any, make_plan: MakePlan, patients: Patients) -> None:

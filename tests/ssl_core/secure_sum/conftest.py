@@ -41,8 +41,8 @@ def seeded(name: str) -> Callable[[int], bytes]:
 def make_params(count: int, *, dimension: int = 11, corrupt: int | None = None, **changes: object) -> SumParams:
     """Range = Q, so that the grid's step is 1 and whole numbers are encoded exactly."""
     members = tuple(
-        Member(name=f"site-{at:02d}", identity=identity_of(f"site-{at:02d}").public, weight=1 + at % 3)
-        for at in range(count)
+        Member(name=name, identity=identity_of(name).public, weight=1 + at % 3)
+        for at, name in enumerate(f"site-{at:0{2 if count <= 100 else 3}d}" for at in range(count))
     )
     params = SumParams(
         session=hashlib.sha256(b"session").digest(),
@@ -154,9 +154,7 @@ class Federation:
     def expected(self, updates: dict[str, np.ndarray], survivors: Collection[str]) -> list[int]:
         """The weighted sum in Python's own integers."""
         weights = {member.name: member.weight for member in self.params.members}
-        return [
-            sum(weights[name] * int(updates[name][at]) for name in survivors) for at in range(self.params.dimension)
-        ]
+        return [sum(weights[name] * int(updates[name][at]) for name in survivors) for at in range(self.params.dimension)]
 
 
 def signed_view(total: np.ndarray) -> list[int]:

@@ -79,9 +79,7 @@ class HostileServer:
         """Honest sites whose self mask and at least one pair mask with another honest site are both known."""
         threshold = self.params.thresholds(len(self.everyone)).shares
         return [
-            owner
-            for owner in self.honest
-            if len(self.shares[owner]) >= threshold and self.elements[owner] - set(self.corrupt)
+            owner for owner in self.honest if len(self.shares[owner]) >= threshold and self.elements[owner] - set(self.corrupt)
         ]
 
 
@@ -97,7 +95,7 @@ def play(kit, data, count):
     return server
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_no_order_of_requests_opens_one_update(kit, data):
     server = play(kit, data, data.draw(st.integers(4, 7)))
@@ -169,9 +167,7 @@ def test_a_lost_sites_self_mask_cannot_be_had(kit):
     shares = {}
     for at in range(4):
         vault = Vault(federation.stores[names[at]], federation.params.hash)
-        share = sealing.unseal(
-            vault.chain(4), context, sender=4, recipient=at, sealed=parts.shares[at], name=names[4]
-        )
+        share = sealing.unseal(vault.chain(4), context, sender=4, recipient=at, sealed=parts.shares[at], name=names[4])
         assert shamir.to_bytes(share) not in {value.reveal() for answer in answers.values() for value in answer.values}
         shares[shamir.point(at)] = share
     assert shamir.combine(shares) == secret, "the four shares would have opened it"
@@ -214,9 +210,7 @@ def test_share_that_was_moved_or_changed_is_refused_by_its_senders_name(kit, cha
         "one bit": body.shares[1][:-1] + bytes([body.shares[1][-1] ^ 1]),
         "not a field element": out_of_field,
     }[change]
-    request = sign(
-        federation.server, signed.context, replace(body, shares=(body.shares[0], moved, *body.shares[2:]))
-    )
+    request = sign(federation.server, signed.context, replace(body, shares=(body.shares[0], moved, *body.shares[2:])))
     with pytest.raises(ChoralError, match=f"sealed share .*; field: sender; value: {federation.names[1]}"):
         federation.sites[federation.names[0]].unmask(request)
     assert not [r for r in federation.stores[federation.names[0]].records(2) if r.kind == "ANSWERED"]

@@ -11,7 +11,7 @@ from ssl_core.errors import ProtocolError, RoundVoid
 from ssl_core.secure_sum.journal import RoundState
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_sum_is_exact_with_any_losses_that_can_be_borne(kit, data):
     count = data.draw(st.integers(3, 10))

@@ -73,7 +73,10 @@ def test_every_refusal_of_a_key_set_has_a_forgery():
     assert all(sum(part in phrase for part in FORGERIES) == 1 for phrase in phrases)
 
 
-@pytest.mark.parametrize("point", [0, 1, PRIME - 1, 325606250916557431795983626356110631294008115727848805560023387167927233504])
+ORDER_EIGHT = 325606250916557431795983626356110631294008115727848805560023387167927233504
+
+
+@pytest.mark.parametrize("point", [0, 1, PRIME - 1, ORDER_EIGHT])
 def test_points_of_small_order_are_refused(point):
     with pytest.raises(ProtocolError, match="small order"):
         keys.shared(Secret(bytes(range(32))), point.to_bytes(32, "little"))
@@ -81,7 +84,7 @@ def test_points_of_small_order_are_refused(point):
 
 def test_offers_of_several_epochs_and_missing_offers_make_no_key_set(kit, federation):
     offers = {name: site.offer_keys() for name, site in federation.sites.items()}
-    with pytest.raises(ProtocolError, match="lacks an offer.*site-02"):
+    with pytest.raises(ProtocolError, match=r"lacks an offer.*site-02"):
         keys.make_keyset(federation.params, {n: o for n, o in offers.items() if n != "site-02"})
     offers["site-02"] = federation.sites["site-02"].offer_keys(2)
     with pytest.raises(ProtocolError, match="several epochs"):

@@ -522,9 +522,7 @@ def unmask_with_a_share_missing(kit):
 def other_header(federation):
     """A header under site 0's own key that its journal does not have: a stolen key, or a journal rolled back."""
     identity = federation.identities[federation.names[0]]
-    return Header(
-        vector=ZERO, parts=ZERO, signature=identity.sign(header_statement(federation.context, ZERO, ZERO))
-    )
+    return Header(vector=ZERO, parts=ZERO, signature=identity.sign(header_statement(federation.context, ZERO, ZERO)))
 
 
 @attack("_take_close", "server_signed", "not signed by the server")

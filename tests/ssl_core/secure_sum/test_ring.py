@@ -31,8 +31,8 @@ def plain_encode(update, update_range, levels, weight, seed):
     for value, uniform in zip(update, uniforms, strict=True):
         scaled = Fraction(float(value)) * Fraction(levels) / Fraction(update_range)
         scaled = min(max(scaled, -levels), levels)
-        below_one = 1 - Fraction(float(uniform))
-        out.append(math.floor(scaled + below_one) * weight if scaled != levels else levels * weight)
+        whole = math.floor(scaled)
+        out.append((whole + (1 - Fraction(float(uniform)) < scaled - whole)) * weight)
     return out
 
 

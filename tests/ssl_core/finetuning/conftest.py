@@ -1,0 +1,108 @@
+"""Small encoders, patients with findings, and an encoder's folder, for both kinds of data."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tomli_w
+
+from ssl_core.card import Card, save_encoder
+from ssl_core.config import StudyPlan, parse
+from ssl_core.encoders.vector import to_vector, weights_hash
+from ssl_core.objectives.build import build_model
+
+PARTS: dict[str, dict[str, Any]] = {
+    "text": {
+        "data": {"kind": "text", "words": 8, "codes": 2, "buckets": 64},
+        "encoder": {"name": "hashed-words", "width": 16},
+        "objective": {"name": "masked-words"},
+    },
+    "image": {
+        "data": {"kind": "image", "height": 8, "width": 8},
+        "encoder": {"name": "mlp-image", "hidden": 24, "code": 12},
+        "objective": {"name": "masked-image", "patch": 4},
+    },
+}
+FINDINGS = ("heart", "lung")
+
+
+def make_plan(kind: str) -> StudyPlan:
+    rest: dict[str, Any] = {
+        "name": "small",
+        "purpose": "a test",
+        "alone": True,
+        "sites": [{"name": "a", "nominal_size": 100}],
+        "privacy": {
+            "unit": "patient", "adjacency": "add-or-remove-one", "noise": "site", "sampling_rate": 0.1,
+            "noise_multiplier": 1.0, "max_grad_norm": 1.0, "delta": 1e-5,
+        },
+        "training": {"optimizer": "adam", "learning_rate": 0.01},
+        "rounds": {"rounds": 1, "steps_per_round": 1},
+        "aggregation": {"update_range": 1.0},
+    }  # fmt: skip
+    return parse(StudyPlan, rest | PARTS[kind], "plan")
+
+
+def make_encoder(folder: Path, kind: str) -> Path:
+    plan = make_plan(kind)
+    weights = to_vector(build_model(plan))
+    card = Card(
+        name="small", kind="initial", plan=plan, plan_hash="0" * 64, weights=weights_hash(weights), rounds_closed=0,
+        rounds_void=0, accountant="none", site_privacy=(), software={},
+    )  # fmt: skip
+    save_encoder(folder, weights, card)
+    return folder
+
+
+def write_site(folder: Path, kind: str, *, patients: int, seed: int, name: str = "p") -> tuple[Path, Path]:
+    """Source TOML and label CSV of patients with one or two records that tell their findings, with noise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    ids = [f"{name}{number:03d}" for number in range(patients)]
+    labels = rng.integers(0, 2, (patients, 2))
+    owners = [(index, unit) for index, unit in enumerate(ids) for _ in range(1 + index % 2)]
+    if kind == "text":
+        with (folder / "r.csv").open("w", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["patient", "text"])
+            for index, unit in owners:
+                own = [
+                    f"{word}{rng.integers(3)}" for word, there in zip(("cardio", "pulmo"), labels[index], strict=True) if there
+                ]
+                writer.writerow([unit, " ".join([*own, *(f"filler{n}" for n in rng.integers(0, 40, 3))])])
+        source = {"kind": "table", "path": "r.csv", "format": "csv", "patient_column": "patient", "text_column": "text"}
+    else:
+        image = rng.integers(90, 110, (len(owners), 8, 8))
+        for row, (index, _) in enumerate(owners):
+            image[row, :4, :4] += 60 * labels[index, 0]
+            image[row, 4:, 4:] += 60 * labels[index, 1]
+        np.savez(folder / "r.npz", image=image.astype(np.uint8), patient=np.array([unit for _, unit in owners]))
+        source = {"kind": "npz", "path": "r.npz"}
+    (folder / "source.toml").write_text(tomli_w.dumps(source))
+    with (folder / "labels.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["patient", *FINDINGS])
+        writer.writerows([unit, *row] for unit, row in zip(ids, labels.tolist(), strict=True))
+    return folder / "source.toml", folder / "labels.csv"
+
+
+@pytest.fixture(params=["text", "image"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+class Small:
+    """The helpers above, for tests that cannot import this file."""
+
+    make_plan = staticmethod(make_plan)
+    make_encoder = staticmethod(make_encoder)
+    write_site = staticmethod(write_site)
+
+
+@pytest.fixture
+def small() -> Small:
+    return Small()

@@ -1,0 +1,344 @@
+"""The server refuses what does not fit, names the site, and never gives a wrong sum."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ssl_core.errors import ConfigError, ProtocolError, RoundVoid
+from ssl_core.secure_sum import coordinator as coordinator_module
+from ssl_core.secure_sum import intake, opening, shamir
+from ssl_core.secure_sum.codec import decode, encode
+from ssl_core.secure_sum.messages import Ack, Agreement, Answer, Header, Parts, Start, Upload
+from ssl_core.secure_sum.statements import header_statement, parts_hash, read_signed, sign, vector_hash
+from ssl_core.trust.identity import Secret
+
+
+def prepared(kit, lost=()):
+    """Round 1 began; every site's upload is made, none but those of the first sites is added."""
+    federation = kit.Federation(kit.make_params(5))
+    federation.context = read_signed(Start, federation.begin(1))[0].context
+    federation.updates = federation.whole_updates(1)
+    federation.sent = {n: federation.sites[n].upload(1, u) for n, u in federation.updates.items()}
+    federation.lost = {federation.names[at] for at in lost}
+    return federation
+
+
+def added(kit, lost=()):
+    federation = prepared(kit, lost)
+    for name, upload in federation.sent.items():
+        if name not in federation.lost:
+            federation.coordinator.add_upload(name, *upload)
+    federation.coordinator.fix_survivors()
+    return federation
+
+
+def altered(federation, at, *, parts=None, vector=None, signer=None, context=None, **header):
+    """Member `at`'s upload, changed and signed again by itself."""
+    name = federation.names[at]
+    body, kept = federation.sent[name]
+    upload = decode(Upload, body)
+    vector = kept if vector is None else vector
+    data = upload.parts if parts is None else encode(replace(decode(Parts, upload.parts), **parts))
+    hashes = {"vector": vector_hash(vector), "parts": parts_hash(data)} | header
+    context = context or upload.context
+    identity = signer or federation.identities[name]
+    signature = identity.sign(header_statement(context, hashes["vector"], hashes["parts"]))
+    return name, encode(Upload(context=context, header=Header(**hashes, signature=signature), parts=data)), vector
+
+
+def parts_of(federation, at):
+    return decode(Parts, decode(Upload, federation.sent[federation.names[at]][0]).parts)
+
+
+def swapped(body, **changes):
+    return encode(replace(decode(Upload, body), **changes))
+
+
+UPLOADS = {
+    "upload is of another round": lambda f: altered(f, 1, context=bytes(32)),
+    "upload is not signed by its site": lambda f: altered(f, 1, signer=f.server),
+    "upload's parts are not those signed": lambda f: (
+        f.names[1],
+        swapped(f.sent[f.names[1]][0], parts=decode(Upload, f.sent[f.names[2]][0]).parts),
+        f.sent[f.names[1]][1],
+    ),
+    "masked vector is not of uint32": lambda f: altered(f, 1, vector=f.sent[f.names[1]][1].astype(np.uint64)),
+    "masked vector has another length": lambda f: altered(f, 1, vector=f.sent[f.names[1]][1][:-1]),
+    "masked vector is not the one signed": lambda f: (
+        f.names[1],
+        f.sent[f.names[1]][0],
+        f.sent[f.names[1]][1] ^ np.uint32(1),
+    ),
+    "upload has not one share a participant": lambda f: altered(f, 1, parts={"shares": parts_of(f, 1).shares[:-1]}),
+    "upload has not one commitment a participant": lambda f: altered(
+        f, 1, parts={"commitments": parts_of(f, 1).commitments * 2}
+    ),
+    "upload carries no agreement to all participants": lambda f: altered(f, 1, parts={"agreement": parts_of(f, 2).agreement}),
+    "site is not a participant": lambda f: (f.outsider, *f.sent[f.names[1]]),
+}
+
+
+@pytest.mark.parametrize("phrase", UPLOADS)
+def test_upload_is_refused_and_not_added(kit, phrase):
+    federation = prepared(kit)
+    federation.outsider = federation.names[4]
+    if phrase == "site is not a participant":
+        federation.coordinator.void()
+        federation.begin(2, participants=federation.names[:4])
+    name, body, vector = UPLOADS[phrase](federation)
+    with pytest.raises(ProtocolError, match=f"{phrase}; field: site; value: {name}"):
+        federation.coordinator.add_upload(name, body, vector)
+    assert federation.coordinator.uploaded == ()
+    assert not federation.coordinator._round.running.any()
+
+
+def test_second_different_upload_is_refused(kit):
+    federation = added(kit)
+    name, body, vector = altered(federation, 1, vector=federation.sent[federation.names[1]][1] + np.uint32(1))
+    with pytest.raises(ProtocolError, match="site uploaded twice, differently"):
+        federation.coordinator.add_upload(name, body, vector)
+
+
+def answer_of(federation, at, *, signer=None, context=None, drop=0, **values):
+    name = federation.names[at]
+    signed, answer = read_signed(Answer, federation.sites[name].unmask(federation.requests[name]))
+    changed = list(answer.values)
+    for place, value in values.items():
+        changed[int(place[1:])] = Secret(value)
+    body = Answer(round=1, values=tuple(changed[: len(changed) - drop]))
+    return name, sign(signer or federation.identities[name], context or signed.context, body)
+
+
+ANSWERS = {
+    "answer is not signed by its site": lambda f: answer_of(f, 1, signer=f.server),
+    "answer is of another round": lambda f: answer_of(f, 1, context=bytes(32)),
+    "answer has not one value a participant": lambda f: answer_of(f, 1, drop=1),
+    "answer holds a value outside the field": lambda f: answer_of(f, 1, _0=shamir.PRIME.to_bytes(32, "big")),
+    "pair element is not the one committed to": lambda f: answer_of(f, 1, _4=bytes(32)),
+    "site is not a survivor": lambda f: (f.names[4], answer_of(f, 1)[1]),
+}
+
+
+@pytest.mark.parametrize("phrase", ANSWERS)
+def test_answer_is_refused_and_not_counted(kit, phrase):
+    federation = added(kit, lost=(4,))
+    federation.agree()
+    federation.requests = federation.coordinator.unmask_requests()
+    name, body = ANSWERS[phrase](federation)
+    with pytest.raises(ProtocolError, match=f"{phrase}; field: site; value: {name}"):
+        federation.coordinator.add_answer(name, body)
+    assert not federation.coordinator._round.answers
+    federation.unmask()
+    rest = federation.names[:4]
+    assert kit.signed_view(federation.coordinator.total()) == federation.expected(federation.updates, rest)
+
+
+def consent_of(federation, at, **changes):
+    name = federation.names[at]
+    agreement = decode(Agreement, federation.sites[name].consent(federation.coordinator.consent_requests()[name]))
+    return name, encode(replace(agreement, **changes))
+
+
+CONSENTS = {
+    "agreement is of another round": lambda f: consent_of(f, 1, context=bytes(32)),
+    "agreement is not to these survivors": lambda f: consent_of(f, 1, signature=parts_of(f, 1).agreement),
+    "site is not a survivor": lambda f: (f.names[4], consent_of(f, 1)[1]),
+}
+
+
+@pytest.mark.parametrize("phrase", CONSENTS)
+def test_agreement_is_refused_and_not_counted(kit, phrase):
+    federation = added(kit, lost=(4,))
+    name, body = CONSENTS[phrase](federation)
+    with pytest.raises(ProtocolError, match=f"{phrase}; field: site; value: {name}"):
+        federation.coordinator.add_consent(name, body)
+    assert not federation.coordinator.consented and not federation.coordinator._round.agreements
+
+
+def acknowledged(kit):
+    federation = added(kit)
+    federation.unmask()
+    close = federation.coordinator.close(b"m" * 32)
+    signed, ack = read_signed(Ack, federation.sites[federation.names[1]].close(close))
+    return federation, federation.names[1], signed.context, ack
+
+
+@pytest.mark.parametrize(
+    "phrase", ["acknowledgement is not signed by its site", "acknowledgement is of another CLOSE", "model", "context"]
+)
+def test_acknowledgement_is_refused(kit, phrase):
+    federation, name, context, ack = acknowledged(kit)
+    signer = federation.identities[federation.names[2 if "not signed" in phrase else 1]]
+    body = {"model": replace(ack, model=bytes(32)), "acknowledgement is of another CLOSE": replace(ack, round=2)}
+    data = sign(signer, bytes(32) if phrase == "context" else context, body.get(phrase, ack))
+    expected = phrase if "acknowledgement" in phrase else "acknowledgement is of another CLOSE"
+    with pytest.raises(ProtocolError, match=expected):
+        federation.coordinator.add_ack(name, data)
+    federation.coordinator.add_ack(name, sign(federation.identities[name], context, ack))
+
+
+def test_pair_whose_commitments_differ_voids_the_round_by_name(kit):
+    federation = prepared(kit)
+    commitments = list(parts_of(federation, 1).commitments)
+    commitments[3] = bytes(32)
+    name, body, vector = altered(federation, 1, parts={"commitments": tuple(commitments)})
+    for other in federation.names:
+        upload = (body, vector) if other == name else federation.sent[other]
+        federation.coordinator.add_upload(other, *upload)
+    federation.coordinator.fix_survivors()
+    with pytest.raises(RoundVoid, match="different keys for their pair; field: sites; value: site-01, site-03"):
+        federation.coordinator.unmask_requests()
+
+
+def test_wrong_share_voids_the_round_and_never_gives_a_wrong_sum(kit):
+    federation = added(kit)
+    federation.requests = federation.coordinator.unmask_requests()
+    for at in range(4):
+        name, body = answer_of(federation, at, **({"_2": bytes(32)} if at == 1 else {}))
+        federation.coordinator.add_answer(name, body)
+    before = federation.coordinator._round.running.copy()
+    with pytest.raises(RoundVoid, match=r"self mask cannot be recovered.*site-02"):
+        federation.coordinator.total()
+    assert (federation.coordinator._round.running == before).all()
+
+
+def test_every_refusal_of_the_intake_has_a_test():
+    phrases = set()
+    for module in (intake, opening, coordinator_module):
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("need", "RoundVoid"):
+                phrases |= {a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)}
+    tested = {*UPLOADS, *ANSWERS, *CONSENTS}
+    elsewhere = {
+        "acknowledgement is not signed by its site",
+        "acknowledgement is of another CLOSE",
+        "two sites hold different keys for their pair",
+        "self mask cannot be recovered: a share of it is wrong",
+        "site uploaded twice, differently",
+        "too few survivors",
+        "round is void",
+    }
+    assert phrases == tested | elsewhere
+
+
+ORDER = {
+    "no round was started": lambda f: f.fresh.void(),
+    "the last round is still open": lambda f: f.coordinator.start(2, f.names, f.model, None),
+    "survivors are not fixed": lambda f: f.coordinator.unmask_requests(),
+    "round is not closed": lambda f: f.coordinator.add_ack(f.names[0], b""),
+}
+
+
+@pytest.mark.parametrize("phrase", ORDER)
+def test_calls_out_of_order_are_refused(kit, phrase):
+    federation = prepared(kit)
+    federation.fresh = federation.make_coordinator()
+    with pytest.raises(ProtocolError, match=phrase):
+        ORDER[phrase](federation)
+
+
+def test_sum_is_not_given_before_enough_answers(kit):
+    federation = added(kit)
+    requests = federation.coordinator.unmask_requests()
+    for count, name in enumerate(federation.names, 1):
+        federation.coordinator.add_answer(name, federation.sites[name].unmask(requests[name]))
+        assert federation.coordinator.answered == (count >= 4)
+        if count < 4:
+            for call in (federation.coordinator.total, federation.coordinator.mean):
+                with pytest.raises(ProtocolError, match="too few answers"):
+                    call()
+    total = federation.coordinator.total()
+    assert kit.signed_view(total) == federation.expected(federation.updates, federation.names)
+    total[:] = 0
+    assert kit.signed_view(federation.coordinator.total()) == federation.expected(federation.updates, federation.names)
+
+
+def test_void_round_answers_nothing(kit):
+    federation = added(kit)
+    federation.coordinator.void()
+    for call in (
+        federation.coordinator.unmask_requests,
+        federation.coordinator.total,
+        federation.coordinator.fix_survivors,
+        lambda: federation.coordinator.close(bytes(32)),
+        lambda: federation.coordinator.add_upload(federation.names[0], *federation.sent[federation.names[0]]),
+    ):
+        with pytest.raises(RoundVoid):
+            call()
+
+
+def test_closed_round_is_neither_void_nor_closed_otherwise(kit):
+    federation, _, _, _ = acknowledged(kit)
+    assert federation.coordinator.close(b"m" * 32) == federation.coordinator.close(b"m" * 32)
+    with pytest.raises(ProtocolError, match="closed with another model"):
+        federation.coordinator.close(bytes(32))
+    with pytest.raises(ProtocolError, match="round was closed"):
+        federation.coordinator.void()
+
+
+def test_survivors_are_fixed_once(kit):
+    federation = added(kit, lost=(4,))
+    assert federation.coordinator.fix_survivors() is True
+    with pytest.raises(ProtocolError, match="survivors are fixed already"):
+        federation.coordinator.fix_survivors(federation.names)
+
+
+def test_given_survivors_must_hold_all_that_is_summed(kit):
+    federation = prepared(kit)
+    for name in federation.names:
+        federation.coordinator.add_upload(name, *federation.sent[name])
+    with pytest.raises(ProtocolError, match="an upload outside these survivors is in the sum"):
+        federation.coordinator.fix_survivors(federation.names[:4])
+
+
+def test_given_survivors_are_waited_for(kit):
+    federation = prepared(kit)
+    assert federation.coordinator.fix_survivors(federation.names[:4])
+    with pytest.raises(ProtocolError, match=r"survivors have not sent their uploads again.*site-00, site-01"):
+        federation.coordinator.consent_requests()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"round": 0}, "round number was used before"),
+        ({"round": 21}, "round is not in the plan"),
+        ({"participants": ["site-00", "site-01", "site-02"]}, "too few participants"),
+        ({"participants": ["site-00"] * 5}, "participants are not sorted"),
+        ({"model_hash": b"short"}, "does not fit its form"),
+    ],
+)
+def test_server_refuses_its_own_bad_start(kit, changes, message):
+    federation = kit.Federation(kit.make_params(5))
+    arguments = {"round": 1, "participants": federation.names, "model_hash": federation.model, "previous_close": None}
+    with pytest.raises(ProtocolError, match=message):
+        federation.coordinator.start(**(arguments | changes))
+
+
+def test_server_starts_from_its_own_last_close_only(kit):
+    federation = kit.Federation(kit.make_params(5))
+    federation.run(1, federation.whole_updates(1))
+    federation.close(1)
+    with pytest.raises(ProtocolError, match="not the one that the last CLOSE names"):
+        federation.coordinator.start(2, federation.names, bytes(32), federation.last_close)
+    federation.coordinator.start(2, federation.names, federation.model, federation.last_close)
+
+
+def test_start_of_another_server_is_not_resumed(kit):
+    federation = kit.Federation(kit.make_params(5))
+    signed, body = read_signed(Start, federation.begin(1))
+    forged = sign(federation.identities[federation.names[0]], signed.context, body)
+    with pytest.raises(ProtocolError, match="not signed by the server"):
+        federation.make_coordinator().resume(forged)
+
+
+def test_identity_must_be_the_rosters_server(kit):
+    federation = kit.Federation(kit.make_params(3))
+    federation.server = federation.identities[federation.names[0]]
+    with pytest.raises(ConfigError, match="identity is not the server"):
+        federation.make_coordinator()
