@@ -93,7 +93,8 @@ class SiteService:
             study.check()
             if study.approved():
                 return "approved"
-            if study.quote().study_epsilon <= self._home.policy.auto_approve_epsilon:
+            limit = self._home.policy.auto_approve_epsilon
+            if limit > 0 and study.quote().study_epsilon <= limit:
                 prepare(study)
                 study.approve("policy rule")
                 return "approved"

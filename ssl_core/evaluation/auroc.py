@@ -2,8 +2,8 @@
 
 Comes in: scores float [n, K] and labels 0/1 [n, K]. Goes out: float64 [K], NaN where a group has one class only, and
 their mean over the other groups. Ties count one half: Fawcett, "An introduction to ROC analysis" (Pattern Recognition
-Letters 2006), section 7; the rank form is Mann-Whitney's U. About forty times faster than one scikit-learn call a
-group, which the tests compare it with.
+Letters 2006), section 7; the rank form is Mann-Whitney's U.
+The tests compare it with scikit-learn's.
 """
 
 from __future__ import annotations

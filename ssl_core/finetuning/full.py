@@ -6,8 +6,8 @@ gradient of one enters another). Loss: logistic for each finding, softmax for ex
 (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019), cosine to zero, fixed steps.
 The step length of a parameter is `rate` times its root mean square at the start (You et al., "Large Batch Training of
 Convolutional Networks", 2017, section 4, fixed at the start), so that one setting serves texts and images.
-No privacy: the model knows its patients and never leaves the site (ruling 27). At most 4 records a patient are used
-in training, all of them in `Tuned.scores`.
+No privacy: the model knows its patients and never leaves the site (ruling 27). A step sees one record of
+each patient, the records of a patient taking turns; `Tuned.scores` takes the mean of a patient's features over all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from ssl_core.encoders.base import Encoder
 from ssl_core.errors import DataError
 from ssl_core.finetuning.batched import Parameters, encode, prepare, stack
 
-_RECORDS = 4
 _LEAST_SIZE = 0.02
 
 
@@ -40,7 +39,8 @@ class TuneSettings:
     steps: int = 60
 
 
-# Each the best of one small grid, chosen on label-pool patients; so neither start is given the other's settings.
+# Each the best of one small grid on label-pool patients of the reports, so neither start is given the other's settings;
+# not tuned again for images.
 FROM_SCRATCH = TuneSettings(rate=0.1, shrink=0.03)
 FROM_PRETRAINED = TuneSettings(rate=0.05, shrink=0.0)
 
@@ -79,15 +79,12 @@ def fit_full(
     if index.ndim != 2 or len(labels) != len(patients) or labels.ndim != 2:
         raise DataError("draws or labels do not fit the patients", field="labels", value=labels.shape, limit="[patients, K]")
     ready = prepare(encoder, patients.records) if inputs is None else inputs
-    rows, share = _records(patients, index)
-    draws, units, records = rows.shape
-    batch = ready[torch.from_numpy(rows.reshape(-1))].view(draws, units * records, -1)
-    weights = torch.from_numpy(share)[..., None]
+    counts = patients.counts()[index]
     targets = torch.from_numpy(np.asarray(labels[index], np.float32))
-    parameters = stack(encoder, draws)
+    parameters = stack(encoder, len(index))
     mean = targets.mean(dim=1, keepdim=True).clamp(0.02, 0.98)
     bias = (mean.log() if _softmax(exclusive, targets) else torch.logit(mean)).clone()
-    weight = torch.zeros(draws, encoder.feature_width, targets.shape[2])
+    weight = torch.zeros(len(index), encoder.feature_width, targets.shape[2])
     groups = [
         *({"params": [p], **_group(encoder, name, settings)} for name, p in parameters.items()),
         {"params": [weight, bias], "lr": settings.head_rate, "weight_decay": 0.01},
@@ -96,10 +93,12 @@ def fit_full(
         tensor.requires_grad_(True)
     optimizer = torch.optim.AdamW(groups, lr=settings.head_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / settings.steps)))
-    for _ in range(settings.steps):
+    batch = ready[torch.from_numpy(patients.offsets[index])]
+    for step in range(settings.steps):
+        if step and counts.max() > 1:
+            batch = ready[torch.from_numpy(patients.offsets[index] + step % counts)]
         optimizer.zero_grad(set_to_none=True)
-        features = encode(encoder, parameters, batch).view(draws, units, records, -1)
-        logits = torch.baddbmm(bias, (features * weights).sum(dim=2), weight)
+        logits = torch.baddbmm(bias, encode(encoder, parameters, batch), weight)
         _loss(logits, targets, exclusive).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
@@ -111,15 +110,6 @@ def _group(encoder: Encoder, name: str, settings: TuneSettings) -> dict[str, flo
     start = encoder.get_parameter(name).detach()
     rate = settings.rate * max(float(start.square().mean().sqrt()), _LEAST_SIZE)
     return {"lr": rate, "weight_decay": settings.shrink / rate if start.ndim > 1 else 0.0}
-
-
-def _records(patients: Patients, index: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Rows [D, n, R] of the first R records of each drawn patient and their shares (0 where there is no such record)."""
-    counts = np.minimum(patients.counts()[index], _RECORDS)[..., None]
-    places = np.arange(int(counts.max()))
-    present = places < counts
-    rows = patients.offsets[index][..., None] + np.where(present, places, 0)
-    return rows.astype(np.int64), (present / counts).astype(np.float32)
 
 
 def _softmax(exclusive: bool, targets: Tensor) -> bool:

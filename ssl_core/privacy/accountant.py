@@ -20,6 +20,8 @@ import numpy as np
 
 from ssl_core.errors import PrivacyError
 
+# Five times coarser than the library's default and five times faster; PLD rounds up, by less than 1e-4 here.
+_PLD_GRID = 5e-4
 _PRV_ERROR = 0.01
 _MOST_EXCESS = 1e-3
 _MOST_DIFFERENCE = 0.02
@@ -130,17 +132,20 @@ def _event(schedule: Schedule) -> Any:
     return dp_accounting.PoissonSampledDpEvent(schedule.sampling_rate, gaussian)
 
 
-@lru_cache(maxsize=512)
 def _pld(merged: tuple[Schedule, ...], delta: float, adjacency: str) -> float:
-    if not merged:
-        return 0.0
+    return _finite(_composed(merged, adjacency).get_epsilon(delta), "PLD") if merged else 0.0
+
+
+@lru_cache(maxsize=128)
+def _composed(merged: tuple[Schedule, ...], adjacency: str) -> Any:
     import dp_accounting
     from dp_accounting import pld
 
-    accountant = pld.PLDAccountant(dp_accounting.NeighboringRelation[adjacency])
+    relation = dp_accounting.NeighboringRelation[adjacency]
+    accountant = pld.PLDAccountant(relation, value_discretization_interval=_PLD_GRID)
     for schedule in merged:
         accountant.compose(_event(schedule), schedule.steps)
-    return _finite(accountant.get_epsilon(delta), "PLD")
+    return accountant
 
 
 @lru_cache(maxsize=4096)

@@ -8,8 +8,8 @@ import numpy as np
 
 from server.exchange import LocalExchange
 from server.registry import publish
-from server.rounds import run_study
 from server.round_state import RoundState
+from server.rounds import run_study
 from ssl_core.card import load_encoder, read_card
 from ssl_core.privacy.ledger import Ledger
 
