@@ -83,7 +83,7 @@ def collect(
         plan_hash=card.plan_hash,
         modality=card.plan.data.kind,
         procedural=data.kind == "procedural",
-        simulated_sites=data.kind != "padchest",
+        simulated_sites=True,
         delta=privacy.delta,
         ledger_rule="smaller of RDP filter and sum",
         noise_multiplier=privacy.noise_multiplier,

@@ -42,7 +42,7 @@ def flower_env(flwr_home: Path) -> dict[str, str]:
         FLWR_HOME=str(flwr_home),
         FLWR_TELEMETRY_ENABLED="0",
         FLWR_DISABLE_UPDATE_CHECK="1",
-        FLWR_SUPEREXEC_TASK_POLL_INTERVAL="0.1",
+        FLWR_SUPEREXEC_TASK_POLL_INTERVAL="0.5",
         NO_COLOR="1",
         PYTHONUNBUFFERED="1",
         NO_PROXY=",".join(filter(None, [env.get("NO_PROXY") or env.get("no_proxy"), "127.0.0.1,localhost"])),

@@ -4,7 +4,7 @@ Comes in: `app.main` gets a Grid and the run-config key `choral-plan` (the plan'
 CHORAL_HOME comes from the environment that flower-superexec passes on. Goes out: nothing through Flower; the round loop
 `server.rounds.run_study` writes its results under CHORAL_HOME.
 
-`GridExchange.ask` polls the grid itself every 50 ms: Flower's own `send_and_receive` waits 3 s between looks, and its
+`GridExchange.ask` polls the grid itself, every 50 ms at first: Flower's own `send_and_receive` waits 3 s between looks, and its
 error replies are final. Here an error reply means *not answered yet* (rulings 29, 30): the same parcel is pushed again.
 Answers are pulled at most four at a time and handed on before the next, so memory does not grow with the sites.
 """
@@ -31,7 +31,9 @@ from ssl_core.parcel import IncomingKind, Parcel, check_outgoing, from_plain, to
 
 _LOG = logging.getLogger("choral.server")
 _FIELDS, _ARRAYS = "parcel", "arrays"
-_POLL_S = 0.05
+# A short answer is seen within 50 ms; while sites train for seconds, looking 20 times a second would cost the SuperLink
+# a good part of a core that the sites of a loopback federation need.
+_POLL_S, _POLL_GROWTH, _LONGEST_POLL_S = 0.05, 0.05, 0.25
 _LOOK_S = 0.5
 _BATCH = 4
 # A message outlives the patience a little: an answer that is on its way then still arrives, harmlessly.
@@ -76,6 +78,7 @@ class GridExchange:
         pushed: dict[str, str] = {}
         patience = Patience(patience_s)
         next_look = 0.0
+        asked = time.monotonic()
         while waiting and not done():
             idle = [site for site in waiting if site not in pushed.values() and patience.may_push(site)]
             if idle and time.monotonic() >= next_look:
@@ -99,7 +102,7 @@ class GridExchange:
             if patience.left_s == 0.0:
                 return
             if waiting:
-                time.sleep(_POLL_S)
+                time.sleep(min(_LONGEST_POLL_S, _POLL_S + _POLL_GROWTH * (time.monotonic() - asked)))
 
     def _nodes(self) -> dict[str, int]:
         try:

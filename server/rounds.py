@@ -36,7 +36,7 @@ KILL_POINTS = (
     "invited", "keyset-written", "keys-acknowledged", "start-written", "upload-added", "survivors-fixed",
     "answers-complete", "weights-computed", "round-closed", "study-finished",
 )  # fmt: skip
-_INVITE_PAUSE_S = 0.5
+_INVITE_PAUSE_S = 2.0
 _NOBODY = LocalExchange({})
 
 

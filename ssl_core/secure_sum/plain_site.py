@@ -111,7 +111,13 @@ class PlainSite:
         self._begun = body.round
         names = self._params.names(body.participants)
         weight = self._params.members[self._site].weight
-        return RoundTicket(round=body.round, participants=names, context=digest("plain", start), weight=weight)
+        return RoundTicket(
+            round=body.round,
+            participants=names,
+            context=digest("plain", start),
+            weight=weight,
+            first=self._store.latest("CLOSED") is None,
+        )
 
     def upload(self, round: int, update: npt.NDArray[np.float32]) -> MaskedUpload:
         """Quantise as the masked sum does; the bytes are kept."""

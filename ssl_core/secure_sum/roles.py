@@ -20,12 +20,16 @@ MaskedUpload = tuple[bytes, npt.NDArray[np.uint32]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundTicket:
-    """A round that this site accepted: it may now train and upload once, in this process."""
+    """A round that this site accepted: it may now train and upload once, in this process.
+
+    `first` says that no round was closed before it: it starts from the plan's initial weights, whatever its number.
+    """
 
     round: int
     participants: tuple[str, ...]
     context: bytes
     weight: int
+    first: bool
 
 
 class SumSite(Protocol):

@@ -133,6 +133,7 @@ class SecureSumSite:
             participants=self._params.names(body.participants),
             context=context,
             weight=self._params.members[self._site].weight,
+            first=close is None,
         )
 
     def upload(self, round: int, update: npt.NDArray[np.float32]) -> MaskedUpload:

@@ -91,6 +91,13 @@ def test_offers_of_several_epochs_and_missing_offers_make_no_key_set(kit, federa
         keys.make_keyset(federation.params, offers)
 
 
+def test_forged_offer_makes_no_key_set(federation):
+    offers = {name: site.offer_keys() for name, site in federation.sites.items()}
+    offers["site-02"] = offers["site-01"]
+    with pytest.raises(ProtocolError, match=r"not signed by its site; field: site; value: site-02"):
+        keys.make_keyset(federation.params, offers)
+
+
 def test_offer_is_the_same_when_asked_again_and_durable_before_it_is_known(kit, federation):
     store = MemoryStore()
     site = federation.make_site(federation.names[0], store)
@@ -188,6 +195,24 @@ def test_a_key_with_the_same_shared_value_gives_other_masks(federation):
         for peer, key in ((1, honest), (2, twin))
     ]
     assert chains[0] != chains[1]
+
+
+@pytest.mark.parametrize("end", ["void", "new epoch"])
+def test_disk_image_after_a_round_was_given_up_holds_no_key_of_it(federation, end):
+    """At once, not only when the next round begins."""
+    name = federation.names[0]
+    federation.begin(1)
+    federation.upload(1, federation.whole_updates(1))
+    vault = Vault(federation.stores[name], federation.params.hash)
+    during = {vault.chain(peer).reveal() for peer in range(4)}
+    if end == "void":
+        federation.sites[name].void(federation.coordinator.void())
+    else:
+        offers = {n: site.offer_keys(2) for n, site in federation.sites.items()}
+        federation.sites[name].accept_keys(federation.coordinator.make_keyset(federation.params, offers))
+    assert not any(key in federation.stores[name]._secrets for key in during)
+    assert Vault(federation.stores[name], federation.params.hash).index == 2
+    assert not federation.stores[name]._vectors
 
 
 def test_disk_image_after_a_round_holds_no_key_of_it(kit, federation):

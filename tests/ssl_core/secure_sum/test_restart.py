@@ -290,6 +290,16 @@ def test_answer_that_was_changed_on_disk_is_not_sent(kit):
         federation.sites[name].unmask(request)
 
 
+def test_upload_without_its_start_in_the_journal_is_refused(kit, monkeypatch):
+    federation = at(kit, "uploaded")
+    name = federation.names[0]
+    request = federation.coordinator.unmask_requests()[name]
+    whole = MemoryStore.records
+    monkeypatch.setattr(MemoryStore, "records", lambda *of: [r for r in whole(*of) if r.kind != "STARTED"])
+    with pytest.raises(StateError, match="journal has an upload but no START"):
+        federation.sites[name].unmask(request)
+
+
 def test_state_of_another_study_is_refused(kit):
     federation = at(kit, "closed")
     other = kit.Federation(kit.make_params(4, session=b"2" * 32))

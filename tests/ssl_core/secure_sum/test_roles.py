@@ -123,3 +123,18 @@ def test_ticket_tells_what_was_accepted(federation):
     assert ticket.weight == federation.params.members[1].weight and len(ticket.context) == 32
     if not federation.plain:
         assert round_of(start) == 1
+
+
+def test_ticket_says_first_until_a_round_is_closed_whatever_its_number(federation):
+    start = federation.coordinator.start(1, federation.names, federation.model, None)
+    assert federation.sites[federation.names[0]].begin(start, federation.model).first
+    federation.coordinator.void()
+    updates = federation.whole_updates(2)
+    start = federation.coordinator.start(2, federation.names, federation.model, None)
+    assert all(site.begin(start, federation.model).first for site in federation.sites.values())
+    federation.upload(2, updates)
+    federation.agree()
+    federation.unmask()
+    close = federation.close(2)
+    start = federation.coordinator.start(3, federation.names, federation.model, close)
+    assert not any(site.begin(start, federation.model).first for site in federation.sites.values())
