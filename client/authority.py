@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
-from deploy.console import fail_on_error, say
+from deploy.console import confirm, fail_on_error, say
 from ssl_core.chain import write_durably
 from ssl_core.errors import ConfigError, StateError, TrustError
 from ssl_core.trust.identity import Identity, fingerprint
@@ -26,7 +27,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 @fail_on_error
 def init(home: Home = Path("choral-authority"), json_: Json = False) -> None:
     """Make the authority's key. Give authority.pub to every hospital; keep authority.key off-line."""
-    if home.exists() and any(home.iterdir()):
+    if home.exists() and (not home.is_dir() or any(home.iterdir())):
         raise StateError("folder is not empty", field="home", value=str(home), remedy="name a new folder")
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     identity = Identity.generate()
@@ -52,6 +53,8 @@ def sign(
 ) -> None:
     """Sign a roster of all the given hospitals. Compare each fingerprint by telephone before you say yes."""
     identity = Identity.load(home / "authority.key")
+    if not out.absolute().parent.is_dir():
+        raise ConfigError("folder is missing", field="--out", value=str(out.parent), remedy="make it first")
     last = home / "last-version"
     version = int(last.read_text()) + 1 if last.is_file() else 1
     requests = sorted((open_request(_read(path)) for path in members), key=lambda request: request.name)
@@ -63,13 +66,17 @@ def sign(
             server=open_server_identity(_read(server)),
             members=tuple(requests),
         )
-    except ValueError as error:
-        reason = str(error).splitlines()[2].strip() if len(str(error).splitlines()) > 2 else str(error)
-        raise TrustError(f"roster is not possible: {reason}", field="members", value=len(requests), limit=3) from error
+    except ValidationError as error:
+        raise TrustError(
+            f"roster is not possible: {error.errors(include_url=False)[0]['msg']}",
+            field="members",
+            value=len(requests),
+            limit="at least 3 sites, each with a name and keys of its own",
+        ) from error
     facts = describe(roster)
     if not yes:
-        typer.echo(json.dumps(facts, indent=2))
-        typer.confirm("Were all these fingerprints compared with the hospitals?", abort=True)
+        typer.echo(json.dumps(facts, indent=2), err=json_)
+    confirm(yes, "Were all these fingerprints compared with the hospitals?")
     # The version is durable before the signature leaves: two rosters never carry one number.
     write_durably(last, f"{version}\n".encode())
     write_durably(out, sign_roster(roster, [identity]))

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from client.home import SiteHome, create_site
+from client.home import SiteHome, check_fingerprint, create_site
 from deploy.console import confirm, fail_on_error, rows_to_text, say
-from ssl_core.errors import ConfigError, TrustError
+from ssl_core.errors import ConfigError
 from ssl_core.trust.identity import fingerprint
 from ssl_core.trust.roster import describe
 
@@ -59,11 +59,17 @@ def accept(
     pairs = members or []
     if len(pairs) % 2 or (roster is None and not pairs):
         raise ConfigError("give --roster FILE, or NAME FINGERPRINT pairs, or both", field="arguments", value=len(pairs))
-    if roster is not None:
-        if not roster.is_file():
-            raise ConfigError("file is missing", field="--roster", value=str(roster))
-        site.install_roster(roster.read_bytes())
-    for name, claimed in zip(pairs[::2], pairs[1::2], strict=True):
+    if roster is not None and not roster.is_file():
+        raise ConfigError("file is missing", field="--roster", value=str(roster))
+    data = None if roster is None else roster.read_bytes()
+    named = list(zip(pairs[::2], pairs[1::2], strict=True))
+    # One wrong fingerprint leaves nothing of this call behind, so all are compared before anything is written.
+    claimed_of = site.roster()[0] if data is None else site.verify_roster(data)[0]
+    for name, claimed in named:
+        check_fingerprint(claimed_of, name, claimed)
+    if data is not None:
+        site.install_roster(data)
+    for name, claimed in named:
         site.accept_member(name, claimed)
     listed, _ = site.roster()
     accepted = site.accepted()
@@ -157,10 +163,7 @@ def status(home: Home = _HOME, json_: Json = False) -> None:
             }
         )
     daemon = site_status(site)
-    try:
-        version: int | None = site.roster()[0].version
-    except TrustError:
-        version = None
+    version = site.roster()[0].version if (site.root / "roster.json").is_file() else None
     facts = {"site": site.config.name, "daemon": daemon, "roster_version": version, "studies": studies}
     running = "not running" if daemon is None else f"running, pid {daemon['pid']}, {', '.join(daemon['processes'])}"
     rows: list[tuple[str, Any]] = [

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from client.policy import DEFAULT_POLICY, SitePolicy
 from ssl_core.chain import Chain, write_durably
-from ssl_core.config import Name, PublicHex, SpeedSpec, StrictModel, read_toml
+from ssl_core.config import Name, PublicHex, SpeedSpec, StrictModel, parse, read_toml
 from ssl_core.errors import ConfigError, StateError, TrustError
 from ssl_core.trust.certificates import generate_node_key
 from ssl_core.trust.identity import Identity, fingerprint, write_private
@@ -129,15 +129,7 @@ class SiteHome:
     def accept_member(self, name: str, claimed: str) -> None:
         """Record that a person here compared `name`'s fingerprint; `TrustError` when the roster says another."""
         roster, _ = self.roster()
-        found = roster.fingerprint(name)
-        if claimed.strip().lower() != found:
-            raise TrustError(
-                "fingerprint is not the one on the roster",
-                field=name,
-                value=claimed,
-                limit=found,
-                remedy="telephone that hospital; do not accept it",
-            )
+        check_fingerprint(roster, name, claimed)
         if self.accepted().get(name) != roster.member(name).identity:
             self.chain.append("member", {"name": name, "identity": roster.member(name).identity})
 
@@ -147,10 +139,31 @@ class SiteHome:
         return {**members, self.config.name: self.identity.public_hex}
 
 
+def check_fingerprint(roster: Roster, name: str, claimed: str) -> None:
+    """Raise `TrustError` unless `claimed` is what the roster says of `name`."""
+    found = roster.fingerprint(name)
+    if claimed.strip().lower() != found:
+        raise TrustError(
+            "fingerprint is not the one on the roster",
+            field=name,
+            value=claimed,
+            limit=found,
+            remedy="telephone that hospital; do not accept it",
+        )
+
+
 def create_site(root: Path, name: str, authorities: list[bytes], threshold: int, source: str | None) -> SiteHome:
     """Make a state folder with fresh keys, a default policy, an empty chain and a signed join request."""
-    if root.exists() and any(root.iterdir()):
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise StateError("folder is not empty", field="home", value=str(root), remedy="name a new folder")
+    config = {
+        "name": name,
+        "chain_id": secrets.token_hex(16),
+        "authorities": [key.hex() for key in authorities],
+        "threshold": threshold,
+        **({"source": source} if source else {}),
+    }
+    parse(SiteConfig, config, "site")  # before anything is written
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.chmod(root, 0o700)
     for folder in ("keys", "studies", "encoders", "logs", "run"):
@@ -163,13 +176,6 @@ def create_site(root: Path, name: str, authorities: list[bytes], threshold: int,
     (root / "policy.toml").write_text(DEFAULT_POLICY)
     request = JoinRequest(name=name, identity=identity.public_hex, supernode=public)
     (root / "join-request.json").write_bytes(sign_request(request, identity))
-    config = {
-        "name": name,
-        "chain_id": secrets.token_hex(16),
-        "authorities": [key.hex() for key in authorities],
-        "threshold": threshold,
-        **({"source": source} if source else {}),
-    }
     Chain(root / "chain.db", anchor=anchor_path(str(config["chain_id"])), create=True).close()
     write_durably(root / "site.toml", tomli_w.dumps(config).encode())
     return SiteHome(root)

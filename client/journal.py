@@ -28,6 +28,9 @@ class SiteJournal:
         self._folder = folder
         self._kind = f"sum/{session}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # A kill inside a write leaves its temporary file, whose keys would outlive their erasure.
+        for left in (*folder.glob(".secrets.bin.*"), *folder.glob(".vector-*")):
+            left.unlink(missing_ok=True)
         if not (folder / "CACHEDIR.TAG").exists():
             write_durably(folder / "CACHEDIR.TAG", _TAG)
 

@@ -20,7 +20,7 @@ from client.policy import SitePolicy, check_members, check_plan
 from ssl_core.card import make_card, save_encoder
 from ssl_core.chain import write_durably
 from ssl_core.config import StudyPlan
-from ssl_core.errors import StateError
+from ssl_core.errors import PolicyError, StateError
 from ssl_core.privacy.accountant import Schedule
 from ssl_core.privacy.ledger import Ledger, Quote
 from ssl_core.secure_sum.params import SumParams
@@ -153,6 +153,10 @@ class Study:
     def check(self) -> None:
         """Policy and membership; raises `PolicyError`."""
         plan, roster, roster_digest = self._signed
+        if plan.alone:
+            raise PolicyError("a server never starts a study for one site alone", field="alone", value=True, limit=False)
+        if self.home.config.name not in {site.name for site in plan.sites}:
+            raise PolicyError("plan does not name this site", field="sites", value=self.home.config.name)
         check_plan(plan, self.home.policy)
         check_members(plan, roster, roster_digest, self.home.accepted())
 

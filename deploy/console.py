@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 
 def fail_on_error(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn a `ChoralError` into one message on stderr and exit code 2."""
+    """Turn a `ChoralError`, or a file that the system refuses, into one message on stderr and exit code 2."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -29,6 +29,12 @@ def fail_on_error(command: Callable[P, R]) -> Callable[P, R]:
                 value = getattr(error, name)
                 if value is not None:
                     typer.echo(f"  {name}: {value}", err=True)
+            raise typer.Exit(2) from error
+        except OSError as error:
+            if error.filename is None:
+                raise
+            typer.secho(f"{type(error).__name__}: {error.strerror}", fg="red", err=True)
+            typer.echo(f"  field: path\n  value: {error.filename}", err=True)
             raise typer.Exit(2) from error
 
     return wrapped

@@ -84,8 +84,8 @@ def launch(
         write_durably(sign_only, signed)
         say(json_, {"signed_plan": str(sign_only)}, f"Signed plan written to {sign_only}.")
         return
+    confirm(yes or json_, f"Launch study {studies.open_signed(operator, signed)[1]}?")
     plan_hash = studies.store_study(operator, signed)
-    confirm(yes or json_, f"Launch study {plan_hash}?")
     run_id = studies.launch(operator, plan_hash)
     if detach:
         say(json_, {"plan": plan_hash, "run": run_id}, f"Study {plan_hash} launched as run {run_id}.")

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from server.superlink import LinkTls
 from ssl_core.chain import write_durably
-from ssl_core.config import StrictModel, read_toml
+from ssl_core.config import StrictModel, parse, read_toml
 from ssl_core.errors import StateError, TrustError
 from ssl_core.trust.certificates import issue_server_certificate
 from ssl_core.trust.envelope import peek
@@ -84,7 +84,8 @@ class OperatorHome:
         folder = self.root / "studies"
         if not folder.is_dir():
             return []
-        return [p.name for p in sorted(folder.iterdir(), key=lambda p: p.stat().st_ctime) if (p / "plan.json").is_file()]
+        plans = sorted(folder.glob("*/plan.json"), key=lambda path: path.stat().st_mtime_ns)
+        return [path.parent.name for path in plans]
 
     def roster(self) -> tuple[Roster, str]:
         """The relayed roster; `TrustError` when there is none or it pins other keys than this server's."""
@@ -96,9 +97,9 @@ class OperatorHome:
                 remedy="copy the roster that the authority signed into this folder",
             )
         data = path.read_bytes()
-        listed = peek(data, "roster")
-        keys = [bytes.fromhex(key) for key in listed.get("authorities", [])]
-        roster, digest = open_roster(data, keys, threshold=int(listed.get("threshold", 1)))
+        listed = parse(Roster, peek(data, "roster"), "roster")
+        keys = [bytes.fromhex(key) for key in listed.authorities]
+        roster, digest = open_roster(data, keys, threshold=listed.threshold)
         if roster.server != self.card:
             raise TrustError("roster names another server than this one", field="server", remedy="ask the authority")
         return roster, digest
@@ -106,8 +107,10 @@ class OperatorHome:
 
 def create_operator(root: Path, hosts: Sequence[str], port: int, address: str) -> OperatorHome:
     """Make an operator's folder with fresh keys, a certificate for `hosts`, and the signed card for the authority."""
-    if root.exists() and any(root.iterdir()):
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise StateError("folder is not empty", field="home", value=str(root), remedy="name a new folder")
+    config = {"port": port, "address": address}
+    parse(OperatorConfig, config, "operator")  # before anything is written
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.chmod(root, 0o700)
     for folder in ("tls", "studies", "releases", "logs", "run"):
@@ -121,5 +124,5 @@ def create_operator(root: Path, hosts: Sequence[str], port: int, address: str) -
     write_private(root / "tls" / "server.key", tls.key.reveal())
     card = ServerIdentity(operator=operator.public_hex, server=server.public_hex, server_ca=tls.ca.decode(), superlink=address)
     (root / "server-card.json").write_bytes(sign_server_identity(card, operator, server))
-    write_durably(root / "operator.toml", tomli_w.dumps({"port": port, "address": address}).encode())
+    write_durably(root / "operator.toml", tomli_w.dumps(config).encode())
     return OperatorHome(root)

@@ -48,15 +48,21 @@ def sign_plan(home: OperatorHome, path: Path) -> bytes:
     return seal("plan", plan.model_dump(mode="json"), home.operator)
 
 
+def open_signed(home: OperatorHome, signed: bytes) -> tuple[StudyPlan, str]:
+    """(plan, plan hash) of a plan that this operator's key signed for the relayed roster; writes nothing."""
+    roster, digest = home.roster()
+    plan, plan_hash = open_plan(signed, bytes.fromhex(roster.server.operator))
+    if plan.roster != digest:
+        raise ConfigError("plan was signed for another roster", field="roster", value=plan.roster, limit=digest)
+    return plan, plan_hash
+
+
 def store_study(home: OperatorHome, signed: bytes) -> str:
     """Keep a signed plan and its initial weights; returns the plan hash. The same plan again changes nothing."""
     from ssl_core.encoders.vector import to_vector, weights_hash
     from ssl_core.objectives.build import build_model
 
-    roster, digest = home.roster()
-    plan, plan_hash = open_plan(signed, bytes.fromhex(roster.server.operator))
-    if plan.roster != digest:
-        raise ConfigError("plan was signed for another roster", field="roster", value=plan.roster, limit=digest)
+    plan, plan_hash = open_signed(home, signed)
     folder = home.study(plan_hash)
     if not (folder / "plan.json").is_file():
         weights = to_vector(build_model(plan))

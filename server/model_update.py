@@ -37,6 +37,9 @@ def apply_update(
     """One server step from `weights` float32 [P] with `mean` float64 [P]; returns (new weights float32 [P], new state)."""
     if mean.shape != weights.shape or mean.dtype != np.float64 or not np.isfinite(mean).all():
         raise ProtocolError("decoded mean does not fit the weights", field="mean", value=mean.shape, limit=weights.shape)
+    for name, moment in (("first", state.first), ("second", state.second)):
+        if moment.size and moment.shape != weights.shape:
+            raise ProtocolError("moments do not fit the weights", field=name, value=moment.shape, limit=weights.shape)
     start = weights.astype(np.float64)
     rate = np.float64(spec.learning_rate)
     match spec.optimizer:
@@ -51,7 +54,10 @@ def apply_update(
             second = _moment(state.second, mean) * beta2 + mean * mean * (np.float64(1.0) - beta2)
             step = rate * first / (np.sqrt(second) + np.float64(spec.epsilon))
             state = ServerState(first, second)
-    return (start + step).astype(np.float32), state
+    end = start + step
+    if not (np.abs(end) <= np.finfo(np.float32).max).all():
+        raise ProtocolError("new weights are beyond float32", field="aggregation.learning_rate", value=spec.learning_rate)
+    return end.astype(np.float32), state
 
 
 def _moment(moment: Vector, like: Vector) -> Vector:

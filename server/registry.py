@@ -19,7 +19,9 @@ def publish(home: OperatorHome, plan_hash: str) -> Path:
     """Write the release of a finished study; returns its folder. Raises `StateError` when rounds are missing."""
     state = RoundState(home.study(plan_hash))
     roster, _ = home.roster()
-    plan, _ = open_plan((state.folder / "plan.json").read_bytes(), bytes.fromhex(roster.server.operator))
+    plan, found = open_plan((state.folder / "plan.json").read_bytes(), bytes.fromhex(roster.server.operator))
+    if found != plan_hash:
+        raise StateError("study folder holds another plan", field="plan hash", value=found, limit=plan_hash)
     closed = state.closed()
     if closed.count < plan.rounds.rounds:
         raise StateError(

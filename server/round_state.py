@@ -69,6 +69,7 @@ class RoundState:
             raise StateError("a closed round needs its CLOSE message", field="round", value=closed.round)
         parent = self.folder / "closed"
         parent.mkdir(exist_ok=True)
+        _sync(self.folder)
         temporary = parent / f".{closed.round:06d}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
@@ -95,6 +96,8 @@ class RoundState:
     def open_round(self, number: int, start: bytes) -> None:
         """Mark `number` as used and keep the exact START bytes, before they are sent."""
         _, void = self.used()
+        # A kill before the last round's folder was cleared would hand its survivors to this one.
+        self._clear_open()
         (self.folder / "open").mkdir(exist_ok=True)
         write_durably(self.folder / "open" / "start.bin", start)
         write_durably(self.folder / "rounds.json", json.dumps({"used": number, "void": void}).encode())

@@ -138,11 +138,11 @@ class StudyRun:
         return keyset
 
     def _invite(self) -> dict[str, bytes]:
-        """Ask until every participant's hospital approved; waiting is for people, so it has the plan's patience."""
+        """Ask until every participant's hospital approved; it waits for people, so it has a patience of its own."""
         plan_bytes = (self.state.folder / "plan.json").read_bytes()
         offers: dict[str, bytes] = {}
         told: dict[str, str] = {}
-        deadline = time.monotonic() + self.plan.rounds.patience_s
+        deadline = time.monotonic() + self.plan.rounds.approval_patience_s
         while len(offers) < len(self.participants):
             self._check_stop()
 
@@ -166,7 +166,7 @@ class StudyRun:
                         "not every site approved the study in time",
                         field="sites",
                         value=", ".join(n for n in self.participants if n not in offers),
-                        limit=f"{self.plan.rounds.patience_s:g} s",
+                        limit=f"{self.plan.rounds.approval_patience_s:g} s",
                         remedy="ask these hospitals, then launch again",
                     )
                 time.sleep(_INVITE_PAUSE_S)

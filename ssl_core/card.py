@@ -75,7 +75,7 @@ class Card(StrictModel):
             f"- unit: {privacy.unit}; sigma {privacy.noise_multiplier}, q {privacy.sampling_rate}, "
             f"clip {privacy.max_grad_norm}, delta {privacy.delta}; accountant: {self.accountant}",
             "",
-            "| site | epsilon (add or remove one patient) | epsilon (replace one) | steps charged |",
+            "| site | epsilon (add or remove one patient) | epsilon (replace one) | noised steps |",
             "|---|---|---|---|",
             *(f"| {s.site} | {s.epsilon:.3f} | {s.epsilon_replace_one:.3f} | {s.steps} |" for s in self.site_privacy),
             "",
@@ -175,20 +175,31 @@ def read_card(folder: Path, *, keys: list[bytes] | None = None) -> Card:
     if keys is not None:
         body, _ = open_envelope(data, "card", keys)
     else:
-        raw = json.loads(data)
+        try:
+            raw = json.loads(data)
+        except ValueError as error:
+            raise TrustError("card is not JSON", field="card.json", remedy="fetch the folder again") from error
+        if not isinstance(raw, dict):
+            raise TrustError("card is not a JSON object", field="card.json", remedy="fetch the folder again")
         body = peek(data, "card") if "payload" in raw else raw
     return parse(Card, body, "card")
 
 
 def load_encoder(folder: Path, *, keys: list[bytes] | None = None) -> LoadedEncoder:
     """Build the card's model and load its weights; raises `TrustError` when a tensor or the hash does not match."""
+    from safetensors import SafetensorError
     from safetensors.numpy import load
 
     from ssl_core.encoders.vector import load_vector, to_vector, weights_hash
     from ssl_core.objectives.build import build_model
 
     card = read_card(folder, keys=keys)
-    tensors = load((folder / "encoder.safetensors").read_bytes())
+    try:
+        tensors = load((folder / "encoder.safetensors").read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise TrustError(
+            "weights cannot be read", field="path", value=str(folder / "encoder.safetensors"), remedy="fetch the folder again"
+        ) from error
     model = build_model(card.plan)
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
     if {name: t.shape for name, t in tensors.items()} != shapes:

@@ -136,13 +136,14 @@ class TrainingSpec(StrictModel):
 
 
 class RoundsSpec(StrictModel):
-    """How long the study is and when a round gives up."""
+    """How long the study is; when a round gives up on a silent site, and a launch on hospitals that have not approved."""
 
     rounds: Annotated[int, Field(ge=1, le=10_000)]
     steps_per_round: Annotated[int, Field(ge=1, le=10_000)]
     max_void: Annotated[int, Field(ge=0, le=1000)] = 2
     min_sites: Annotated[int, Field(ge=3, le=1000)] = 3
     patience_s: Annotated[float, Field(gt=0, le=7 * 86400)] = 600.0
+    approval_patience_s: Annotated[float, Field(gt=0, le=90 * 86400)] = 14 * 86400.0
 
 
 class AggregationSpec(StrictModel):

@@ -13,7 +13,7 @@ from ssl_core.errors import ConfigError, ProtocolError, RoundVoid
 from ssl_core.secure_sum import coordinator as coordinator_module
 from ssl_core.secure_sum import intake, opening, shamir
 from ssl_core.secure_sum.codec import decode, encode
-from ssl_core.secure_sum.messages import Ack, Agreement, Answer, Header, Parts, Start, Upload
+from ssl_core.secure_sum.messages import Ack, Agreement, Answer, Close, Header, Parts, Start, Upload
 from ssl_core.secure_sum.statements import header_statement, parts_hash, read_signed, sign, vector_hash
 from ssl_core.trust.identity import Secret
 
@@ -296,6 +296,12 @@ def test_given_survivors_must_hold_all_that_is_summed(kit):
         federation.coordinator.fix_survivors(federation.names[:4])
 
 
+def test_given_survivors_count_once(kit):
+    federation = prepared(kit)
+    with pytest.raises(ProtocolError, match="survivors are not sorted, each once"):
+        federation.coordinator.fix_survivors([*federation.names[:3], federation.names[2]])
+
+
 def test_given_survivors_are_waited_for(kit):
     federation = prepared(kit)
     assert federation.coordinator.fix_survivors(federation.names[:4])
@@ -327,6 +333,49 @@ def test_server_starts_from_its_own_last_close_only(kit):
     with pytest.raises(ProtocolError, match="not the one that the last CLOSE names"):
         federation.coordinator.start(2, federation.names, bytes(32), federation.last_close)
     federation.coordinator.start(2, federation.names, federation.model, federation.last_close)
+
+
+STARTS = {
+    "round is not in the plan": {"round": 21},
+    "round uses another key set": {"keyset": bytes(32)},
+    "participants are not sorted": {"participants": (1, 0, 2, 3, 4)},
+    "a participant is not a member": {"participants": (0, 1, 2, 3, 9)},
+    "too few participants for the corrupt sites of the roster": {"participants": (0, 1, 2)},
+    "too few participants for a sum": {"participants": (0, 1, 2, 3)},
+    "START does not bind the CLOSE": {"previous": bytes(32)},
+    "START carries the CLOSE of a later round": {"round": 1},
+    "model in START is not the one that the last CLOSE names": {"model": bytes(32)},
+}
+
+
+@pytest.mark.parametrize("phrase", STARTS)
+def test_damaged_start_is_not_resumed(kit, phrase):
+    federation = kit.Federation(kit.make_params(5, min_sites=5))
+    federation.run(1, federation.whole_updates(1))
+    federation.close(1)
+    signed, body = read_signed(Start, federation.begin(2))
+    start = sign(federation.server, signed.context, replace(body, **STARTS[phrase]))
+    coordinator = federation.make_coordinator()
+    with pytest.raises(ProtocolError, match=phrase):
+        coordinator.resume(start)
+    with pytest.raises(ProtocolError, match="no round was started"):
+        coordinator.unmask_requests()
+
+
+def test_close_of_another_server_is_not_started_from(kit):
+    federation = kit.Federation(kit.make_params(5))
+    federation.run(1, federation.whole_updates(1))
+    signed, body = read_signed(Close, federation.close(1))
+    forged = sign(federation.identities[federation.names[0]], signed.context, body)
+    with pytest.raises(ProtocolError, match="not signed by the server"):
+        federation.coordinator.start(2, federation.names, federation.model, forged)
+
+
+def test_server_checks_its_key_set(kit):
+    federation = kit.Federation(kit.make_params(5))
+    federation.keyset = kit.Federation(kit.make_params(4)).keyset
+    with pytest.raises(ProtocolError, match="not one offer for each member"):
+        federation.make_coordinator()
 
 
 def test_start_of_another_server_is_not_resumed(kit):

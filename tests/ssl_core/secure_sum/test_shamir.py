@@ -25,7 +25,7 @@ def interpolate(shares, at):
 
 
 def seeded(seed):
-    return random.Random(seed).randbytes  # noqa: S311 - replayed polynomials
+    return random.Random(seed).randbytes
 
 
 @settings(max_examples=80, deadline=None)

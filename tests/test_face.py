@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+
+import click
+import pytest
+import typer
+
+import choral
+
+PUBLIC = ["Encoder", "FineTuner", "StudyPlan", "load_encoder"]
+SCRIPT = """
+import sys
+import choral
+from typer.testing import CliRunner
+for words in ([], ["site"], ["operator"], ["authority"], ["site", "approve"], ["operator", "launch"]):
+    result = CliRunner().invoke(choral.app, [*words, "--help"])
+    assert result.exit_code == 0 and "Usage" in result.output, result.output
+print(sorted({name.partition(".")[0] for name in sys.modules} & {"torch", "flwr", "opacus"}))
+"""
+
+
+def commands() -> list[tuple[str, click.Command]]:
+    """(words, command) of every command and sub-command."""
+    found: list[tuple[str, click.Command]] = []
+
+    def walk(words: str, command: click.Command) -> None:
+        found.append((words, command))
+        for name, child in getattr(command, "commands", {}).items():
+            walk(f"{words} {name}", child)
+
+    walk("choral", typer.main.get_command(choral.app))
+    return found
+
+
+def test_the_public_names_are_pinned_and_each_is_there() -> None:
+    assert sorted(choral.__all__) == PUBLIC
+    for name in PUBLIC:
+        assert callable(getattr(choral, name)), name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = choral.nothing
+
+
+def test_help_imports_neither_torch_nor_flwr() -> None:
+    done = subprocess.run([sys.executable, "-P", "-c", SCRIPT], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def test_the_packages_come_from_this_distribution_alone() -> None:
+    owners = packages_distributions()
+    for package in ("ssl_core", "client", "server", "deploy", "choral"):
+        assert set(owners[package]) == {"choral"}, package
+
+
+def test_at_most_thirty_commands_each_with_help() -> None:
+    listed = commands()
+    assert 15 <= len(listed) <= 30
+    for words, command in listed:
+        assert (command.help or "").strip(), words
+        for parameter in command.params:
+            assert getattr(parameter, "help", None), f"{words} {parameter.name}"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "authority init", "authority sign", "operator init", "operator start", "operator launch", "operator status",
+        "operator stop", "operator publish", "site init", "site accept", "site start", "site approve", "site status",
+        "site ledger", "finetune", "embed", "demo",
+    ],
+)  # fmt: skip
+def test_the_roles_have_the_commands_that_the_readme_names(words: str) -> None:
+    assert f"choral {words}" in {name for name, _ in commands()}
