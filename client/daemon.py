@@ -31,6 +31,8 @@ from ssl_core.trust.certificates import check_ca
 
 _METHOD = "/choral.site.v1.Control/Status"
 _POLL_S = 0.5
+# Nothing of ours is lost by a kill (every promise is durable before it is sent), so ending need not wait long.
+_GRACE_S = 2.0
 _SOCKET = "control.sock"
 
 
@@ -41,7 +43,7 @@ def run_site(home: SiteHome, *, superlink: str | None = None) -> None:
     ca = home.root / "run" / "ca.crt"
     home.chain.verify()
     stopped = _stop_on_signals()
-    with Supervisor(home.root / "run") as supervisor, held_ports(1) as [port]:
+    with Supervisor(home.root / "run", grace_s=_GRACE_S) as supervisor, held_ports(1) as [port]:
         write_durably(ca, roster.server.server_ca.encode())
         secret = make_secret(home.root / "run" / "superexec.secret")
         env = flower_env(home.root / "run" / "flwr") | {"OMP_NUM_THREADS": str(home.config.speed.threads)}

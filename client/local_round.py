@@ -17,14 +17,13 @@ from ssl_core.errors import ProtocolError
 from ssl_core.parcel import OutgoingKind, Parcel
 from ssl_core.privacy.ledger import Ledger
 from ssl_core.privacy.training import train_round
-from ssl_core.secure_sum.messages import Start
 from ssl_core.secure_sum.roles import MaskedUpload
-from ssl_core.secure_sum.statements import read_signed
+from ssl_core.secure_sum.statements import round_of
 
 
 def local_round(study: Study, start: bytes, weights: npt.NDArray[np.float32]) -> Parcel:
     """Train one round privately and return the masked update; raises `ProtocolError` where the site must decline."""
-    number = read_signed(Start, start)[1].round
+    number = round_of(start)
     again = study.secure_sum.resend(number) if study.secure_sum.state(number) is not None else None
     body, vector = again or _train_and_mask(study, start, weights)
     return Parcel(OutgoingKind.UPLOAD, body, vector)
@@ -34,7 +33,7 @@ def _train_and_mask(study: Study, start: bytes, weights: npt.NDArray[np.float32]
     plan, policy = study.plan, study.home.policy
     study.check()
     ticket = study.secure_sum.begin(start, bytes.fromhex(weights_hash(weights)))
-    if ticket.round == 1 and weights_hash(weights) != plan.initial_weights:
+    if ticket.first and weights_hash(weights) != plan.initial_weights:
         raise ProtocolError("initial weights are not those of the signed plan", field="initial_weights")
     ledger = Ledger(study.home.chain, max_epsilon=policy.max_epsilon, delta=policy.delta)
     ledger.commit(study.plan_hash, ticket.round, plan.rounds.steps_per_round)

@@ -26,7 +26,7 @@ from deploy.loopback_ports import held_ports, wait_for
 from deploy.supervisor import ProcessSpec, Supervisor
 from ssl_core.errors import StateError
 
-_COMMAND_S = 900.0
+_COMMAND_S, _LAUNCH_S = 900.0, 90.0
 _POLL_S = 0.1
 
 
@@ -116,9 +116,18 @@ class Loopback:
             self._start(site.name, "site", "start", "--home", str(self.site_home(site.name)))
 
     def launch(self, plan: Path) -> str:
-        """Sign and launch a study; returns the plan hash."""
-        out = self.command("operator", "launch", str(plan), "--detach", "--json", "--home", str(self.operator_home))
-        return str(json.loads(out)["plan"])
+        """`choral operator launch` in the background, which starts a failed run again; returns the plan hash."""
+        studies = self.operator_home / "studies"
+        known = set(studies.iterdir())
+        self._start("launch", "operator", "launch", str(plan), "--yes", "--home", str(self.operator_home))
+
+        def stored() -> bool:
+            self._check_alive()
+            return any((folder / "run").is_file() for folder in set(studies.iterdir()) - known)
+
+        wait_for(stored, timeout_s=_LAUNCH_S, what="the launch")
+        (folder,) = set(studies.iterdir()) - known
+        return folder.name
 
     def status(self, plan_hash: str) -> dict[str, Any]:
         """`choral operator status` of one study."""
@@ -142,10 +151,7 @@ class Loopback:
                 on_event(event)
                 if until(event):
                     return
-            for death in self.supervisor.poll():
-                raise StateError(
-                    f"{death.name} ended", field="exit code", value=death.exit_code, remedy=f"read {death.log_path}"
-                )
+            self._check_alive()
             if time.monotonic() > deadline:
                 raise StateError("the study did not get on in time", field=plan_hash[:12], limit=f"{timeout_s:g} s")
             time.sleep(_POLL_S)
@@ -174,6 +180,13 @@ class Loopback:
     def log_folders(self) -> list[Path]:
         """Where to look when something failed."""
         return [self.root / "logs", self.operator_home / "logs", *(self.site_home(s.name) / "logs" for s in self.sites)]
+
+    def _check_alive(self) -> None:
+        for death in self.supervisor.poll():
+            if (death.name, death.exit_code) != ("launch", 0):
+                raise StateError(
+                    f"{death.name} ended", field="exit code", value=death.exit_code, remedy=f"read {death.log_path}"
+                )
 
     def _init_site(self, site: SiteSetup, authority: Path) -> None:
         home = self.site_home(site.name)

@@ -18,6 +18,8 @@ from server.superlink import FlowerControl, superexec_argv, superlink_argv
 from ssl_core.trust.roster import Roster
 
 _POLL_S = 0.5
+# Nothing of ours is lost by a kill (every promise is durable before it is sent), so ending need not wait long.
+_GRACE_S = 2.0
 _RESTART = RestartRule(quick_s=1.0, slow_s=2.0)
 
 
@@ -32,7 +34,7 @@ def run_operator(home: OperatorHome) -> None:
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
-    with Supervisor(home.root / "run") as supervisor:
+    with Supervisor(home.root / "run", grace_s=_GRACE_S) as supervisor:
         secret = make_secret(home.root / "run" / "superexec.secret")
         env = flower_env(home.root / "run" / "flwr") | {"CHORAL_HOME": str(home.root.absolute())}
         port = home.config.port

@@ -27,8 +27,11 @@ from ssl_core.config import StudyPlan
 from ssl_core.errors import ProtocolError, RoundVoid, StateError
 from ssl_core.parcel import IncomingKind, OutgoingKind, Parcel
 from ssl_core.secure_sum.coordinator import SecureSumCoordinator
+from ssl_core.secure_sum.intake import check_ack
 from ssl_core.secure_sum.keys import make_keyset
+from ssl_core.secure_sum.messages import Close
 from ssl_core.secure_sum.params import SumParams
+from ssl_core.secure_sum.statements import close_context, read_signed
 from ssl_core.session import open_approval, open_plan, sum_params
 from ssl_core.trust.roster import Roster
 
@@ -216,8 +219,13 @@ class StudyRun:
             self.at("upload-added")
 
         parcel = Parcel(IncomingKind.START, bytes.fromhex(self.plan_hash) + start, closed.weights)
-        self._ask_parcels({name: parcel for name in self.participants}, on_reply)
         survivors = self.state.survivors()
+        if survivors is not None:
+            # U was fixed before a restart: only its uploads may enter the sum, and all of them must come again.
+            coordinator.fix_survivors(survivors)
+        self._ask_parcels({name: parcel for name in survivors or self.participants}, on_reply)
+        if survivors is not None and coordinator.uploaded != tuple(survivors):
+            raise RoundVoid("a survivor of the open round did not send its upload again")
         needs_consent = coordinator.fix_survivors(survivors)
         if survivors is None:
             self.state.fix_survivors(list(coordinator.survivors or ()))
@@ -247,9 +255,22 @@ class StudyRun:
             raise StateError("study has no closed round", field=self.plan_hash)
         body = bytes.fromhex(self.plan_hash) + closed.close
         parcel = Parcel(IncomingKind.CLOSE, body, closed.weights)
+        close = read_signed(Close, closed.close)[1]
+        context = close_context(self.params, close)
         acknowledged: set[str] = set()
-        self._ask_parcels({name: parcel for name in self.participants},
-                          lambda name, reply: acknowledged.add(name), patience_s=60.0)  # fmt: skip
+
+        def on_reply(name: str, reply: Parcel) -> None:
+            if reply.kind != OutgoingKind.CLOSE_ACK:
+                self.events.write("declined", site=name)
+                return
+            try:
+                check_ack(context, close, self.params.members[self.params.index(name)], reply.body)
+            except ProtocolError as error:
+                self.events.write("refused", site=name, reason=error.problem)
+                return
+            acknowledged.add(name)
+
+        self._ask_parcels({name: parcel for name in self.participants}, on_reply, patience_s=60.0)
         self.at("study-finished")
         (self.state.folder / "finished").write_text("")
         self.events.write("finished", done=closed.count, acknowledged=len(acknowledged))

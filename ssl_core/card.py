@@ -125,8 +125,7 @@ def make_card(
             SitePrivacy(site=site.name, epsilon=add_remove, epsilon_replace_one=replace, steps=schedule.steps)
             for site in plan.sites
         ),
-        software={"python": platform.python_version()}
-        | {name: version(name) for name in ("choral", "torch", "opacus")},
+        software={"python": platform.python_version()} | {name: version(name) for name in ("choral", "torch", "opacus")},
     )
 
 
@@ -143,9 +142,7 @@ def save_encoder(folder: Path, weights: npt.NDArray[np.float32], card: Card, *si
     if folder.exists():
         raise ConfigError("release exists and is not overwritten", field="folder", value=folder.name)
     if weights_hash(weights) != card.weights:
-        raise TrustError(
-            "weights are not those of the card", field="weights", value=weights_hash(weights), limit=card.weights
-        )
+        raise TrustError("weights are not those of the card", field="weights", value=weights_hash(weights), limit=card.weights)
     tensors: dict[str, npt.NDArray[np.float32]] = {}
     offset = 0
     for name, parameter in build_model(card.plan).named_parameters():
@@ -167,9 +164,7 @@ def read_card(folder: Path, *, keys: list[bytes] | None = None) -> Card:
     """The card of a folder; with `keys` its signature must verify under one of them (`TrustError`)."""
     path = folder / "card.json"
     if not path.is_file():
-        raise ConfigError(
-            "folder holds no encoder", field="folder", value=str(folder), remedy="name a folder with card.json"
-        )
+        raise ConfigError("folder holds no encoder", field="folder", value=str(folder), remedy="name a folder with card.json")
     data = path.read_bytes()
     body: dict[str, Any]
     if keys is not None:

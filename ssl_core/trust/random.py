@@ -21,6 +21,7 @@ from ssl_core.errors import PrivacyError
 from ssl_core.trust.identity import Secret
 
 _CHUNK = 1 << 18
+_ZEROS = bytes(_CHUNK)
 
 
 def derive(key: Secret, label: bytes, length: int = 32) -> Secret:
@@ -38,7 +39,6 @@ class AesCtrStream:
 
     def _start(self, key: Secret, nonce: bytes) -> None:
         self._encryptor = Cipher(algorithms.AES256(key.reveal()), modes.CTR(nonce)).encryptor()
-        self._zeros = bytes(_CHUNK)
         self._pid = os.getpid()
 
     def _after_fork(self) -> None:
@@ -51,7 +51,7 @@ class AesCtrStream:
         view = out.reshape(-1).data
         for begin in range(0, len(view), _CHUNK):
             part = view[begin : begin + _CHUNK]
-            self._encryptor.update_into(memoryview(self._zeros)[: len(part)], part)
+            self._encryptor.update_into(memoryview(_ZEROS)[: len(part)], part)
 
     def take(self, count: int) -> bytes:
         """The next `count` bytes."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 from server.exchange import LocalExchange
 from server.round_state import RoundState
 from server.rounds import run_study
-from ssl_core.errors import StateError
-from ssl_core.parcel import Parcel
+from ssl_core.errors import ProtocolError, StateError
+from ssl_core.parcel import DECLINED, Parcel
 
 
 def events(federation: Any, plan_hash: str) -> list[dict[str, Any]]:
@@ -93,3 +94,31 @@ def test_answers_that_are_lost_on_the_way_are_given_again_with_the_same_bytes(
     )
     run_study(federation.operator.root, plan_hash, exchange)
     assert RoundState(federation.operator.study(plan_hash)).closed().count == 2
+
+
+def test_after_a_void_first_round_the_second_must_still_start_from_the_plans_weights(
+    make_federation: Callable[..., Any],
+) -> None:
+    federation = make_federation(3)
+    plan_hash = federation.launch(rounds__patience_s=1.0, rounds__max_void=1)
+    federation.invite_and_approve(plan_hash)
+    handlers = federation.services()
+    initial = federation.operator.study(plan_hash) / "initial.f32"
+    refused: list[str] = []
+
+    def handle(name: str, parcel: Parcel) -> Parcel:
+        if parcel.kind == "START" and name == "site-a":
+            # The first round is lost with this site; before the second the server swaps the model.
+            initial.write_bytes((np.frombuffer(initial.read_bytes(), "<f4") * np.float32(2)).tobytes())
+            return DECLINED
+        try:
+            return handlers[name](parcel)
+        except ProtocolError as error:
+            refused.append(f"{name} {error.field}")
+            return DECLINED
+
+    exchange = LocalExchange({name: partial(handle, name) for name in federation.names})
+    with pytest.raises(StateError, match="more void rounds"):
+        run_study(federation.operator.root, plan_hash, exchange)
+    assert refused == ["site-b initial_weights", "site-c initial_weights"]
+    assert [len(federation.site(name).chain.entries("commit")) for name in federation.names] == [0, 1, 1]

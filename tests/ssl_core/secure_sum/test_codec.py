@@ -95,7 +95,7 @@ def test_noise_is_refused(form, noise):
 def test_every_prefix_of_a_message_is_refused(form):
     whole = encode(sample(form))
     for end in range(len(whole)):
-        with pytest.raises(ProtocolError):
+        with pytest.raises(ProtocolError, match="cut short"):
             decode(form, whole[:end])
     with pytest.raises(ProtocolError, match="bytes after its end"):
         decode(form, whole + b"\x00")

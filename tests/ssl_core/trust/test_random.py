@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 
 import numpy as np
-import pytest
 from scipy import stats
 
 from ssl_core.errors import PrivacyError

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, save
+
+from ssl_core.card import Card, load_encoder, make_card, read_card, save_encoder
+from ssl_core.config import StudyPlan, parse
+from ssl_core.encoders.vector import to_vector
+from ssl_core.errors import ConfigError, TrustError
+from ssl_core.objectives.build import build_model
+from ssl_core.privacy.accountant import Schedule, epsilon, epsilon_replace_one
+from ssl_core.trust.identity import Identity
+
+HASH = "ab" * 32
+
+
+@pytest.fixture(scope="module")
+def plan() -> StudyPlan:
+    data = tomllib.loads((files("deploy") / "studies" / "reports.toml").read_text())
+    data["data"] |= {"words": 8, "codes": 1, "buckets": 32}
+    data["encoder"]["width"] = 8
+    data["rounds"] |= {"min_sites": 3}
+    data["sites"] = [{"name": f"site-{letter}", "nominal_size": 40} for letter in "abc"]
+    return parse(StudyPlan, data, "plan")
+
+
+@pytest.fixture(scope="module")
+def weights(plan: StudyPlan) -> Any:
+    start = to_vector(build_model(plan))
+    return np.random.default_rng(0).normal(size=start.size).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def card(plan: StudyPlan, weights: Any) -> Card:
+    return make_card(plan, HASH, weights, kind="federated", closed=10, void=1)
+
+
+@pytest.fixture
+def release(tmp_path: Path, weights: Any, card: Card) -> tuple[Path, Identity]:
+    signer = Identity.generate()
+    save_encoder(tmp_path / "release", weights, card, signer)
+    return tmp_path / "release", signer
+
+
+def test_the_text_states_unit_adjacency_delta_and_that_nothing_is_authenticated(card: Card, plan: StudyPlan) -> None:
+    text = card.to_markdown()
+    schedule = Schedule(plan.privacy.noise_multiplier, plan.privacy.sampling_rate, 110)
+    cost, replaced = epsilon([schedule], plan.privacy.delta), epsilon_replace_one([schedule], plan.privacy.delta)
+    for words in (
+        "unit: patient", "epsilon (add or remove one patient)", "epsilon (replace one)", "delta 1e-05", "sigma 0.696",
+        "accountant: dp-accounting PLD", f"| site-b | {cost:.3f} | {replaced:.3f} | 110 |", HASH, card.weights,
+        "kind: federated",
+    ):  # fmt: skip
+        assert words in text, words
+    assert "not authenticated" in text and "for this study alone" in text
+    assert replaced > cost > 0
+
+
+def test_a_saved_encoder_is_loaded_with_the_same_bytes(release: tuple[Path, Identity], weights: Any, card: Card) -> None:
+    folder, signer = release
+    loaded = load_encoder(folder, keys=[signer.public])
+    assert loaded.card == card and to_vector(loaded.model).tobytes() == weights.tobytes()
+    assert (folder / "card.md").read_text() == card.to_markdown()
+    assert {path.name for path in folder.parent.iterdir()} == {"release"}
+    assert {path.name for path in folder.iterdir()} == {"encoder.safetensors", "card.json", "card.md"}
+
+
+def test_a_signed_card_is_taken_from_its_signer_alone(
+    release: tuple[Path, Identity], tmp_path: Path, weights: Any, card: Card
+) -> None:
+    folder, _ = release
+    with pytest.raises(TrustError, match="card is not signed"):
+        load_encoder(folder, keys=[Identity.generate().public])
+    save_encoder(tmp_path / "plain", weights, card)
+    assert read_card(tmp_path / "plain") == card
+    with pytest.raises(TrustError, match="not a signed envelope"):
+        read_card(tmp_path / "plain", keys=[Identity.generate().public])
+
+
+def test_a_changed_card_is_refused(release: tuple[Path, Identity]) -> None:
+    folder, signer = release
+    path = folder / "card.json"
+    good = json.loads(path.read_text())
+    other = Identity.generate()
+    foreign = folder.parent / "foreign"
+    body = read_card(folder).model_copy(update={"rounds_void": 0})
+    save_encoder(foreign, to_vector(load_encoder(folder).model), body, other)
+    path.write_text(json.dumps(good | {"payload": json.loads((foreign / "card.json").read_text())["payload"]}))
+    with pytest.raises(TrustError, match="card is not signed"):
+        read_card(folder, keys=[signer.public])
+    for text, error, words in (
+        ("", TrustError, "not JSON"),
+        ("[1]", TrustError, "not a JSON object"),
+        ("{}", ConfigError, "card is not valid"),
+        (body.model_dump_json().replace('"format":1', '"formats":1', 1), ConfigError, "formats"),
+    ):
+        path.write_text(text)
+        with pytest.raises(error, match=words):
+            read_card(folder)
+    path.unlink()
+    with pytest.raises(ConfigError, match="holds no encoder"):
+        load_encoder(folder)
+
+
+def test_changed_weights_are_refused(release: tuple[Path, Identity]) -> None:
+    folder, _ = release
+    path = folder / "encoder.safetensors"
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(TrustError, match="not those that the card names") as caught:
+        load_encoder(folder)
+    assert caught.value.field == "weights"
+    tensors = load(good)
+    first = next(iter(tensors))
+    for broken in (save({k: v for k, v in tensors.items() if k != first}), save(tensors | {first: tensors[first].reshape(-1)})):
+        path.write_bytes(broken)
+        with pytest.raises(TrustError, match="tensors are not those"):
+            load_encoder(folder)
+    path.write_bytes(good[:20])
+    with pytest.raises(TrustError, match="cannot be read"):
+        load_encoder(folder)
+    path.unlink()
+    with pytest.raises(TrustError, match="cannot be read"):
+        load_encoder(folder)
+
+
+def test_a_release_is_never_overwritten_and_holds_the_cards_weights(
+    release: tuple[Path, Identity], tmp_path: Path, weights: Any, card: Card
+) -> None:
+    folder, signer = release
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ConfigError, match="not overwritten"):
+        save_encoder(folder, weights, card, signer)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    with pytest.raises(TrustError, match="not those of the card"):
+        save_encoder(tmp_path / "other", weights + np.float32(1), card)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_kill_before_the_rename_leaves_no_release(
+    tmp_path: Path, weights: Any, card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    real, folder = os.replace, tmp_path / "release"
+
+    def replace(source: Any, target: Any) -> None:
+        if Path(target) == folder:
+            raise Killed
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ssl_core.card.os.replace", replace)
+        with pytest.raises(Killed):
+            save_encoder(folder, weights, card)
+    assert not folder.exists()
+    save_encoder(folder, weights, card)
+    assert load_encoder(folder).card == card and {path.name for path in tmp_path.iterdir()} == {"release"}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
