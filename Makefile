@@ -1,5 +1,5 @@
 # Two commands need no set-up of their own: make demo, make test.
-.PHONY: demo test check bench chaos clean setup data
+.PHONY: demo test check bench clean setup data
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -13,7 +13,6 @@ help:
 	@echo 'make test    set up, run the tests'
 	@echo 'make check   ruff, mypy --strict, import-linter'
 	@echo 'make bench   the demo over three seeds, with paired intervals (20 minutes)'
-	@echo 'make chaos   kill processes of a running federation and watch it recover'
 	@echo 'make clean   remove what make made here'
 
 $(STAMP): pyproject.toml constraints.txt
@@ -52,7 +51,7 @@ demo: $(WHEEL)
 	$(BIN)/choral demo --wheel $(WHEEL)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -62,9 +61,6 @@ check: $(STAMP)
 
 bench: $(WHEEL)
 	$(BIN)/python tests/bench/bench_demo.py --wheel $(WHEEL)
-
-chaos: $(STAMP)
-	$(BIN)/python -m pytest tests/chaos -m chaos
 
 clean:
 	rm -rf $(VENV) data build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

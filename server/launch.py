@@ -25,7 +25,7 @@ from ssl_core.trust.envelope import seal
 
 _STARTS = 3
 _LOOK_S = 0.2
-_RUN_LOOK_S = 5.0
+_RUN_LOOK_S = 20.0
 _END = frozenset({"finished", "stopped"})
 
 

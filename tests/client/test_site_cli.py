@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import tomllib
@@ -343,33 +344,35 @@ def test_a_log_that_was_cut_edited_or_taken_away_stops_every_command(federation:
     home = federation.root / "site-a"
     plan_hash = federation.launch()
     invite(federation, "site-a", plan_hash)
-    with sqlite3.connect(home / "chain.db") as log:
-        log.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    log.close()
-    good = (home / "chain.db").read_bytes()
-    cut = "DELETE FROM log WHERE sequence = (SELECT max(sequence) FROM log)"
-    faults = [
-        (cut, "rolled back, truncated or replaced"),
-        ("DELETE FROM log WHERE sequence = 2", "edited or truncated"),
-        ("UPDATE log SET body = replace(body, 'site-b', 'site-x') WHERE kind = 'member'", "edited or truncated"),
-        ("DROP TABLE log", "not a readable SQLite file"),
-    ]
-    for statement, words in faults:
-        with sqlite3.connect(home / "chain.db") as log:
+    federation.site("site-a").chain.close()
+
+    def after(name: str, statement: str) -> Path:
+        """A copy of the folder in which a stranger ran `statement` on the log."""
+        copy = Path(shutil.copytree(home, federation.root / "copies" / name))
+        with sqlite3.connect(copy / "chain.db") as log:
             log.execute(statement)
         log.close()
+        return copy
+
+    cut = "DELETE FROM log WHERE sequence = (SELECT max(sequence) FROM log)"
+    edit_one = "UPDATE log SET body = replace(body, 'site-b', 'site-x') WHERE kind = 'member'"
+    for name, statement, words in (
+        ("cut", cut, "rolled back, truncated or replaced"),
+        ("gap", "DELETE FROM log WHERE sequence = 2", "edited or truncated"),
+        ("edit", edit_one, "edited or truncated"),
+        ("drop", "DROP TABLE log", "not a readable SQLite file"),
+    ):
+        copy = after(name, statement)
         for command in (["status"], ["ledger"], ["approve", plan_hash, "--yes"], ["start"]):
-            refused(run("site", *command, "--home", home), "ChainError", words)
-        (home / "chain.db-wal").unlink(missing_ok=True)
-        write(home / "chain.db", good)
+            refused(run("site", *command, "--home", copy), "ChainError", words)
     # The anchor outside the folder tells when head and log were both taken back.
-    with sqlite3.connect(home / "chain.db") as log:
-        log.execute(cut)
-    log.close()
-    (home / "chain.db.head").unlink()
-    refused(run("site", "ledger", "--home", home), "older than its anchor", "tell the authority")
-    (home / "chain.db").unlink()
-    refused(run("site", "ledger", "--home", home), "log is missing", "never starts a second log")
+    copy = after("anchored", cut)
+    (copy / "chain.db.head").unlink()
+    refused(run("site", "ledger", "--home", copy), "older than its anchor", "tell the authority")
+    for path in copy.glob("chain.db*"):
+        path.unlink()
+    refused(run("site", "ledger", "--home", copy), "log is missing", "never starts a second log")
+    assert run("site", "ledger", "--home", home).exit_code == 0
 
 
 @pytest.mark.usefixtures("kept_signals")

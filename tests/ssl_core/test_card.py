@@ -120,7 +120,7 @@ def test_changed_weights_are_refused(release: tuple[Path, Identity]) -> None:
         load_encoder(folder)
     assert caught.value.field == "weights"
     tensors = load(good)
-    first = next(iter(tensors))
+    first = next(name for name, tensor in sorted(tensors.items()) if tensor.ndim == 2)
     for broken in (save({k: v for k, v in tensors.items() if k != first}), save(tensors | {first: tensors[first].reshape(-1)})):
         path.write_bytes(broken)
         with pytest.raises(TrustError, match="tensors are not those"):
