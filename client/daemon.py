@@ -23,6 +23,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from client.home import SiteHome
 from client.processes import EXECUTOR_RESTART, SUPERNODE_RESTART, executor_argv, supernode_argv
+from client.server_check import check_server_certificate
 from deploy.flower_env import flower_env, make_secret
 from deploy.loopback_ports import answers, held_ports
 from deploy.supervisor import ProcessSpec, Supervisor
@@ -45,6 +46,7 @@ def run_site(home: SiteHome, *, superlink: str | None = None) -> None:
     stopped = _stop_on_signals()
     with Supervisor(home.root / "run", grace_s=_GRACE_S) as supervisor, held_ports(1) as [port]:
         write_durably(ca, roster.server.server_ca.encode())
+        check_server_certificate(superlink or roster.server.superlink, ca)
         secret = make_secret(home.root / "run" / "superexec.secret")
         env = flower_env(home.root / "run" / "flwr") | {"OMP_NUM_THREADS": str(home.config.speed.threads)}
         supernode = supernode_argv(

@@ -42,9 +42,7 @@ def nginx_conf(
     }
     for name, path in paths.items():
         if _PATH.fullmatch(str(path)) is None:
-            raise ConfigError(
-                "nginx needs an absolute path without spaces or quotes", field=name.lower(), value=path
-            )
+            raise ConfigError("nginx needs an absolute path without spaces or quotes", field=name.lower(), value=path)
         values[name] = str(path)
     template = files("deploy").joinpath("nginx", "nginx.conf.template").read_text(encoding="utf-8")
     return _PLACE.sub(lambda place: values[place.group(1)], template)

@@ -125,9 +125,7 @@ class Supervisor:
     def __enter__(self) -> Supervisor:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
     def start(self, *specs: ProcessSpec, timeout_s: float = 60.0) -> None:
@@ -191,9 +189,7 @@ class Supervisor:
             try:
                 process.wait(timeout_s)
             except subprocess.TimeoutExpired:
-                raise StateError(
-                    "a command did not end", field="program", value=argv[0], limit=f"{timeout_s:g} s"
-                ) from None
+                raise StateError("a command did not end", field="program", value=argv[0], limit=f"{timeout_s:g} s") from None
             finally:
                 if process.poll() is None:
                     self._end_processes([process])

@@ -104,8 +104,12 @@ def run_status(control: FlowerControl, run_id: int) -> RunStatus:
 
 
 def stop_run(control: FlowerControl, run_id: int) -> None:
-    """`flwr stop`; the study keeps its state and can be launched again."""
-    control.call("stop", str(run_id))
+    """`flwr stop`; a run that has just ended by itself is left as it is. The study keeps its state."""
+    try:
+        control.call("stop", str(run_id))
+    except TransportError:
+        if not run_status(control, run_id).ended:
+            raise
 
 
 def _run_id(value: object) -> int:

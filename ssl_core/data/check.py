@@ -65,9 +65,7 @@ def inspect_source(source: Source, data: TextData | ImageData) -> CheckReport:
     for tally in reading.tallies:
         if tally.rows and tally.faults[Fault.NO_PATIENT] == tally.rows:
             column = getattr(source.declared, "patient_column", None) or getattr(source.declared, "patient_field", None)
-            raise DataError(
-                f"patient column {column!r} is empty in file {tally.file!r}", field="patient_column", value=column
-            )
+            raise DataError(f"patient column {column!r} is empty in file {tally.file!r}", field="patient_column", value=column)
     return CheckReport(
         files=tuple(FileReport(t.file, t.rows, t.repeated, dict(+t.faults)) for t in reading.tallies),
         patients=len(set(reading.owners)),

@@ -56,9 +56,7 @@ def read_labels(
         raise DataError(f"no label column in file {path.name!r}", field="label_columns", remedy="add a 0/1 column")
     for column in (patient_column, *columns):
         if header.count(column) != 1:
-            raise DataError(
-                f"column {column!r} is not there exactly once in file {path.name!r}", field="column", value=column
-            )
+            raise DataError(f"column {column!r} is not there exactly once in file {path.name!r}", field="column", value=column)
     place = header.index(patient_column)
     units: list[str] = []
     for line, row in enumerate(rows, start=2):
@@ -104,16 +102,12 @@ def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = [row for row in csv.reader(stream, strict=True) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"label file {path.name!r} cannot be read as UTF-8 CSV", field="path", value=path.name
-        ) from error
+        raise DataError(f"label file {path.name!r} cannot be read as UTF-8 CSV", field="path", value=path.name) from error
     if len(rows) < 2:
         raise DataError(f"label file {path.name!r} has no rows", field="path", value=path.name)
     for line, row in enumerate(rows, start=1):
         if len(row) != len(rows[0]):
-            raise DataError(
-                f"line {line} of label file {path.name!r} has another number of fields", field="line", value=line
-            )
+            raise DataError(f"line {line} of label file {path.name!r} has another number of fields", field="line", value=line)
     return rows[0], rows[1:]
 
 

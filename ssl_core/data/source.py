@@ -42,9 +42,7 @@ class Source:
                     remedy="replace the symbolic link by the file, or move the source file beside the data",
                 )
             if not path.is_file():
-                raise DataError(
-                    "a declared file is missing", field="path", value=name, remedy="correct the source file"
-                )
+                raise DataError("a declared file is missing", field="path", value=name, remedy="correct the source file")
             found.append(path)
         return tuple(found)
 

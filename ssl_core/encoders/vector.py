@@ -43,7 +43,5 @@ def load_vector(model: nn.Module, vector: npt.NDArray[np.float32]) -> None:
 def weights_hash(vector: npt.NDArray[np.float32]) -> str:
     """64 hex digits of SHA-256 over the little-endian bytes of `vector` float32 [P]."""
     if vector.dtype != np.float32 or vector.ndim != 1:
-        raise ConfigError(
-            "weights to hash have the wrong type", field="vector", value=vector.dtype, limit="float32 [P]"
-        )
+        raise ConfigError("weights to hash have the wrong type", field="vector", value=vector.dtype, limit="float32 [P]")
     return hashlib.sha256(vector.astype("<f4", copy=False).tobytes()).hexdigest()

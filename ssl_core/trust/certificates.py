@@ -62,9 +62,7 @@ def issue_server_certificate(hosts: list[str], *, now: datetime.datetime, days: 
 def generate_node_key() -> tuple[Secret, str]:
     """A SuperNode's P-384 key: (private key PEM in OpenSSH format, public key as one `ecdsa-sha2-nistp384` line)."""
     key = ec.generate_private_key(ec.SECP384R1())
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-    )
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     return Secret(private), public.decode()
 
@@ -128,6 +126,4 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

@@ -79,9 +79,7 @@ class Roster(StrictModel):
         for member in self.members:
             if member.name == name:
                 return member
-        raise TrustError(
-            "site is not on the roster", field="site", value=name, remedy="ask the authority to sign it in"
-        )
+        raise TrustError("site is not on the roster", field="site", value=name, remedy="ask the authority to sign it in")
 
     def fingerprint(self, name: str) -> str:
         """What the hospital called `name` reads out over the telephone."""
@@ -105,9 +103,7 @@ def sign_roster(roster: Roster, signers: Sequence[Identity]) -> bytes:
     return seal("roster", roster.model_dump(mode="json"), *signers)
 
 
-def open_roster(
-    data: bytes, authorities: Sequence[bytes], *, threshold: int, newer_than: int = 0
-) -> tuple[Roster, str]:
+def open_roster(data: bytes, authorities: Sequence[bytes], *, threshold: int, newer_than: int = 0) -> tuple[Roster, str]:
     """Verify a roster against the pinned `authorities`; returns (roster, SHA-256 hex of its payload).
 
     Raises `TrustError` when fewer than `threshold` pinned keys signed it, when it names other authorities, or when its

@@ -106,9 +106,7 @@ def test_pickled_arrays_are_refused() -> None:
     file = io.BytesIO()
     np.save(file, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     array = Array(dtype="uint32", shape=(1,), stype="numpy.ndarray", data=file.getvalue())
-    content = RecordDict(
-        {"parcel": ConfigRecord({"kind": "START", "body": b""}), "arrays": ArrayRecord({"vector": array})}
-    )
+    content = RecordDict({"parcel": ConfigRecord({"kind": "START", "body": b""}), "arrays": ArrayRecord({"vector": array})})
     with pytest.raises(ProtocolError, match="cannot be read"):
         unpack(content)
 

@@ -40,7 +40,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SITES = ("alpha", "beta")
 WIDTH = 130_000
 
-RUNNER = '''
+RUNNER = """
 import sys
 from pathlib import Path
 import numpy as np
@@ -56,9 +56,9 @@ class Echo:
         return Parcel(OutgoingKind.CLOSE_ACK, parcel.body)
 
 run(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]).read_bytes(), service=Echo())
-'''
+"""
 
-SERVER_APP = '''
+SERVER_APP = """
 import json, os, time
 import numpy as np
 from flwr.serverapp import ServerApp
@@ -94,21 +94,19 @@ def main(grid, context):
     with open(out + ".tmp", "w") as file:
         json.dump(report, file)
     os.replace(out + ".tmp", out)
-'''.replace("WIDTH", str(WIDTH))
+""".replace("WIDTH", str(WIDTH))
 
-HOSTILE_CLIENT = '''
+HOSTILE_CLIENT = """
 import os
 with open(MARKER, "a") as file:
     file.write(f"{os.getpid()}")
 from flwr.clientapp import ClientApp
 app = ClientApp()
-'''
+"""
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
 def make_tls(folder: Path) -> LinkTls:
@@ -174,9 +172,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
     for site in SITES:
         key = ec.generate_private_key(ec.SECP384R1())
         (home / f"{site}.key").write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-            )
+            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
         )
         public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
         public_files[site] = home / f"{site}.pub"
@@ -350,9 +346,7 @@ def test_nginx_exposes_the_fleet_path_alone(federation: Federation, tmp_path: Pa
     key_file.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
     )
-    public_file.write_bytes(
-        key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    )
+    public_file.write_bytes(key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH))
     federation.control.register({"gamma": public_file})
     with held_ports(2) as (port, node_port), Supervisor() as supervisor:
         conf = tmp_path / "nginx.conf"
@@ -370,9 +364,7 @@ def test_nginx_exposes_the_fleet_path_alone(federation: Federation, tmp_path: Pa
         directives = "daemon off; user root;" if os.geteuid() == 0 else "daemon off;"
         argv = (nginx, "-p", str(tmp_path), "-c", str(conf), "-e", str(tmp_path / "error.log"), "-g", directives)
         subprocess.run([*argv, "-t"], check=True, capture_output=True)
-        supervisor.start(
-            ProcessSpec(name="nginx", argv=argv, env={}, log_path=tmp_path / "nginx.log", ready=answers(port))
-        )
+        supervisor.start(ProcessSpec(name="nginx", argv=argv, env={}, log_path=tmp_path / "nginx.log", ready=answers(port)))
         direct, proxied = f"https://localhost:{federation.link_port}", f"https://localhost:{port}"
         with httpx.Client(verify=trusting(federation.tls), headers={"content-type": "application/protobuf"}) as client:
             # Each path exists on the SuperLink itself, so that a 404 below is the proxy's.
@@ -405,4 +397,3 @@ def test_nginx_exposes_the_fleet_path_alone(federation: Federation, tmp_path: Pa
         )
         supervisor.start(node)
         wait_for(lambda: "SuperNode ID" in log.read_text(), timeout_s=30, what="a SuperNode behind nginx")
-
