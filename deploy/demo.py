@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 import tomllib
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ from deploy.loopback import Loopback, SiteSetup
 from deploy.supervisor import Supervisor
 from ssl_core.errors import ChoralError, ConfigError, StateError
 
-_POLL_S = 0.1
+_PIPE_WIDTH = 110
 _STUDY_S = 1200.0
 # Typed by a person; never computed from the data (ruling 16).
 _NOMINAL = {"procedural": (6000,) * 5, "images": (400,) * 5}
@@ -60,7 +61,8 @@ class DemoChoice:
 
 def run_demo(choice: DemoChoice, out: Path, *, console: Console | None = None) -> int:
     """Run the demo; returns the exit code. `out` must be absent, empty or an earlier demo's folder."""
-    console = console or Console()
+    # A pipe has no width of its own, and 80 columns would cut the table.
+    console = console or (Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH))
     folder = _fresh(out.absolute())
     console.print(_WARNING, style="yellow")
     loopback: Loopback | None = None

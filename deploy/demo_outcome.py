@@ -78,6 +78,7 @@ def collect(
     ledgers = {name: json.loads(text) for name, text in loopback.each_site("site", "ledger", "--json").items()}
     states = {name: json.loads(text) for name, text in loopback.each_site("site", "status", "--json").items()}
     privacy = card.plan.privacy
+    (ledger_delta,) = {ledger["delta"] for ledger in ledgers.values()}
     return DemoResult(
         release=release.name,
         plan_hash=card.plan_hash,
@@ -85,7 +86,7 @@ def collect(
         procedural=data.kind == "procedural",
         simulated_sites=True,
         delta=privacy.delta,
-        ledger_rule="smaller of RDP filter and sum",
+        ledger_rule=f"smaller of RDP filter and sum, at the ledger's delta {ledger_delta:g}",
         noise_multiplier=privacy.noise_multiplier,
         sampling_rate=privacy.sampling_rate,
         max_grad_norm=privacy.max_grad_norm,

@@ -171,12 +171,12 @@ def _best(result: DemoResult, draws: Callable[[Arm, int], tuple[float, ...]]) ->
 
 
 def _privacy(result: DemoResult) -> Table:
-    table = Table(title=f"Privacy spent, per patient: epsilon at delta {result.delta:g}", title_justify="left")
+    table = Table(title=f"Privacy spent, per patient: epsilon of each study at delta {result.delta:g}", title_justify="left")
     for name in ("site", "federated study", "own study", "total by the ledger", "limit", "bytes out"):
         table.add_column(name, justify="left" if name == "site" else "right")
     for site in result.sites:
         values = (site.epsilon_federated, site.epsilon_own, site.epsilon_total, site.epsilon_limit)
         table.add_row(site.name, *(f"{value:.2f}" for value in values), size(site.bytes_out))
-    table.caption = f"Total: {result.ledger_rule} The raw floor, the random encoder and training from scratch release nothing."
+    table.caption = f"Total: {result.ledger_rule}. The raw floor, the random encoder and training from scratch release nothing."
     table.caption_justify = "left"
     return table
