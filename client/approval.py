@@ -27,7 +27,7 @@ def consent_screen(study: Study) -> list[tuple[str, Any]]:
         ("unit", f"{privacy.unit}: all records of one patient together"),
         ("sigma, q, C", f"{privacy.noise_multiplier:g}, {privacy.sampling_rate:g}, {privacy.max_grad_norm:g}"),
         ("noised steps", f"{plan.total_steps} reserved ({plan.rounds.rounds} rounds + {plan.rounds.max_void} void)"),
-        ("participants", ", ".join(site.name for site in plan.sites)),
+        ("participants (size)", ", ".join(f"{site.name} ({site.nominal_size})" for site in plan.sites)),
         ("minimum in a sum", plan.rounds.min_sites),
         ("declared size of this site", study.nominal_size),
         ("who sees the sum", "every participant and the operator; nobody sees this site's own update"),
@@ -38,4 +38,6 @@ def prepare(study: Study) -> str:
     """Check the declared data and the isolation of the study's gradients; raises `DataError` or `PrivacyError`."""
     report = check_source(read_source(study.home.source_path), study.plan.data)
     check_isolation(study.plan, chunk=study.home.config.speed.chunk)
-    return "\n".join(report.lines()) + "\nIsolation check passed: changing one patient changes no other patient's gradient."
+    return (
+        "\n".join(report.lines()) + "\nIsolation check passed: on synthetic patients, changing one changed no other's gradient."
+    )

@@ -32,6 +32,8 @@ def local_round(study: Study, start: bytes, weights: npt.NDArray[np.float32]) ->
 def _train_and_mask(study: Study, start: bytes, weights: npt.NDArray[np.float32]) -> MaskedUpload:
     plan, policy = study.plan, study.home.policy
     study.check()
+    # Whatever the declared files hold by now, it is read before the round is begun and charged.
+    study.warm_up()
     ticket = study.secure_sum.begin(start, bytes.fromhex(weights_hash(weights)))
     if ticket.first and weights_hash(weights) != plan.initial_weights:
         raise ProtocolError("initial weights are not those of the signed plan", field="initial_weights")

@@ -24,6 +24,7 @@ max_sampling_rate = 0.1       # greatest q of a study
 max_steps = 2000              # greatest number of noised steps of a study, void rounds included
 max_rounds = 500
 min_sites = 3                 # fewest sites in a sum
+max_weight_share = 0.5        # greatest share of one site in the smallest sum: a larger one would be that site's update
 # A study that costs at most this epsilon is approved without a person. 0 = a person approves every study.
 auto_approve_epsilon = 0.0
 """
@@ -40,6 +41,7 @@ class SitePolicy(StrictModel):
     max_steps: Annotated[int, Field(ge=1)]
     max_rounds: Annotated[int, Field(ge=1)]
     min_sites: Annotated[int, Field(ge=3)]
+    max_weight_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     auto_approve_epsilon: Annotated[float, Field(ge=0)] = 0.0
 
 
@@ -56,7 +58,7 @@ def check_plan(plan: StudyPlan, policy: SitePolicy) -> None:
         _at_least("sites", len(plan.sites), policy.min_sites)
 
 
-def check_members(plan: StudyPlan, roster: Roster, roster_digest: str, accepted: dict[str, str]) -> None:
+def check_members(plan: StudyPlan, policy: SitePolicy, roster: Roster, roster_digest: str, accepted: dict[str, str]) -> None:
     """Raise `PolicyError` unless the plan is for this very roster and every participant was accepted here by a person."""
     if plan.roster != roster_digest:
         raise PolicyError(
@@ -81,6 +83,15 @@ def check_members(plan: StudyPlan, roster: Roster, roster_digest: str, accepted:
             value=len(plan.sites),
             limit=3 * roster.corrupt + 1,
         )
+    _at_most("sites.nominal_size, largest share of a sum", largest_share(plan, roster.corrupt), policy.max_weight_share)
+
+
+def largest_share(plan: StudyPlan, corrupt: int) -> float:
+    """The heaviest site's part of the smallest sum that a round may give: of m survivors, the lightest beside it."""
+    weights = sorted(plan.weights().values())
+    shares = (len(weights) + corrupt) // 2 + 1
+    survivors = max(3, shares, corrupt + 2)
+    return weights[-1] / (weights[-1] + sum(weights[: survivors - 1]))
 
 
 def _at_most(field: str, value: float, limit: float) -> None:

@@ -1,7 +1,7 @@
 """A site's own private pretraining: the same steps 1 to 6 without a federation; the encoder never leaves the hospital.
 
-The plan says `alone = true` and names this site only. It is signed by the site itself, RESERVEd in the same ledger as
-every federated study, and its rounds are COMMITted before they train.
+The plan says `alone = true` and names this site only. It is the site's own word, so nothing is signed; it is RESERVEd in
+the same ledger as every federated study, and its rounds are COMMITted before they train.
 """
 
 from __future__ import annotations

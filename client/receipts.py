@@ -1,4 +1,4 @@
-"""Every message of ours that left this site: kind, length, SHA-256; a typed view of the chain.
+"""Every answer of ours that left this site, but the empty DECLINED: kind, length, SHA-256; a typed view of the chain.
 
 Covers Choral's payloads, not Flower's heartbeats or TLS records (ruling 26). A receipt is written before the message is
 handed to Flower, so what left is at most what is written here.

@@ -19,7 +19,7 @@ from client.local_round import local_round
 from client.receipts import record_receipt
 from client.study import Study, store_plan
 from ssl_core.encoders.vector import weights_hash
-from ssl_core.errors import BudgetError, DataError, PolicyError, ProtocolError
+from ssl_core.errors import BudgetError, ConfigError, DataError, PolicyError, PrivacyError, ProtocolError
 from ssl_core.parcel import IncomingKind, OutgoingKind, Parcel
 from ssl_core.secure_sum.messages import Close
 from ssl_core.secure_sum.statements import read_signed
@@ -35,6 +35,7 @@ class SiteService:
     def __init__(self, site_home: Path) -> None:
         self._home = SiteHome(site_home)
         self._studies: dict[str, Study] = {}
+        self._left_to_a_person: set[str] = set()
 
     def handle(self, parcel: Parcel) -> Parcel:
         """The answer to one question; errors pass through and become DECLINED outside."""
@@ -57,6 +58,8 @@ class SiteService:
         return self._studies[plan_hash]
 
     def _stage(self, study: Study, kind: str, body: bytes, vector: np.ndarray | None) -> Parcel:
+        if kind != IncomingKind.CLOSE:
+            study.check_roster()
         match IncomingKind(kind):
             case IncomingKind.KEYS:
                 study.secure_sum.accept_keys(body)
@@ -72,6 +75,8 @@ class SiteService:
             case IncomingKind.CLOSE:
                 weights = _weights(vector)
                 closed = read_signed(Close, body)[1]
+                if closed.round < study.plan.rounds.rounds:
+                    raise ProtocolError("CLOSE comes before the plan's rounds are done", field="round", value=closed.round)
                 answer = study.secure_sum.close(body)
                 if closed.model.hex() != weights_hash(weights):
                     raise ProtocolError("weights are not those that CLOSE names", field="vector")
@@ -95,16 +100,27 @@ class SiteService:
                 return "approved"
             limit = self._home.policy.auto_approve_epsilon
             if limit > 0 and study.quote().study_epsilon <= limit:
-                prepare(study)
-                study.approve("policy rule")
-                return "approved"
-        except (PolicyError, BudgetError, DataError) as error:
+                return self._approve_by_rule(study)
+        except (PolicyError, BudgetError) as error:
             _LOG.warning("study %s declined: %s", study.plan_hash, error)
             return "declined"
         return "waiting"
 
+    def _approve_by_rule(self, study: Study) -> Literal["approved", "waiting"]:
+        """A failed check leaves the study to a person; it is made once, so that repeated invitations read nothing anew."""
+        if study.plan_hash in self._left_to_a_person:
+            return "waiting"
+        try:
+            prepare(study)
+        except (DataError, ConfigError, PrivacyError) as error:
+            self._left_to_a_person.add(study.plan_hash)
+            _LOG.warning("study %s waits for a person: %s", study.plan_hash, error)
+            return "waiting"
+        study.approve("policy rule")
+        return "approved"
+
 
 def _weights(vector: np.ndarray | None) -> np.ndarray:
-    if vector is None or vector.dtype != np.float32:
-        raise ProtocolError("message carries no float32 weights", field="vector")
+    if vector is None or vector.dtype != np.float32 or not np.isfinite(vector).all():
+        raise ProtocolError("message carries no finite float32 weights", field="vector")
     return vector

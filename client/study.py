@@ -121,10 +121,10 @@ class Study:
         return len(rounds)
 
     def optimizer_state(self, *, before: int) -> OptimizerState | None:
-        """The state that the round before left, if this site trained it; else a fresh start."""
+        """The state that the last round trained here left, void or not; else a fresh start."""
         from ssl_core.privacy.training import OptimizerState
 
-        path = self.folder / "optimizer.npz"
+        path = self._optimizer_path
         if not self.plan.training.keep_state or not path.is_file():
             return None
         with np.load(path, allow_pickle=False) as stored:
@@ -139,7 +139,12 @@ class Study:
             return
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, round=np.int64(number), **state.to_arrays())
-        write_durably(self.folder / "optimizer.npz", buffer.getvalue())
+        write_durably(self._optimizer_path, buffer.getvalue())
+
+    @property
+    def _optimizer_path(self) -> Path:
+        # Beside the keys, out of backups: successive moments tell this site's own noised updates.
+        return self.home.root / "keys" / self.plan_hash / "optimizer.npz"
 
     def keep_encoder(self, weights: npt.NDArray[np.float32], number: int) -> None:
         """Write the study's last global weights as an encoder of this site."""
@@ -149,16 +154,29 @@ class Study:
             rounds = self.plan.rounds.rounds
             card = make_card(self.plan, self.plan_hash, weights, kind="federated", closed=rounds, void=number - rounds)
             save_encoder(folder, weights, card)
+        self._optimizer_path.unlink(missing_ok=True)
 
     def check(self) -> None:
         """Policy and membership; raises `PolicyError`."""
-        plan, roster, roster_digest = self._signed
+        plan = self.plan
+        roster, roster_digest = self.home.roster()
         if plan.alone:
             raise PolicyError("a server never starts a study for one site alone", field="alone", value=True, limit=False)
         if self.home.config.name not in {site.name for site in plan.sites}:
             raise PolicyError("plan does not name this site", field="sites", value=self.home.config.name)
         check_plan(plan, self.home.policy)
-        check_members(plan, roster, roster_digest, self.home.accepted())
+        check_members(plan, self.home.policy, roster, roster_digest, self.home.accepted())
+
+    def check_roster(self) -> None:
+        """A roster that was accepted since, without a member perhaps, ends this study here; raises `PolicyError`."""
+        if self.home.roster()[1] != self.plan.roster:
+            raise PolicyError(
+                "another roster was accepted since the plan was made",
+                field="roster",
+                value=self.plan.roster,
+                limit=self.home.roster()[1],
+                remedy="the operator launches a plan for the new roster",
+            )
 
     def approved(self) -> bool:
         """Did a person or the policy rule approve exactly this plan?"""
@@ -167,6 +185,7 @@ class Study:
     def approve(self, by: str) -> None:
         """RESERVE the whole schedule and record the approval in one transaction; raises `BudgetError`."""
         self.check()
+        self.quote()  # the slow arithmetic, before the log is held
         with self.home.chain.transaction() as chain:
             reserve(self.home, self.plan_hash, self.plan, self.schedule, self.home.policy)
             if not self.approved():

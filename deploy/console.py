@@ -57,4 +57,8 @@ def confirm(yes: bool, question: str) -> None:
 def rows_to_text(rows: list[tuple[str, Any]]) -> str:
     """Two aligned columns."""
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"  {name.ljust(width)}  {value}" for name, value in rows)
+    return "\n".join(f"  {name.ljust(width)}  {_printable(str(value))}" for name, value in rows)
+
+
+def _printable(text: str) -> str:
+    return "".join(ch if ch.isprintable() else "?" for ch in text)

@@ -80,7 +80,7 @@ def run_demo(choice: DemoChoice, out: Path, *, console: Console | None = None) -
         _tell_logs(console, loopback)
         return 130
     except ChoralError as error:
-        console.print(f"\n{type(error).__name__}: {error}", style="red", highlight=False)
+        console.print(f"\n{type(error).__name__}: {error}", style="red", highlight=False, soft_wrap=True)
         _tell_logs(console, loopback)
         return 1
     return 0

@@ -176,7 +176,8 @@ class StudyPlan(StrictModel):
 
     format: Annotated[int, Field(ge=1, le=1)] = 1
     name: Name
-    purpose: Annotated[str, Field(min_length=3, max_length=500)]
+    # Shown to the person who approves: no control character may forge or hide a line of that screen.
+    purpose: Annotated[str, Field(min_length=3, max_length=500, pattern=r"^\P{C}+\z")]
     alone: bool = False
     data: Annotated[TextData | ImageData, Field(discriminator="kind")]
     encoder: Annotated[HashedWordsEncoder | MlpImageEncoder, Field(discriminator="name")]

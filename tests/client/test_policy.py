@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client.policy import DEFAULT_POLICY, SitePolicy, largest_share
+from client.site_service import SiteService
+from client.study import store_plan
+from deploy.console import rows_to_text
+from ssl_core.config import parse
+from ssl_core.errors import ConfigError, PolicyError, ProtocolError
+from ssl_core.parcel import Parcel
+from ssl_core.session import open_approval
+
+
+def test_the_default_policy_is_valid_and_names_every_limit() -> None:
+    assert set(tomllib.loads(DEFAULT_POLICY)) == set(SitePolicy.model_fields)
+    parse(SitePolicy, tomllib.loads(DEFAULT_POLICY), "policy")
+
+
+def test_a_plan_whose_sum_would_be_one_sites_update_is_refused(make_federation: Callable[..., Any]) -> None:
+    federation = make_federation(4)
+    sizes = {"site-a": 20000, "site-b": 1, "site-c": 1, "site-d": 1}
+    lopsided = [{"name": name, "nominal_size": size} for name, size in sizes.items()]
+    plan_hash = federation.launch(sites=lopsided)
+    plan = (federation.operator.study(plan_hash) / "plan.json").read_bytes()
+    with pytest.raises(PolicyError, match="largest share of a sum"):
+        store_plan(federation.site("site-b"), plan).approve("person")
+
+
+def test_the_share_counts_the_lightest_survivors(make_federation: Callable[..., Any]) -> None:
+    federation = make_federation(4)
+    plan = store_plan(
+        federation.site("site-a"), (federation.operator.study(federation.launch()) / "plan.json").read_bytes()
+    ).plan
+    sizes = zip(plan.sites, (50, 20, 20, 10), strict=True)
+    heavy = plan.model_copy(update={"sites": tuple(s.model_copy(update={"nominal_size": n}) for s, n in sizes)})
+    # n = 4, c = 1: m = 3 survivors; the heaviest beside the two lightest: 50 / (50 + 10 + 20).
+    assert largest_share(heavy, 1) == pytest.approx(50 / 80)
+    assert largest_share(plan, 1) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("purpose", ["ok\nepsilon of this study  0.01", "ok \x1b[8m", "ok \u202e kcab"])
+def test_a_purpose_cannot_forge_the_consent_screen(make_federation: Callable[..., Any], purpose: str) -> None:
+    federation = make_federation(3)
+    with pytest.raises(ConfigError, match="purpose"):
+        federation.launch(purpose=purpose)
+    assert "\n" not in rows_to_text([("a", purpose)]) and "\x1b" not in rows_to_text([("a", purpose)])
+
+
+def test_a_roster_accepted_later_stops_a_running_study(make_federation: Callable[..., Any]) -> None:
+    from ssl_core.chain import write_durably
+    from ssl_core.trust.roster import sign_roster
+
+    federation = make_federation(4)
+    plan_hash = federation.launch()
+    federation.invite_and_approve(plan_hash)
+    service = SiteService(federation.root / "site-a")
+    roster, _ = federation.site("site-a").roster()
+    newer = sign_roster(roster.model_copy(update={"version": 2}), [federation.authority])
+    federation.site("site-a").install_roster(newer)
+    write_durably(federation.root / "site-a" / "roster.json", newer)
+    with pytest.raises(PolicyError, match="another roster"):
+        service.handle(Parcel("UNMASK", bytes.fromhex(plan_hash) + b"x" * 40))
+
+
+def test_weights_that_are_not_finite_are_refused_before_anything_is_charged(make_federation: Callable[..., Any]) -> None:
+    federation = make_federation(4)
+    plan_hash = federation.launch()
+    federation.invite_and_approve(plan_hash)
+    service = SiteService(federation.root / "site-a")
+    weights = np.full(4, np.nan, np.float32)
+    with pytest.raises(ProtocolError, match="finite"):
+        service.handle(Parcel("START", bytes.fromhex(plan_hash) + b"x" * 40, weights))
+    assert federation.site("site-a").chain.entries("commit") == []
+
+
+def test_approval_by_rule_leaves_bad_data_to_a_person(make_federation: Callable[..., Any]) -> None:
+    federation = make_federation(4)
+    plan_hash = federation.launch()
+    home = federation.root / "site-a"
+    policy = (home / "policy.toml").read_text().replace("auto_approve_epsilon = 0.0", "auto_approve_epsilon = 9.0")
+    (home / "policy.toml").write_text(policy)
+    table = federation.root / "data" / "site-a" / "reports.csv"
+    good = table.read_text()
+    table.write_text("patient,text\n,no patient here\n")
+    plan = (federation.operator.study(plan_hash) / "plan.json").read_bytes()
+    service = SiteService(home)
+    identity = federation.site("site-a").identity.public
+
+    def status() -> str:
+        return open_approval(service.handle(Parcel("INVITE", plan)).body, identity, plan_hash).status
+
+    assert status() == "waiting"
+    table.write_text(good)
+    assert status() == "waiting"
+    assert federation.site("site-a").chain.entries("reserve") == []
+
+
+def test_plans_parse_with_plain_words(make_federation: Callable[..., Any]) -> None:
+    federation = make_federation(3)
+    plan_hash = federation.launch(purpose="Ärzte: reports, 2026 (pilot)")
+    plan = store_plan(federation.site("site-a"), (federation.operator.study(plan_hash) / "plan.json").read_bytes()).plan
+    assert plan.purpose.startswith("Ärzte")
