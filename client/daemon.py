@@ -35,6 +35,8 @@ _POLL_S = 0.5
 # Nothing of ours is lost by a kill (every promise is durable before it is sent), so ending need not wait long.
 _GRACE_S = 2.0
 _SOCKET = "control.sock"
+# gRPC otherwise shares connections by address, and with them the pause after an earlier failure.
+_OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
 
 
 def run_site(home: SiteHome, *, superlink: str | None = None) -> None:
@@ -71,7 +73,7 @@ def site_status(home: SiteHome) -> dict[str, Any] | None:
     """What a running daemon says of itself, or None when none answers on the socket."""
     if not (home.root / "run" / _SOCKET).exists():
         return None
-    with _short_path(home) as path, grpc.insecure_channel(f"unix:{path}") as channel:
+    with _short_path(home) as path, grpc.insecure_channel(f"unix:{path}", options=_OWN_CONNECTION) as channel:
         call = channel.unary_unary(_METHOD, request_serializer=bytes, response_deserializer=bytes)
         try:
             answer: dict[str, Any] = json.loads(call(b"", timeout=3.0))

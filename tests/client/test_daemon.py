@@ -8,7 +8,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from client.daemon import _control, _short_path, site_status
+from client.daemon import _OWN_CONNECTION, _control, _short_path, site_status
 from client.home import SiteHome, create_site
 from deploy.supervisor import Supervisor
 from ssl_core.errors import StateError
@@ -35,7 +35,7 @@ def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def health(home: SiteHome) -> int:
-    with _short_path(home) as path, grpc.insecure_channel(f"unix:{path}") as channel:
+    with _short_path(home) as path, grpc.insecure_channel(f"unix:{path}", options=_OWN_CONNECTION) as channel:
         return int(health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5.0).status)
 
 
