@@ -1,9 +1,9 @@
 """Steps 2 to 9 of 12 at one site: one round as a list of calls.
 
 Comes in: a START message and the global weights float32 [P]. Goes out: one UPLOAD (signed body, masked uint32 [P]) or an
-error, which the executor turns into DECLINED without a reason. Nothing that depends on patients decides whether or what
-is answered (ruling 15). A round number is answered once: after a restart the journaled bytes go out again, and a round
-that had started without an upload is declined for good (ruling 6).
+error, which the executor turns into DECLINED without a reason. Records as they were checked never decide whether or what
+is answered (ruling 15; docs/privacy.md states the limits). A round number is answered once: after a restart the
+journaled bytes go out again, and a round that had started without an upload is declined for good (ruling 6).
 """
 
 from __future__ import annotations
