@@ -3,18 +3,18 @@ from __future__ import annotations
 import copy
 import json
 import os
-import signal
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tomli_w
-from typer.testing import CliRunner, Result
+from tests_commands import refused  # type: ignore[import-not-found]
+from tests_commands import run as choral
 
-import choral
 from deploy.supervisor import StateLock
 from server.bundle import RunStatus
 from server.events import EventLog
@@ -27,30 +27,7 @@ from ssl_core.trust.envelope import seal
 from ssl_core.trust.identity import Identity
 from ssl_core.trust.roster import Roster, open_server_identity, sign_roster
 
-
-def run(*words: object) -> Result:
-    return CliRunner().invoke(choral.app, ["operator", *(str(word) for word in words)])
-
-
-def refused(result: Result, *words: str) -> None:
-    assert result.exit_code == 2, result.output
-    assert isinstance(result.exception, SystemExit)
-    for word in words:
-        assert word in result.output
-
-
-@pytest.fixture
-def federation(make_federation: Callable[..., Any]) -> Any:
-    return make_federation(3, patients=3)
-
-
-@pytest.fixture
-def kept_signals() -> Iterator[None]:
-    """A daemon's command sets handlers; the test run gets its own back."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+run = partial(choral, "operator")
 
 
 def write_plan(federation: Any, plan: dict[str, Any]) -> Path:
