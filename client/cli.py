@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from client.home import SiteHome, check_fingerprint, create_site
+from client.acceptance import accept_roster
+from client.home import SiteHome, create_site
 from deploy.console import confirm, fail_on_error, rows_to_text, say
 from ssl_core.errors import ConfigError
+from ssl_core.trust.authority import read_authority
 from ssl_core.trust.identity import fingerprint
-from ssl_core.trust.roster import describe
 
 app = typer.Typer(no_args_is_help=True, help="A hospital: its daemon, its policy, its approvals, its ledger.")
 Home = Annotated[Path, typer.Option("--home", envvar="CHORAL_SITE", help="The site's state folder.")]
@@ -25,23 +26,28 @@ _HOME = Path("choral-site")
 @fail_on_error
 def init(
     name: Annotated[str, typer.Argument(help="The site's name: lower case letters, digits, hyphens.")],
-    authority: Annotated[Path, typer.Option("--authority", help="authority.pub, from the hospitals' authority.")],
+    authority: Annotated[
+        Path, typer.Option("--authority", help="authority.pub or, of several holders, authority-card.pub, from them.")
+    ],
     source: Annotated[str | None, typer.Option("--source", help="TOML that declares the patients' records.")] = None,
     home: Home = _HOME,
     json_: Json = False,
 ) -> None:
     """Make keys, a default policy, an empty ledger and join-request.json for the authority."""
-    try:
-        keys = [bytes.fromhex(line) for line in authority.read_text().split()]
-    except (OSError, ValueError) as error:
-        raise ConfigError("authority file cannot be read", field="--authority", value=str(authority)) from error
+    pinned = read_authority(authority)
     where = None if source is None else os.path.abspath(source)
-    site = create_site(home, name, keys, 1, where)
+    site = create_site(home, name, list(pinned.keys), pinned.threshold, where)
     print_ = fingerprint(site.identity.public)
     say(
         json_,
-        {"name": name, "fingerprint": print_, "join_request": str(home / "join-request.json")},
+        {
+            "name": name,
+            "fingerprint": print_,
+            "join_request": str(home / "join-request.json"),
+            "authority": pinned.facts(),
+        },
         f"Site {name} made in {home}. Fingerprint, to read out to the authority and the other hospitals:\n  {print_}\n"
+        f"Authority pinned: {pinned.words}. Compare this with its holders by telephone.\n"
         f"Next: send {home / 'join-request.json'} to the authority; set your limits in {home / 'policy.toml'}.",
     )
 
@@ -51,36 +57,27 @@ def init(
 def accept(
     members: Annotated[list[str] | None, typer.Argument(help="NAME FINGERPRINT pairs that you compared by telephone.")] = None,
     roster: Annotated[Path | None, typer.Option("--roster", help="A signed roster from the authority.")] = None,
+    authority: Annotated[
+        Path | None, typer.Option("--authority", help="The new authority's card, where the roster hands over to another one.")
+    ] = None,
     home: Home = _HOME,
     json_: Json = False,
 ) -> None:
-    """Accept a roster, and accept other hospitals by name and fingerprint. Nobody else can do it for you."""
-    from client.study import drop_leftovers
+    """Accept a roster, and accept other hospitals by name and fingerprint. Nobody else can do it for you.
 
+    A newer roster needs the newcomers' names and fingerprints only: whoever was
+    accepted before counts on, unless that hospital left meanwhile or has a new
+    key. A study that was approved for an earlier roster ends here.
+    """
     site = SiteHome(home)
     pairs = members or []
-    if len(pairs) % 2 or (roster is None and not pairs):
+    if len(pairs) % 2 or (roster is None and (not pairs or authority is not None)):
         raise ConfigError("give --roster FILE, or NAME FINGERPRINT pairs, or both", field="arguments", value=len(pairs))
     if roster is not None and not roster.is_file():
         raise ConfigError("file is missing", field="--roster", value=str(roster))
     data = None if roster is None else roster.read_bytes()
     named = list(zip(pairs[::2], pairs[1::2], strict=True))
-    # One wrong fingerprint leaves nothing of this call behind, so all are compared before anything is written.
-    claimed_of = site.roster()[0] if data is None else site.verify_roster(data)[0]
-    for name, claimed in named:
-        check_fingerprint(claimed_of, name, claimed)
-    if data is not None:
-        site.install_roster(data)
-        drop_leftovers(site)
-    for name, claimed in named:
-        site.accept_member(name, claimed)
-    listed, _ = site.roster()
-    accepted = site.accepted()
-    open_ = [m.name for m in listed.members if accepted.get(m.name) != m.identity]
-    words = f"Roster version {listed.version}: {len(listed.members)} sites, {len(listed.members) - len(open_)} accepted here."
-    for name in open_:
-        words += f"\n  not accepted: {name}  {listed.fingerprint(name)}"
-    say(json_, {**describe(listed), "not_accepted": open_}, words)
+    accept_roster(site, data, named, None if authority is None else read_authority(authority)).say(json_)
 
 
 @app.command()
@@ -168,7 +165,7 @@ def status(home: Home = _HOME, json_: Json = False) -> None:
             {
                 "plan": folder.name,
                 "name": name,
-                "state": state if over is None else f"over here: {over}",
+                "state": state if over is None else f"over here: {over}{_afterwards(site, name, folder.name)}",
                 "rounds_answered": study.answered(),
                 "bytes_out": bytes_out(site.chain, folder.name),
                 "records_kept": study.kept_records.kept,
@@ -202,6 +199,12 @@ def ledger(home: Home = _HOME, json_: Json = False) -> None:
 
     statement = site_ledger(SiteHome(home)).statement()
     say(json_, statement.to_dict(), statement.to_text())
+
+
+def _afterwards(site: SiteHome, name: str, plan_hash: str) -> str:
+    """What follows for a study that a roster ended before it was done."""
+    finished = (site.root / "encoders" / f"{name}-{plan_hash[:8]}").is_dir()
+    return "" if finished else "; to go on, the operator launches its plan again and you approve it anew"
 
 
 def _find(site: SiteHome, start_of_hash: str) -> str:

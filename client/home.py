@@ -1,8 +1,8 @@
 """A site's state folder: where everything that must survive stands, and how it is opened.
 
-site.toml       name, pinned authority keys, data source, speed     policy.toml   this hospital's own limits
+site.toml       name, first authority, data source, speed           policy.toml   this hospital's own limits
 identity.key    Ed25519, mode 0600     supernode.key(.pub)  P-384    join-request.json  to the authority
-roster.json     the accepted roster    chain.db(.head)  ledger, journal, approvals, receipts (one chain)
+roster.json     the accepted roster    chain.db(.head)  ledger, journal, approvals, receipts, members, rosters (one chain)
 keys/           epoch keys and chains, excluded from backups         studies/<plan hash>/  plan, uploads
 encoders/       what studies gave      logs/     run/   socket, secret, lock
 """
@@ -23,9 +23,10 @@ from client.policy import DEFAULT_POLICY, SitePolicy
 from ssl_core.chain import Chain, write_durably
 from ssl_core.config import Name, PublicHex, SpeedSpec, StrictModel, parse, read_toml
 from ssl_core.errors import ConfigError, StateError, TrustError
+from ssl_core.trust.authority import Authority, authority_of
 from ssl_core.trust.certificates import generate_node_key
 from ssl_core.trust.identity import Identity, fingerprint, write_private
-from ssl_core.trust.roster import JoinRequest, Roster, open_roster, sign_request
+from ssl_core.trust.roster import AuthorityKeys, JoinRequest, Roster, open_roster, sign_request
 
 ANCHOR_VARIABLE = "CHORAL_ANCHORS"
 
@@ -90,19 +91,42 @@ class SiteHome:
         """The folder of one study."""
         return self.root / "studies" / plan_hash
 
+    @property
+    def authority(self) -> Authority:
+        """Who signs rosters for this site: the card of `choral site init`, or the one that was accepted since."""
+        changes = self.chain.entries("authority")
+        if not changes:
+            return authority_of((bytes.fromhex(key) for key in self.config.authorities), self.config.threshold)
+        return parse(AuthorityKeys, changes[-1].body, "authority").authority
+
     def roster(self) -> tuple[Roster, str]:
-        """The accepted roster and its digest; `TrustError` when there is none or this site is not on it."""
+        """The accepted roster and its digest; `TrustError` when none was accepted, or the file is another."""
         path = self.root / "roster.json"
         if not path.is_file():
             raise TrustError("no roster was accepted yet", remedy="run: choral site accept --roster FILE")
         roster, digest = self.verify_roster(path.read_bytes())
+        accepted = self.chain.entries("roster")
+        if not accepted or accepted[-1].body["digest"] != digest:
+            raise TrustError(
+                "roster was not accepted here by a person", field="roster.json", value=f"version {roster.version}",
+                remedy="run: choral site accept --roster FILE",
+            )  # fmt: skip
         return roster, digest
 
-    def verify_roster(self, data: bytes) -> tuple[Roster, str]:
-        """Check a roster file against the pinned authority, the last accepted version and this site's own keys."""
-        keys = [bytes.fromhex(key) for key in self.config.authorities]
-        versions = [entry.body["version"] for entry in self.chain.entries("roster")]
-        roster, digest = open_roster(data, keys, threshold=self.config.threshold, newer_than=max(versions, default=0))
+    def verify_roster(self, data: bytes, successor: Authority | None = None) -> tuple[Roster, str]:
+        """Check a roster against the pinned authority, the last accepted version and this site's own keys.
+
+        `successor`: the card of the authority that the roster may hand over to, given by a person here.
+        """
+        versions = {entry.body["version"]: entry.body["digest"] for entry in self.chain.entries("roster")}
+        newest = max(versions, default=0)
+        roster, digest = open_roster(data, self.authority, successor=successor, newer_than=newest)
+        if versions.get(roster.version, digest) != digest:
+            raise TrustError(
+                "two rosters carry one version", field="version", value=f"{roster.version}, digest {digest[:16]}",
+                limit=f"digest {versions[roster.version][:16]}, accepted here",
+                remedy="tell the holders of the authority: they must agree on one, and sign the next version",
+            )  # fmt: skip
         mine = roster.member(self.config.name)
         if mine.identity != self.identity.public_hex:
             raise TrustError(
@@ -114,15 +138,22 @@ class SiteHome:
             )
         return roster, digest
 
-    def install_roster(self, data: bytes) -> Roster:
-        """Accept a newer (or the same) roster; durable before it counts."""
-        roster, digest = self.verify_roster(data)
-        known = {entry.body["digest"] for entry in self.chain.entries("roster")}
-        if digest not in known:
-            same = [e for e in self.chain.entries("roster") if e.body["version"] == roster.version]
-            if same:
-                raise TrustError("two rosters carry one version", field="version", value=roster.version)
-            self.chain.append("roster", {"version": roster.version, "digest": digest})
+    def install_roster(self, data: bytes, successor: Authority | None = None) -> Roster:
+        """Accept a newer (or the same) roster; durable before it counts.
+
+        Whoever is not on it, or has another key there, is accepted no more.
+        """
+        with self.chain.transaction():
+            roster, digest = self.verify_roster(data, successor)
+            if digest not in {entry.body["digest"] for entry in self.chain.entries("roster")}:
+                if roster.authority != self.authority:
+                    keys = [key.hex() for key in roster.authority.keys]
+                    self.chain.append("authority", {"authorities": keys, "threshold": roster.threshold})
+                self.chain.append("roster", {"version": roster.version, "digest": digest})
+                listed = {member.name: member.identity for member in roster.members}
+                for name, identity in sorted(self.accepted().items()):
+                    if listed.get(name) != identity:
+                        self.chain.append("member", {"name": name, "identity": None})
         write_durably(self.root / "roster.json", data)
         return roster
 
@@ -136,7 +167,12 @@ class SiteHome:
     def accepted(self) -> dict[str, str]:
         """Name -> identity key of the members that a person here accepted, this site included."""
         members = {entry.body["name"]: entry.body["identity"] for entry in self.chain.entries("member")}
-        return {**members, self.config.name: self.identity.public_hex}
+        return {name: key for name, key in members.items() if key is not None} | {self.config.name: self.identity.public_hex}
+
+    def once_accepted(self) -> dict[str, str]:
+        """Name -> the last identity key that was accepted here, whether or not it counts now."""
+        given = [entry.body for entry in self.chain.entries("member") if entry.body["identity"] is not None]
+        return {body["name"]: body["identity"] for body in given}
 
 
 def check_fingerprint(roster: Roster, name: str, claimed: str) -> None:
@@ -164,6 +200,7 @@ def create_site(root: Path, name: str, authorities: list[bytes], threshold: int,
         **({"source": source} if source else {}),
     }
     parse(SiteConfig, config, "site")  # before anything is written
+    authority_of(authorities, threshold)
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.chmod(root, 0o700)
     for folder in ("keys", "studies", "encoders", "logs", "run"):

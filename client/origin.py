@@ -39,10 +39,9 @@ def open_encoder(folder: Path, roster: Path | None) -> tuple[LoadedEncoder, str]
         listed, _ = read_roster(roster)
         operator = bytes.fromhex(listed.server.operator)
         loaded = read_encoder(folder, keys=[operator])
-        authorities = ", ".join(fingerprint(bytes.fromhex(key)) for key in listed.authorities)
         return loaded, (
             f"signature checked: by operator {fingerprint(operator)} of roster version {listed.version}, "
-            f"which authority {authorities} signed"
+            f"which authority {listed.authority.words} signed"
         )
     loaded = read_encoder(folder)
     place = folder.resolve().parent

@@ -250,8 +250,12 @@ def site_ledger(home: SiteHome) -> Ledger:
     return Ledger(home.chain, max_epsilon=policy.max_epsilon, delta=policy.delta)
 
 
-def drop_leftovers(home: SiteHome) -> None:
-    """Delete copies of records that no round will read: of a killed approval, of a study that an accepted roster ended."""
+def drop_leftovers(home: SiteHome) -> list[str]:
+    """Delete copies of records that no round will read: of a killed approval, of a study that an accepted roster ended.
+
+    Returns "NAME (first digits of the hash)" of each approved study that had a copy and was ended.
+    """
+    ended: list[str] = []
     for folder in sorted((home.root / "keys").glob("*/")):
         study = Study(home, folder.name)
         study.kept_records.drop_drafts()
@@ -259,16 +263,21 @@ def drop_leftovers(home: SiteHome) -> None:
             continue
         # Inside a transaction, since an approval gives its copy the name before it is recorded.
         with home.chain.transaction():
-            if not study.approved() or _ended(study):
+            over = _ended(study)
+            if not study.approved() or over is not None:
                 study.forget()
+            if study.approved() and over is not None:
+                ended.append(f"{over} ({folder.name[:12]})")
+    return ended
 
 
-def _ended(study: Study) -> bool:
-    """Did an accepted roster end it? A plan file that is gone or damaged is for a person to look at, not for this."""
+def _ended(study: Study) -> str | None:
+    """Its name, if an accepted roster ended it. A plan file that is gone or damaged is for a person to look at."""
     try:
-        return study.outlived() is not None
+        over = study.outlived()
     except (TrustError, StateError):
-        return False
+        return None
+    return None if over is None else over[0]
 
 
 def store_plan(home: SiteHome, data: bytes) -> Study:

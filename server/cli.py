@@ -46,6 +46,7 @@ def init(
         facts,
         f"Operator made in {home}.\n  operator key {facts['operator']}\n  server key   {facts['server']}\n"
         f"Next: send {card} to the hospitals' authority, and put the roster that it signs at {home / 'roster.json'}.\n"
+        "Later rosters go there too, or to launch --roster; the first one pins its authority here.\n"
         "operator.key signs plans and releases: keep it on another machine and bring signed plans to launch.",
     )
 
@@ -66,6 +67,9 @@ def launch(
         str, typer.Argument(help="A study plan (.toml), a signed plan (.json), or the hash of a study to go on with.")
     ],
     home: Home = _HOME,
+    roster: Annotated[
+        Path | None, typer.Option("--roster", help="First take this newer roster from the authority; a running server follows.")
+    ] = None,
     sign_only: Annotated[
         Path | None, typer.Option("--sign-only", help="Only sign the plan, to this file; launch that elsewhere.")
     ] = None,
@@ -77,6 +81,9 @@ def launch(
     from server import launch as studies
 
     operator = OperatorHome(home)
+    if roster is not None and not roster.is_file():
+        raise ConfigError("file is missing", field="--roster", value=str(roster))
+    operator.adopt_roster(None if roster is None else roster.read_bytes())
     path = Path(plan)
     if path.suffix == ".toml":
         signed = studies.sign_plan(operator, path)

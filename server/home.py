@@ -2,12 +2,14 @@
 
 operator.toml  hosts, address      operator.key  signs plans and releases (offline role)   server.key  signs rounds (online)
 server-card.json  to the authority roster.json  relayed, never signed here   tls/  CA, certificate, key
+accepted.json  which roster and authority count here: the first roster pins its authority, later ones must follow it
 studies/<plan hash>/  plan, keys, closed rounds, events.jsonl   releases/<name>/   flwr/ logs/ run/
 """
 
 from __future__ import annotations
 
 import datetime
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +21,20 @@ from pydantic import Field
 
 from server.superlink import LinkTls
 from ssl_core.chain import write_durably
-from ssl_core.config import StrictModel, parse, read_toml
+from ssl_core.config import Sha256Hex, StrictModel, parse, read_toml
 from ssl_core.errors import StateError, TrustError
-from ssl_core.session import read_roster
 from ssl_core.trust.certificates import issue_server_certificate
+from ssl_core.trust.envelope import canonical
 from ssl_core.trust.identity import Identity, write_private
-from ssl_core.trust.roster import Roster, ServerIdentity, open_server_identity, sign_server_identity
+from ssl_core.trust.roster import (
+    AuthorityKeys,
+    Roster,
+    ServerIdentity,
+    open_as_named,
+    open_roster,
+    open_server_identity,
+    sign_server_identity,
+)
 
 
 class OperatorConfig(StrictModel):
@@ -32,6 +42,13 @@ class OperatorConfig(StrictModel):
 
     port: int = Field(ge=1024, le=65535)
     address: str = Field(pattern=r"^[A-Za-z0-9.\-]+:\d{1,5}$")
+
+
+class AcceptedRoster(AuthorityKeys):
+    """accepted.json: the roster that counts here, and the authority that signs the next."""
+
+    version: int = Field(ge=1)
+    digest: Sha256Hex
 
 
 @dataclass(frozen=True)
@@ -87,8 +104,24 @@ class OperatorHome:
         plans = sorted(folder.glob("*/plan.json"), key=lambda path: path.stat().st_mtime_ns)
         return [path.parent.name for path in plans]
 
+    @property
+    def accepted(self) -> AcceptedRoster | None:
+        """The roster that counts here; None before the first was taken."""
+        path = self.root / "accepted.json"
+        if not path.is_file():
+            return None
+        try:
+            body = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise StateError(
+                "record of the accepted roster is damaged", field="path", value=str(path),
+                remedy="delete it: the roster.json beside it is then taken as the first one, so look at that first",
+            ) from error  # fmt: skip
+        return parse(AcceptedRoster, body, "accepted roster")
+
     def roster(self) -> tuple[Roster, str]:
-        """The relayed roster; `TrustError` when there is none or it pins other keys than this server's."""
+        """The relayed roster; `TrustError` when there is none, when it may not follow the accepted one, or when it pins
+        other keys than this server's."""
         path = self.root / "roster.json"
         if not path.is_file():
             raise TrustError(
@@ -96,9 +129,33 @@ class OperatorHome:
                 field="roster.json",
                 remedy="copy the roster that the authority signed into this folder",
             )
-        roster, digest = read_roster(path)
+        return self.verify_roster(path.read_bytes())
+
+    def verify_roster(self, data: bytes) -> tuple[Roster, str]:
+        """Check a roster against the accepted one: the same, or a newer one of its authority or of that one's successor."""
+        roster, digest = open_as_named(data)
+        accepted = self.accepted
+        if accepted is not None:
+            open_roster(data, accepted.authority, successor=roster.authority, newer_than=accepted.version)
+            if roster.version == accepted.version and digest != accepted.digest:
+                raise TrustError(
+                    "two rosters carry one version", field="version", value=f"{roster.version}, digest {digest[:16]}",
+                    limit=f"digest {accepted.digest[:16]}, accepted here", remedy="ask the holders of the authority",
+                )  # fmt: skip
         if roster.server != self.card:
             raise TrustError("roster names another server than this one", field="server", remedy="ask the authority")
+        return roster, digest
+
+    def adopt_roster(self, data: bytes | None = None) -> tuple[Roster, str]:
+        """Let `data`, or else the roster.json that stands here, count from now on; the same again changes nothing."""
+        roster, digest = self.roster() if data is None else self.verify_roster(data)
+        if data is not None:
+            write_durably(self.root / "roster.json", data)
+        if self.accepted is None or self.accepted.digest != digest:
+            taken = AcceptedRoster(
+                authorities=roster.authorities, threshold=roster.threshold, version=roster.version, digest=digest
+            )
+            write_durably(self.root / "accepted.json", canonical(taken.model_dump(mode="json")))
         return roster, digest
 
 

@@ -54,6 +54,7 @@ def _invite(run: StudyRun) -> dict[str, bytes]:
     deadline = time.monotonic() + run.plan.rounds.approval_patience_s
     while True:
         run.check_stop()
+        run.check_roster()
         waiting = [name for name in run.participants if name not in offers]
         invitation = Parcel(IncomingKind.INVITE, run.signed_plan)
         run.ask(dict.fromkeys(waiting, invitation), on_reply, patience_s=_ASK_S)

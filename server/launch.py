@@ -21,7 +21,7 @@ from ssl_core.chain import write_durably
 from ssl_core.config import StudyPlan, read_toml
 from ssl_core.errors import ConfigError, TransportError
 from ssl_core.session import open_plan, sum_params
-from ssl_core.trust.envelope import seal
+from ssl_core.trust.envelope import peek, seal
 
 _STARTS = 3
 _LOOK_S = 0.2
@@ -53,7 +53,10 @@ def open_signed(home: OperatorHome, signed: bytes) -> tuple[StudyPlan, str]:
     roster, digest = home.roster()
     plan, plan_hash = open_plan(signed, bytes.fromhex(roster.server.operator))
     if plan.roster != digest:
-        raise ConfigError("plan was signed for another roster", field="roster", value=plan.roster, limit=digest)
+        raise ConfigError(
+            "plan was signed for another roster", field="roster", value=plan.roster, limit=digest,
+            remedy="sign it for this roster: choral operator launch PLAN.toml",
+        )  # fmt: skip
     return plan, plan_hash
 
 
@@ -141,6 +144,13 @@ def progress(home: OperatorHome, plan_hash: str) -> dict[str, Any]:
             facts["rounds_void"] += 1
         elif stage in {"finished", "stopped", "failed"}:
             facts["state"] = stage if "reason" not in event else f"{stage}: {event['reason']}"
+    accepted = home.accepted
+    named = peek((folder / "plan.json").read_bytes(), "plan").get("roster")
+    if accepted is not None and named != accepted.digest and not (folder / "finished").exists():
+        facts["state"] = (
+            f"over: made for an earlier roster than version {accepted.version}; launch its plan (TOML) again, and every "
+            "hospital approves it anew"
+        )
     return facts
 
 

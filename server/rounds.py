@@ -20,7 +20,7 @@ from server.home import OperatorHome
 from server.invitation import agree_on_keys
 from server.model_update import apply_update
 from server.round_state import Closed
-from server.study import StudyRun, StudyStopped
+from server.study import RosterReplaced, StudyRun, StudyStopped
 from ssl_core.errors import ProtocolError, RoundVoid, StateError
 from ssl_core.parcel import IncomingKind, OutgoingKind, Parcel
 from ssl_core.secure_sum.coordinator import SecureSumCoordinator
@@ -42,6 +42,8 @@ def run_study(home: Path, plan_hash: str, exchange: Exchange, *, at: Callable[[s
         return
     try:
         _all_rounds(run)
+    except RosterReplaced as over:
+        run.events.write("stopped", reason=over.problem)
     except StudyStopped:
         run.events.write("stopped")
     except Exception as error:
@@ -55,6 +57,7 @@ def _all_rounds(run: StudyRun) -> None:
     coordinator = SecureSumCoordinator(run.params, run.home.server, agree_on_keys(run))
     while run.state.closed().count < run.plan.rounds.rounds:
         run.check_stop()
+        run.check_roster()
         try:
             _round(run, coordinator)
         except RoundVoid as reason:

@@ -33,6 +33,10 @@ class StudyStopped(StateError):
     """The operator asked for a stop; the study can be launched again and goes on."""
 
 
+class RosterReplaced(StudyStopped):
+    """A newer roster counts here: the sites end the study as they accept it, and its plan is launched again."""
+
+
 @dataclass(frozen=True)
 class StudyRun:
     """One run of a study; all that it remembers is in `state`. `at` is called at named lines, where tests kill."""
@@ -143,6 +147,15 @@ class StudyRun:
         """Raise `StudyStopped` once the operator asked for a stop."""
         if (self.state.folder / "stop").exists():
             raise StudyStopped("the operator stopped this study", remedy="launch it again to go on")
+
+    def check_roster(self) -> None:
+        """Raise `RosterReplaced` once the operator took a newer roster than the plan's."""
+        accepted = self.home.accepted
+        if accepted is not None and accepted.digest != self.plan.roster:
+            raise RosterReplaced(
+                f"roster version {accepted.version} counts now", field="roster", value=self.plan.roster,
+                limit=accepted.digest, remedy="launch the plan's TOML again; every hospital approves it anew",
+            )  # fmt: skip
 
 
 def supernode_keys(home: Path, plan_hash: str) -> dict[str, str]:

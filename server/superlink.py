@@ -1,9 +1,9 @@
 """The operator's Flower processes as command lines, and the `flwr` command for its control interface. No flwr import.
 
 Comes in: certificate files, ports, the secret file, SuperNode public keys. Goes out: argument lists for the supervisor;
-`FlowerControl` registers SuperNode keys, starts, lists and stops runs through the ordinary `flwr` command with its own
-FLWR_HOME. The SuperLink listens on loopback only, with TLS, node authentication, `--isolation process` and the secret
-(ruling 31); sites reach `/v1/fleet/` through deploy/nginx. A command that fails raises TransportError.
+`FlowerControl` registers and unregisters SuperNode keys, starts, lists and stops runs through the ordinary `flwr` command
+with its own FLWR_HOME. The SuperLink listens on loopback only, with TLS, node authentication, `--isolation process` and
+the secret (ruling 31); sites reach `/v1/fleet/` through deploy/nginx. A command that fails raises TransportError.
 """
 
 from __future__ import annotations
@@ -119,6 +119,10 @@ class FlowerControl:
         with ThreadPoolExecutor(max_workers=4) as pool:
             for done in [pool.submit(self._register, name, path) for name, path in public_keys.items()]:
                 done.result()
+
+    def unregister(self, node_id: int) -> None:
+        """Take a SuperNode's registration away: its key is refused from now on, and Flower never takes that key again."""
+        self.call("supernode", "unregister", str(node_id))
 
     def call(self, *arguments: str, options: Sequence[str] = ()) -> dict[str, object]:
         """`flwr ARGUMENTS choral --format json OPTIONS`: the parsed answer, or TransportError in Flower's words."""

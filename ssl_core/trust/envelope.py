@@ -18,7 +18,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 from ssl_core.errors import TrustError
 from ssl_core.trust.identity import Identity, fingerprint
 
-_PREFIX = "application/vnd.choral."
+_PREFIX, _SUFFIX = "application/vnd.choral.", "+json"
 
 
 def canonical(value: object) -> bytes:
@@ -33,7 +33,7 @@ def digest(payload: bytes) -> str:
 
 def seal(kind: str, body: Mapping[str, Any], *signers: Identity) -> bytes:
     """Sign `body` as a document of `kind` ("plan", "roster", ...) by every signer; returns the envelope's JSON bytes."""
-    envelope = Envelope(canonical(body), f"{_PREFIX}{kind}+json", {})
+    envelope = Envelope(canonical(body), f"{_PREFIX}{kind}{_SUFFIX}", {})
     for signer in signers:
         envelope.sign(CryptoSigner(signer.private_key, _key(signer.public)))
     return canonical(envelope.to_dict())
@@ -45,14 +45,7 @@ def open_envelope(data: bytes, kind: str, keys: Sequence[bytes], *, threshold: i
     Raises `TrustError` for another kind, too few valid signatures, or a payload that is not canonical JSON.
     """
     envelope = _parse(data)
-    wanted = f"{_PREFIX}{kind}+json"
-    if envelope.payload_type != wanted:
-        raise TrustError(
-            "signed document is of another kind",
-            field="payloadType",
-            value=envelope.payload_type,
-            limit=wanted,
-        )
+    _check_kind(envelope, kind)
     distinct = sorted(set(keys))
     try:
         envelope.verify([_key(public) for public in distinct], threshold)
@@ -60,11 +53,26 @@ def open_envelope(data: bytes, kind: str, keys: Sequence[bytes], *, threshold: i
         raise TrustError(
             f"{kind} is not signed by the keys that must sign it",
             field="signatures",
-            value=f"{len(envelope.signatures)} present",
+            value=f"{len(envelope.signatures)} present, {len(_signers(envelope, distinct))} of them count",
             limit=f"{threshold} of {', '.join(fingerprint(k) for k in distinct) or 'no known key'}",
             remedy="ask its author for the signed file; never edit a signed file",
         ) from error
     return _body(envelope.payload, kind), digest(envelope.payload)
+
+
+def add_signature(data: bytes, kind: str, signer: Identity) -> bytes:
+    """The same payload with one signature more; signed again by one key, it still holds that key's signature once."""
+    envelope = _parse(data)
+    _check_kind(envelope, kind)
+    envelope.sign(CryptoSigner(signer.private_key, _key(signer.public)))
+    return canonical(envelope.to_dict())
+
+
+def signers(data: bytes, kind: str, keys: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Those of `keys` (bytes [32] each, sorted, each once) whose signature on the payload is there and verifies."""
+    envelope = _parse(data)
+    _check_kind(envelope, kind)
+    return _signers(envelope, sorted(set(keys)))
 
 
 def peek(data: bytes, kind: str) -> dict[str, Any]:
@@ -72,11 +80,45 @@ def peek(data: bytes, kind: str) -> dict[str, Any]:
     return _body(_parse(data).payload, kind)
 
 
+def kind_of(data: bytes) -> str:
+    """What the envelope says that it holds, unchecked; "" for a payload type that is not ours."""
+    payload_type = _parse(data).payload_type
+    ours = payload_type.startswith(_PREFIX) and payload_type.endswith(_SUFFIX)
+    return payload_type.removeprefix(_PREFIX).removesuffix(_SUFFIX) if ours else ""
+
+
+def _check_kind(envelope: Envelope, kind: str) -> None:
+    wanted = f"{_PREFIX}{kind}{_SUFFIX}"
+    if envelope.payload_type != wanted:
+        raise TrustError(
+            "signed document is of another kind",
+            field="payloadType",
+            value=envelope.payload_type,
+            limit=wanted,
+        )
+
+
+def _signers(envelope: Envelope, keys: Sequence[bytes]) -> tuple[bytes, ...]:
+    # One key at a time: `verify` stops counting at its threshold, and only signatures that verify count.
+    return tuple(key for key in keys if _signed_by(envelope, key))
+
+
+def _signed_by(envelope: Envelope, key: bytes) -> bool:
+    try:
+        envelope.verify([_key(key)], 1)
+    except (VerificationError, ValueError):
+        return False
+    return True
+
+
 def _parse(data: bytes) -> Envelope:
     try:
-        return Envelope.from_dict(json.loads(data))
+        envelope = Envelope.from_dict(json.loads(data))
+        if not isinstance(envelope.payload_type, str):
+            raise TypeError("payloadType is no text")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrustError("file is not a signed envelope", remedy="use the file as its author sent it") from error
+    return envelope
 
 
 def _body(payload: bytes, kind: str) -> dict[str, Any]:

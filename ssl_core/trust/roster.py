@@ -1,8 +1,12 @@
-"""The roster: who belongs to the federation, signed by the hospitals' authority (rulings 1, 5).
+"""The roster: who belongs to the federation, signed by k of the m keys of the hospitals' authority (rulings 1, 5).
 
-Comes in: join requests signed by each site, the operator's and the server's public keys. Goes out: one signed roster,
-versions rising. A site pins the authority's key and accepts every other member by name and fingerprint itself.
-c = floor((N-1)/3) is counted on the roster's N, never on whom a server invites.
+Comes in: join requests signed by each site, the operator's and the server's public keys. Goes out: one roster in an
+envelope that k holders signed, versions rising. A site pins the authority and accepts every other member by name and
+fingerprint itself. c = floor((N-1)/3) is counted on the roster's N, never on whom a server invites.
+
+A roster may hand over to another authority: it names the one that it `replaces`, and k of the old AND k of the new keys
+sign it, as in The Update Framework (specification 1.0.33, "check for an arbitrary software attack" of the root file). Who
+pins the old one follows only when a person gives the new card; who pinned the new one from the start needs nothing else.
 """
 
 from __future__ import annotations
@@ -14,7 +18,8 @@ from pydantic import Field, model_validator
 
 from ssl_core.config import Name, PublicHex, StrictModel, parse
 from ssl_core.errors import TrustError
-from ssl_core.trust.envelope import open_envelope, peek, seal
+from ssl_core.trust.authority import Authority, authority_of
+from ssl_core.trust.envelope import open_envelope, peek, seal, signers
 from ssl_core.trust.identity import Identity, fingerprint
 
 MIN_SITES = 3
@@ -37,13 +42,32 @@ class ServerIdentity(StrictModel):
     superlink: str = Field(pattern=r"^[A-Za-z0-9.\-]+:\d{1,5}$")
 
 
-class Roster(StrictModel):
-    """Members and pinned keys; `version` only rises."""
+class AuthorityKeys(StrictModel):
+    """An authority inside a roster: its keys, sorted, and how many of them sign."""
+
+    authorities: tuple[PublicHex, ...]
+    threshold: Annotated[int, Field(ge=1)]
+
+    @model_validator(mode="after")
+    def _is_an_authority(self) -> Self:
+        if not self.authorities or list(self.authorities) != sorted(set(self.authorities)):
+            raise ValueError("authority's keys must be sorted, each once")
+        if self.threshold > len(self.authorities):
+            raise ValueError("threshold must lie between 1 and the number of authorities")
+        return self
+
+    @property
+    def authority(self) -> Authority:
+        """As a value."""
+        return authority_of((bytes.fromhex(key) for key in self.authorities), self.threshold)
+
+
+class Roster(AuthorityKeys):
+    """Members and pinned keys; `version` only rises. `authority` is who signs the next; `replaces` who signed before it."""
 
     format: Annotated[int, Field(ge=1, le=1)] = 1
     version: Annotated[int, Field(ge=1)]
-    authorities: tuple[PublicHex, ...]
-    threshold: Annotated[int, Field(ge=1)]
+    replaces: AuthorityKeys | None = None
     server: ServerIdentity
     members: tuple[JoinRequest, ...]
 
@@ -65,9 +89,14 @@ class Roster(StrictModel):
             raise ValueError(
                 f"{len(self.members)} sites; at least {MIN_SITES} are needed: with two, each sees the other's update"
             )
-        if not 1 <= self.threshold <= len(self.authorities):
-            raise ValueError("threshold must lie between 1 and the number of authorities")
+        if self.replaces is not None and self.replaces.authority == self.authority:
+            raise ValueError("roster replaces an authority by itself")
         return self
+
+    @property
+    def signing(self) -> tuple[Authority, ...]:
+        """Every authority of whose keys `threshold` must sign this roster."""
+        return (self.authority,) if self.replaces is None else (self.replaces.authority, self.authority)
 
     @property
     def corrupt(self) -> int:
@@ -99,20 +128,39 @@ def open_request(data: bytes) -> JoinRequest:
 
 
 def sign_roster(roster: Roster, signers: Sequence[Identity]) -> bytes:
-    """The roster's envelope, signed by every given authority key."""
-    return seal("roster", roster.model_dump(mode="json"), *signers)
+    """The roster's envelope, signed by every given authority key; without any, for the first holder to sign."""
+    return seal("roster", roster.model_dump(mode="json", exclude_none=True), *signers)
 
 
-def open_roster(data: bytes, authorities: Sequence[bytes], *, threshold: int, newer_than: int = 0) -> tuple[Roster, str]:
-    """Verify a roster against the pinned `authorities`; returns (roster, SHA-256 hex of its payload).
+def open_roster(
+    data: bytes, pinned: Authority, *, successor: Authority | None = None, newer_than: int = 0
+) -> tuple[Roster, str]:
+    """Verify a roster against the `pinned` authority; returns (roster, SHA-256 hex of its payload).
 
-    Raises `TrustError` when fewer than `threshold` pinned keys signed it, when it names other authorities, or when its
-    version is below `newer_than` (a roll-back).
+    `successor` is the card of another authority, given by a person: only then may the roster hand over to it. Raises
+    `TrustError` when fewer than k of the keys that must sign it did, when it names another authority than pinned (and
+    given), or when its version is below `newer_than` (a roll-back).
     """
-    body, digest = open_envelope(data, "roster", authorities, threshold=threshold)
-    roster: Roster = parse(Roster, body, "roster")
-    if {bytes.fromhex(a) for a in roster.authorities} != set(authorities) or roster.threshold != threshold:
-        raise TrustError("roster names other authorities than those pinned here", field="authorities")
+    roster: Roster = parse(Roster, peek(data, "roster"), "roster")
+    if pinned not in roster.signing:
+        raise TrustError(
+            "roster is not of the authority that is pinned here", field="authorities", value=roster.authority.words,
+            limit=pinned.words,
+            remedy="where the authority changed, accept the roster that handed over to it first; else ask the authority",
+        )  # fmt: skip
+    # The old keys say who follows; the new ones that they are held by somebody who agreed.
+    for authority in dict.fromkeys((pinned, roster.authority)):
+        _, digest = open_envelope(data, "roster", authority.keys, threshold=authority.threshold)
+    if successor is None and roster.authority != pinned:
+        raise TrustError(
+            "roster hands over to another authority", field="authorities", value=roster.authority.words, limit=pinned.words,
+            remedy="get the new card, compare its fingerprint by telephone, then give it: --authority FILE",
+        )  # fmt: skip
+    if successor is not None and roster.authority != successor:
+        raise TrustError(
+            "roster is not of the authority whose card was given", field="authorities", value=roster.authority.words,
+            limit=successor.words, remedy="compare the card's fingerprint with its holders by telephone",
+        )  # fmt: skip
     if roster.version < newer_than:
         raise TrustError(
             "roster is older than the one accepted here",
@@ -122,6 +170,16 @@ def open_roster(data: bytes, authorities: Sequence[bytes], *, threshold: int, ne
             remedy="ask the authority for the current roster",
         )
     return roster, digest
+
+
+def open_as_named(data: bytes) -> tuple[Roster, str]:
+    """(roster, digest), verified by the authority that it names itself: for who pins none. Raises `TrustError`."""
+    return open_roster(data, parse(Roster, peek(data, "roster"), "roster").authority)
+
+
+def signatures(data: bytes, roster: Roster) -> list[tuple[Authority, tuple[bytes, ...]]]:
+    """For each authority that must sign the roster, those of its keys whose signature verifies."""
+    return [(authority, signers(data, "roster", authority.keys)) for authority in roster.signing]
 
 
 def open_server_identity(data: bytes) -> ServerIdentity:
@@ -140,6 +198,7 @@ def describe(roster: Roster) -> dict[str, Any]:
     """Names, fingerprints and limits, for `--json` and tables."""
     return {
         "version": roster.version,
+        "authority": roster.authority.facts(),
         "sites": {m.name: fingerprint(bytes.fromhex(m.identity)) for m in roster.members},
         "operator": fingerprint(bytes.fromhex(roster.server.operator)),
         "server": fingerprint(bytes.fromhex(roster.server.server)),

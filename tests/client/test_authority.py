@@ -11,6 +11,7 @@ from typer.testing import Result
 
 from client.home import create_site
 from server.home import create_operator
+from ssl_core.trust.authority import authority_of
 from ssl_core.trust.identity import Identity
 from ssl_core.trust.roster import open_roster
 
@@ -54,7 +55,7 @@ def test_the_key_is_the_owners_alone_and_is_never_made_twice(world: dict[str, An
 def test_a_signed_roster_verifies_lists_all_and_its_version_rises(world: dict[str, Any]) -> None:
     for version in (1, 2):
         facts = json.loads(sign(world, "--yes", "--json").stdout)
-        roster, _ = open_roster(world["out"].read_bytes(), [world["key"]], threshold=1)
+        roster, _ = open_roster(world["out"].read_bytes(), authority_of([world["key"]], 1))
         assert (roster.version, facts["version"]) == (version, version)
         assert [member.name for member in roster.members] == ["site-a", "site-b", "site-c"]
         assert facts["sites"]["site-b"] == roster.fingerprint("site-b")
@@ -64,14 +65,14 @@ def test_a_signed_roster_verifies_lists_all_and_its_version_rises(world: dict[st
 def test_without_a_terminal_and_without_yes_nothing_is_signed(world: dict[str, Any]) -> None:
     result = sign(world)
     assert result.exit_code == 1 and "Nothing was changed" in result.output and "site-a" in result.output
-    assert not world["out"].exists() and not (world["home"] / "last-version").exists()
+    assert not world["out"].exists() and not (world["home"] / "last-roster.json").exists()
 
 
 def test_fewer_than_three_sites_or_one_twice_are_refused(world: dict[str, Any]) -> None:
     refused(sign(world, "--yes", requests=world["requests"][:2]), "2 sites; at least 3", "field: members", "value: 2")
     twice = [*world["requests"], world["requests"][0]]
     refused(sign(world, "--yes", requests=twice), "sorted by name, each once")
-    assert not world["out"].exists() and not (world["home"] / "last-version").exists()
+    assert not world["out"].exists() and not (world["home"] / "last-roster.json").exists()
 
 
 def test_a_request_that_was_changed_on_the_way_is_refused(world: dict[str, Any], tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_a_request_that_was_changed_on_the_way_is_refused(world: dict[str, Any],
 def test_a_missing_folder_for_the_roster_costs_no_version(world: dict[str, Any], tmp_path: Path) -> None:
     world["out"] = tmp_path / "nowhere" / "roster.json"
     refused(sign(world, "--yes"), "folder is missing", "--out")
-    assert not (world["home"] / "last-version").exists()
+    assert not (world["home"] / "last-roster.json").exists()
 
 
 def test_a_key_file_that_others_can_read_is_refused(world: dict[str, Any], tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from server.home import create_operator
 from ssl_core.trust.envelope import canonical, peek, seal
 from ssl_core.trust.roster import sign_roster
 
-SIGNER_GONE = "over here: signed by a key that is no longer in the roster"
+GO_ON = "; to go on, the operator launches its plan again and you approve it anew"
+SIGNER_GONE = "over here: signed by a key that is no longer in the roster" + GO_ON
 
 
 @pytest.fixture
@@ -60,7 +61,9 @@ def test_plans_for_a_roster_of_before_are_shown_as_over(federation: Any, studies
     name, state = states(home)[studies["approved"]]
     assert (name, state) == ("reports", "approved") and states(home)[studies["waiting"]][1].startswith("waiting")
     accept(federation)
-    assert states(home) == {plan_hash: ("reports", "over here: made for an earlier roster") for plan_hash in studies.values()}
+    assert states(home) == {
+        plan_hash: ("reports", "over here: made for an earlier roster" + GO_ON) for plan_hash in studies.values()
+    }
 
 
 def test_a_plan_file_that_was_changed_is_still_refused(federation: Any, studies: dict[str, str]) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ssl_core.errors import ConfigError, TrustError
+from ssl_core.trust.authority import authority_of
 from ssl_core.trust.certificates import generate_node_key
 from ssl_core.trust.envelope import seal
 from ssl_core.trust.identity import Identity
@@ -19,6 +20,7 @@ from ssl_core.trust.roster import (
 )
 
 AUTHORITY, OPERATOR, SERVER = Identity.generate(), Identity.generate(), Identity.generate()
+PINNED = authority_of([AUTHORITY.public], 1)
 SITES = {name: (Identity.generate(), generate_node_key()[1]) for name in ("north", "south", "west", "east")}
 CARD = ServerIdentity(operator=OPERATOR.public_hex, server=SERVER.public_hex, server_ca="-", superlink="127.0.0.1:9443")
 
@@ -29,7 +31,7 @@ def roster(version: int = 1, names: tuple[str, ...] = ("east", "north", "south",
 
 
 def test_a_signed_roster_opens_and_counts_corruption_on_its_members() -> None:
-    opened, digest = open_roster(sign_roster(roster(), [AUTHORITY]), [AUTHORITY.public], threshold=1)
+    opened, digest = open_roster(sign_roster(roster(), [AUTHORITY]), PINNED)
     assert opened == roster() and len(digest) == 64
     assert opened.corrupt == 1
 
@@ -37,23 +39,23 @@ def test_a_signed_roster_opens_and_counts_corruption_on_its_members() -> None:
 @pytest.mark.parametrize("signer", [OPERATOR, SERVER, SITES["north"][0]])
 def test_with_every_key_of_the_operators_machine_no_roster_can_be_made(signer: Identity) -> None:
     with pytest.raises(TrustError):
-        open_roster(sign_roster(roster(), [signer]), [AUTHORITY.public], threshold=1)
+        open_roster(sign_roster(roster(), [signer]), PINNED)
 
 
 def test_an_older_version_is_a_roll_back() -> None:
     with pytest.raises(TrustError, match="older"):
-        open_roster(sign_roster(roster(2), [AUTHORITY]), [AUTHORITY.public], threshold=1, newer_than=3)
+        open_roster(sign_roster(roster(2), [AUTHORITY]), PINNED, newer_than=3)
 
 
 def test_another_kind_of_signed_file_never_passes_for_a_roster() -> None:
     with pytest.raises(TrustError, match="another kind"):
-        open_roster(seal("plan", roster().model_dump(mode="json"), AUTHORITY), [AUTHORITY.public], threshold=1)
+        open_roster(seal("plan", roster().model_dump(mode="json"), AUTHORITY), PINNED)
 
 
 def test_a_roster_that_names_other_authorities_is_refused() -> None:
     changed = roster().model_copy(update={"authorities": (Identity.generate().public_hex,)})
     with pytest.raises(TrustError, match="authorities"):
-        open_roster(sign_roster(changed, [AUTHORITY]), [AUTHORITY.public], threshold=1)
+        open_roster(sign_roster(changed, [AUTHORITY]), PINNED)
 
 
 def test_fewer_than_three_sites_or_one_key_twice_are_refused() -> None:
