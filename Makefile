@@ -1,5 +1,5 @@
 # Two commands need no set-up of their own: make demo, make test.
-.PHONY: demo test check bench clean setup data
+.PHONY: demo test check chaos bench clean setup data
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -12,6 +12,7 @@ help:
 	@echo 'make demo    set up, fetch the demo data, run a whole federation on this machine (5 minutes)'
 	@echo 'make test    set up, run the tests'
 	@echo 'make check   ruff, mypy --strict, import-linter'
+	@echo 'make chaos   kill the processes of a real federation, one scenario after another (12 minutes)'
 	@echo 'make bench   the demo over three seeds, with paired intervals (20 minutes)'
 	@echo 'make clean   remove what make made here'
 
@@ -58,6 +59,9 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+chaos: $(STAMP)
+	$(BIN)/python -m pytest -m chaos -n 2 --dist worksteal tests/chaos
 
 bench: $(WHEEL)
 	$(BIN)/python tests/bench/bench_demo.py --wheel $(WHEEL)
