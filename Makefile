@@ -12,7 +12,7 @@ help:
 	@echo 'make demo    set up, fetch the demo data, run a whole federation on this machine (5 minutes)'
 	@echo 'make test    set up, run the tests'
 	@echo 'make check   ruff, mypy --strict, import-linter'
-	@echo 'make chaos   kill the processes of a real federation, one scenario after another (12 minutes)'
+	@echo 'make chaos   kill the processes of real federations; every study must still end (10 minutes)'
 	@echo 'make bench   the demo over three seeds, with paired intervals (20 minutes)'
 	@echo 'make clean   remove what make made here'
 

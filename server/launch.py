@@ -160,8 +160,7 @@ def _verdict(event: dict[str, Any]) -> bool | None:
     """True: the study finished; False: it stopped, or failed by its own rules; None: it goes on, or may be started again."""
     if event["stage"] in _END:
         return bool(event["stage"] == "finished")
-    # The round loop names a Choral error by its sentence and any other, Flower's and the network's, by its type.
-    if event["stage"] == "failed" and not str(event["reason"]).isidentifier():
+    if event["stage"] == "failed" and event["final"]:
         return False
     return None
 

@@ -21,7 +21,7 @@ from server.invitation import agree_on_keys
 from server.model_update import apply_update
 from server.round_state import Closed
 from server.study import StudyRun, StudyStopped
-from ssl_core.errors import ProtocolError, RoundVoid, StateError
+from ssl_core.errors import ChoralError, ProtocolError, RoundVoid, StateError, TransportError
 from ssl_core.parcel import IncomingKind, OutgoingKind, Parcel
 from ssl_core.secure_sum.coordinator import SecureSumCoordinator
 from ssl_core.secure_sum.intake import check_ack
@@ -45,7 +45,9 @@ def run_study(home: Path, plan_hash: str, exchange: Exchange, *, at: Callable[[s
     except StudyStopped:
         run.events.write("stopped")
     except Exception as error:
-        run.events.write("failed", reason=getattr(error, "problem", type(error).__name__))
+        # What the study's own rules ended stays ended; what Flower or the network ended may be started again (ruling 32).
+        final = isinstance(error, ChoralError) and not isinstance(error, TransportError)
+        run.events.write("failed", reason=getattr(error, "problem", type(error).__name__), final=final)
         raise
 
 

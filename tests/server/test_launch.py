@@ -117,7 +117,7 @@ def test_a_superlink_that_stays_away_is_said_in_the_end(home: OperatorHome, flow
 def test_a_run_that_flower_failed_is_started_again_and_the_third_failure_is_the_last(
     home: OperatorHome, flower: Flower
 ) -> None:
-    flower.says = [[RUNNING], [RUNNING, ("failed", {"reason": "RunNotRunningException"})], [RUNNING]]
+    flower.says = [[RUNNING], [RUNNING, ("failed", {"reason": "RunNotRunningException", "final": False})], [RUNNING]]
     flower.looks = iter(["finished:failed"] * 3)
     seen: list[str] = []
     launch.launch(home, PLAN)
@@ -127,7 +127,7 @@ def test_a_run_that_flower_failed_is_started_again_and_the_third_failure_is_the_
 
 
 def test_a_study_that_failed_by_its_own_rules_is_not_started_again(home: OperatorHome, flower: Flower) -> None:
-    flower.says = [[RUNNING, ("failed", {"reason": "more void rounds than the plan reserves"})]]
+    flower.says = [[RUNNING, ("failed", {"reason": "more void rounds than the plan reserves", "final": True})]]
     flower.looks = iter(["finished:failed"] * 3)
     assert follow(home) == (False, ["running", "failed"])
     assert flower.started == 1
