@@ -26,6 +26,7 @@ from ssl_core.chain import write_durably
 from ssl_core.config import StudyPlan
 from ssl_core.errors import ProtocolError, RoundVoid, StateError
 from ssl_core.parcel import IncomingKind, OutgoingKind, Parcel
+from ssl_core.secure_sum.codec import encode
 from ssl_core.secure_sum.coordinator import SecureSumCoordinator
 from ssl_core.secure_sum.intake import check_ack
 from ssl_core.secure_sum.keys import make_keyset
@@ -108,6 +109,7 @@ class StudyRun:
             try:
                 self._round(coordinator)
             except RoundVoid as reason:
+                self._keep_faults(coordinator)
                 number, _ = self.state.used()
                 coordinator.void()
                 self.state.void_round(number)
@@ -184,6 +186,7 @@ class StudyRun:
         self._collect(coordinator, number, start, closed)
         self._unmask(coordinator, number)
         mean = coordinator.mean()
+        self._keep_faults(coordinator)
         weights, optimizer = apply_update(closed.weights, mean, closed.optimizer, self.plan.aggregation)
         self.at("weights-computed")
         close = coordinator.close(_hash(weights))
@@ -245,9 +248,24 @@ class StudyRun:
         # Every survivor is asked, but t answers are enough: a site that is lost now must not hold up the round.
         self._ask(IncomingKind.UNMASK, coordinator.unmask_requests(), OutgoingKind.UNMASK, on_reply,
                   done=lambda: coordinator.answered)  # fmt: skip
+        requests = {} if coordinator.answered else coordinator.backup_requests()
+        if requests:
+            # A survivor was lost after its upload: those that answered speak for it (secure-sum notes 2.3, step 7).
+            self._ask(IncomingKind.BACKUP, requests, OutgoingKind.BACKUP,
+                      lambda name, parcel: coordinator.add_backup(name, parcel.body),
+                      done=lambda: coordinator.answered)  # fmt: skip
         if not coordinator.answered:
             raise RoundVoid("too few survivors answered UNMASK")
         self.at("answers-complete")
+
+    def _keep_faults(self, coordinator: SecureSumCoordinator) -> None:
+        """Name who broke the protocol, and keep the evidence that a third party can check."""
+        number, _ = self.state.used()
+        for count, fault in enumerate(coordinator.faults, 1):
+            if fault.evidence is not None:
+                (self.state.folder / "evidence").mkdir(exist_ok=True)
+                write_durably(self.state.folder / "evidence" / f"round-{number}-{count}.bin", encode(fault.evidence))
+            self.events.write("fault", round=number, reason=f"{fault.problem}: {', '.join(fault.sites)}")
 
     def _last_close(self) -> None:
         closed = self.state.closed()
