@@ -40,55 +40,81 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Hospitals pretrain one encoder together, in private. Start with: choral demo --help",
+    help="Hospitals pretrain one encoder together, in private; each then fits its own model on it. To see it all on this "
+    "machine: choral demo --procedural",
 )
 app.add_typer(authority_app, name="authority")
 app.add_typer(operator_app, name="operator")
 app.add_typer(site_app, name="site")
 
 
+EncoderFolder = Annotated[
+    Path, typer.Argument(help="Folder of an encoder: a release from the operator, or encoders/NAME in your site's folder.")
+]
+Source = Annotated[Path, typer.Option("--source", help="TOML that declares the patients' records.")]
+RosterFile = Annotated[
+    Path | None,
+    typer.Option("--roster", help="Roster whose operator must have signed the encoder's card: the one your site accepted."),
+]
+
+
 @app.command()
 @fail_on_error
 def finetune(
-    encoder: Annotated[Path, typer.Argument(help="Folder of an encoder (a release, or encoders/NAME of a site).")],
-    source: Annotated[Path, typer.Option("--source", help="TOML that declares the records.")],
-    labels: Annotated[Path, typer.Option("--labels", help="CSV: patient column and label columns.")],
-    out: Annotated[Path, typer.Option("--out", help="New folder for the model; it never leaves the hospital.")],
-    count: Annotated[int | None, typer.Option("--count", help="Use at most so many labelled patients.")] = None,
+    encoder: EncoderFolder,
+    source: Source,
+    labels: Annotated[Path, typer.Option("--labels", help="CSV: a column patient, and a 0/1 column for each finding.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder for the model.")],
+    roster: RosterFile = None,
+    count: Annotated[
+        int | None, typer.Option("--count", help="Fit on so many of the labelled patients, drawn at random; default: all.")
+    ] = None,
     method: Annotated[
-        Literal["probe", "full"], typer.Option("--method", help="probe: linear head; full: all weights.")
+        Literal["probe", "full"],
+        typer.Option("--method", help="probe: a linear model on the encoder as it is; full: train the encoder too."),
     ] = "probe",
-    test_source: Annotated[Path | None, typer.Option("--test-source", help="Records to test on.")] = None,
-    test_labels: Annotated[Path | None, typer.Option("--test-labels", help="Their labels.")] = None,
+    test_source: Annotated[Path | None, typer.Option("--test-source", help="TOML of other patients, to test on.")] = None,
+    test_labels: Annotated[Path | None, typer.Option("--test-labels", help="Their labels, as in --labels.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """Fit a model of your own labels on an encoder. The model is private: false, do not share."""
+    """Fit a model to your own labels on an encoder. The model knows your patients: it never leaves the hospital."""
+    from client.origin import open_encoder
     from ssl_core.finetuning.run import finetune as run
 
-    report = run(encoder, source, labels, out, labels=count, method=method, test_source=test_source, test_labels=test_labels)
-    say(json_, report.to_json(), report.to_text())
+    loaded, origin = open_encoder(encoder, roster)
+    typer.echo(origin, err=True)
+    report = run(loaded, source, labels, out, labels=count, method=method, test_source=test_source, test_labels=test_labels)
+    say(json_, report.to_json() | {"origin": origin}, report.to_text())
 
 
 @app.command()
 @fail_on_error
 def embed(
-    encoder: Annotated[Path, typer.Argument(help="Folder of an encoder.")],
-    source: Annotated[Path, typer.Option("--source", help="TOML that declares the records.")],
-    out: Annotated[Path, typer.Option("--out", help="New .npz with features float32 [records, F] and unit ids.")],
+    encoder: EncoderFolder,
+    source: Source,
+    out: Annotated[
+        Path, typer.Option("--out", help="New .npz: features (float32, one row a record) and the patient of each row.")
+    ],
+    roster: RosterFile = None,
 ) -> None:
-    """Write the encoder's features of your records. They are private: false, do not share."""
+    """Write an encoder's features of your records. They describe your patients: they never leave the hospital."""
+    from client.origin import open_encoder
     from ssl_core.finetuning.run import embed as run
 
-    run(encoder, source, out)
+    loaded, origin = open_encoder(encoder, roster)
+    typer.echo(origin, err=True)
+    run(loaded, source, out)
     typer.echo(f"Features written to {out}. They describe patients: do not share them.")
 
 
 @app.command()
 @fail_on_error
 def demo(
-    images: Annotated[Path | None, typer.Option("--images", help="Run on an image array (.npz) instead of reports.")] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Run on images instead: .npz with image, patient, label.")
+    ] = None,
     classes: Annotated[
-        str | None, typer.Option("--classes", help="With --images: evaluate on these labels only, comma separated.")
+        str | None, typer.Option("--classes", help="With --images: evaluate on these labels alone, such as a,b.")
     ] = None,
     procedural: Annotated[bool, typer.Option("--procedural", help="Run on generated reports; nothing is fetched.")] = False,
     wheel: Annotated[
@@ -96,7 +122,7 @@ def demo(
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for the report and the federation's state.")] = Path("choral-demo"),
 ) -> None:
-    """A whole federation on this machine: five hospitals, one operator, private pretraining, fine-tuning, a report."""
+    """A whole federation on this machine, in minutes: five hospitals, one operator, private pretraining, a report."""
     from deploy.demo import DemoChoice, run_demo
 
     choice = DemoChoice(images=images, classes=tuple(classes.split(",")) if classes else (), procedural=procedural, wheel=wheel)

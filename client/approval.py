@@ -1,7 +1,8 @@
 """What a person sees before approving a study, and the two checks that run before the budget is reserved (rulings 3, 15, 24).
 
-The data are checked once, here; afterwards a bad record is a zero row. The isolation check drives sampler, draw and
-engine with the study's own model on synthetic patients. Nothing of either check leaves the site.
+The data are read and checked once, here; what was checked is kept and trained on, so afterwards a bad record is a zero
+row. The isolation check drives sampler, draw and engine with the study's own model on synthetic patients, on the device
+that the site trains on. Nothing of either check leaves the site.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from client.study import Study
-from ssl_core.data.check import check_source
-from ssl_core.data.source import read_source
 from ssl_core.privacy.isolation import check_isolation
 
 
@@ -36,8 +35,8 @@ def consent_screen(study: Study) -> list[tuple[str, Any]]:
 
 def prepare(study: Study) -> str:
     """Check the declared data and the isolation of the study's gradients; raises `DataError` or `PrivacyError`."""
-    report = check_source(read_source(study.home.source_path), study.plan.data)
-    check_isolation(study.plan, chunk=study.home.config.speed.chunk)
+    report = study.checked.report
+    check_isolation(study.plan, speed=study.home.config.speed)
     return (
         "\n".join(report.lines()) + "\nIsolation check passed: on synthetic patients, changing one changed no other's gradient."
     )

@@ -18,7 +18,7 @@ from ssl_core.errors import ConfigError, StateError, TrustError
 from ssl_core.trust.identity import Identity, fingerprint
 from ssl_core.trust.roster import Roster, describe, open_request, open_server_identity, sign_roster
 
-app = typer.Typer(no_args_is_help=True, help="The hospitals' authority: who belongs to the federation.")
+app = typer.Typer(no_args_is_help=True, help="The hospitals' authority: says who belongs to the federation.")
 Home = Annotated[Path, typer.Option("--home", help="The authority's folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
@@ -26,7 +26,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 @app.command()
 @fail_on_error
 def init(home: Home = Path("choral-authority"), json_: Json = False) -> None:
-    """Make the authority's key. Give authority.pub to every hospital; keep authority.key off-line."""
+    """Make the authority's key. Give authority.pub to every hospital; keep authority.key offline."""
     if home.exists() and (not home.is_dir() or any(home.iterdir())):
         raise StateError("folder is not empty", field="home", value=str(home), remedy="name a new folder")
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -44,14 +44,16 @@ def init(home: Home = Path("choral-authority"), json_: Json = False) -> None:
 @app.command()
 @fail_on_error
 def sign(
-    members: Annotated[list[Path], typer.Argument(help="join-request.json of every hospital that belongs.")],
-    server: Annotated[Path, typer.Option("--server", help="server-card.json of the operator.")],
-    out: Annotated[Path, typer.Option("--out", help="Where to write the signed roster.")],
+    members: Annotated[
+        list[Path], typer.Argument(help="join-request.json of every hospital that belongs: a roster replaces the last.")
+    ],
+    server: Annotated[Path, typer.Option("--server", help="server-card.json, from the operator.")],
+    out: Annotated[Path, typer.Option("--out", help="File for the signed roster; every hospital and the operator get it.")],
     home: Home = Path("choral-authority"),
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; the fingerprints were compared.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask: the fingerprints were compared.")] = False,
     json_: Json = False,
 ) -> None:
-    """Sign a roster of all the given hospitals. Compare each fingerprint by telephone before you say yes."""
+    """Sign a roster: the hospitals and the operator. Compare each fingerprint by telephone before you say yes."""
     identity = Identity.load(home / "authority.key")
     if not out.absolute().parent.is_dir():
         raise ConfigError("folder is missing", field="--out", value=str(out.parent), remedy="make it first")

@@ -55,6 +55,8 @@ def accept(
     json_: Json = False,
 ) -> None:
     """Accept a roster, and accept other hospitals by name and fingerprint. Nobody else can do it for you."""
+    from client.study import drop_leftovers
+
     site = SiteHome(home)
     pairs = members or []
     if len(pairs) % 2 or (roster is None and not pairs):
@@ -69,6 +71,7 @@ def accept(
         check_fingerprint(claimed_of, name, claimed)
     if data is not None:
         site.install_roster(data)
+        drop_leftovers(site)
     for name, claimed in named:
         site.accept_member(name, claimed)
     listed, _ = site.roster()
@@ -100,16 +103,23 @@ def approve(
     yes: Yes = False,
     json_: Json = False,
 ) -> None:
-    """Show what a study would cost and do, check your data, and approve it: its whole budget is reserved at once."""
+    """Show what a study would cost and do, check your data, and approve it: its whole budget is reserved at once.
+
+    The checked records are copied into the site's folder; the study trains on this copy, which is deleted at its end.
+    """
     from client.approval import consent_screen, prepare
     from client.study import Study
 
     site = SiteHome(home)
     study = Study(site, _find(site, plan_hash))
     study.check()
+    if study.approved():
+        say(json_, {"plan hash": study.plan_hash, "approved": True}, "This study is approved already. Nothing was changed.")
+        return
     screen = consent_screen(study)
     if not json_:
         typer.echo(rows_to_text(screen))
+    study.admit()
     report = prepare(study)
     if not json_:
         typer.echo(report)
@@ -152,14 +162,16 @@ def status(home: Home = _HOME, json_: Json = False) -> None:
         if not (folder / "plan.json").is_file():
             continue
         study = Study(site, folder.name)
+        name, over = study.outlived() or (study.plan.name, None)
         state = "approved" if study.approved() else "waiting for: choral site approve " + folder.name[:12]
         studies.append(
             {
                 "plan": folder.name,
-                "name": study.plan.name,
-                "state": state,
+                "name": name,
+                "state": state if over is None else f"over here: {over}",
                 "rounds_answered": study.answered(),
                 "bytes_out": bytes_out(site.chain, folder.name),
+                "records_kept": study.kept_records.kept,
             }
         )
     daemon = site_status(site)
@@ -172,7 +184,11 @@ def status(home: Home = _HOME, json_: Json = False) -> None:
         ("roster version", version or "none yet"),
     ]
     rows += [
-        (f"study {s['name']}", f"{s['state']}; rounds answered: {s['rounds_answered']}; bytes out: {s['bytes_out']}")
+        (
+            f"study {s['name']}",
+            f"{s['state']}; rounds answered: {s['rounds_answered']}; bytes out: {s['bytes_out']}; "
+            f"copy of records: {'kept' if s['records_kept'] else 'none'}",
+        )
         for s in studies
     ]
     say(json_, facts, rows_to_text(rows))
@@ -182,11 +198,9 @@ def status(home: Home = _HOME, json_: Json = False) -> None:
 @fail_on_error
 def ledger(home: Home = _HOME, json_: Json = False) -> None:
     """What of this hospital's privacy budget was spent, by which study, and what remains."""
-    from ssl_core.privacy.ledger import Ledger
+    from client.study import site_ledger
 
-    site = SiteHome(home)
-    policy = site.policy
-    statement = Ledger(site.chain, max_epsilon=policy.max_epsilon, delta=policy.delta).statement()
+    statement = site_ledger(SiteHome(home)).statement()
     say(json_, statement.to_dict(), statement.to_text())
 
 

@@ -2,8 +2,9 @@
 
 The log is a typed view of the site's one chain; chain keys and the open round's answer stand in `secrets.bin`, masked
 vectors in `vector-<round>.u32` or `.u16` and sealed parts in `parts-<round>.bin`, all in one folder of mode 0700 that
-backups must leave out (ruling 7). Every method that changes something returns when the change is on disk; only then is a
-message handed to Flower.
+backups must leave out (ruling 7); beside them lie the study's copy of the records (kept.py) and, where its plan keeps
+one, the optimizer's state (study.py). Every method that changes something returns when the change is on disk; only then
+is a message handed to Flower.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ class SiteJournal:
     def __init__(self, chain: Chain, folder: Path, session: str) -> None:
         self._chain = chain
         self._folder = folder
+        self._session = session
         self._kind = f"sum/{session}"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_key_folder(folder)
         # A kill inside a write leaves its temporary file, whose keys would outlive their erasure.
-        for left in (*folder.glob(".secrets.bin.*"), *folder.glob(".vector-*"), *folder.glob(".parts-*")):
-            left.unlink(missing_ok=True)
-        if not (folder / "CACHEDIR.TAG").exists():
-            write_durably(folder / "CACHEDIR.TAG", _TAG)
+        for name in (".secrets.bin.*", ".vector-*", ".parts-*", ".optimizer.npz.*"):
+            for left in folder.glob(name):
+                left.unlink(missing_ok=True)
 
     def __repr__(self) -> str:
         return "SiteJournal(redacted)"
@@ -59,8 +60,7 @@ class SiteJournal:
 
     def latest(self, kind: str) -> Record | None:
         """The last line of one kind."""
-        found = [entry for entry in self._chain.entries(self._kind) if entry.body["event"] == kind]
-        return _record(found[-1]) if found else None
+        return latest_record(self._chain, self._session, kind)
 
     def write_parts(self, round: int, parts: bytes) -> None:
         """Keep an upload's sealed parts for resending; older ones of the same round are replaced."""
@@ -92,6 +92,19 @@ class SiteJournal:
 
     def _vector(self, round: int, size: int) -> Path:
         return self._folder / f"vector-{round}.u{8 * size}"
+
+
+def latest_record(chain: Chain, session: str, kind: str) -> Record | None:
+    """The last line of one kind of one study: for reading the log beside a running site, whose files stay untouched."""
+    found = [entry for entry in chain.entries(f"sum/{session}") if entry.body["event"] == kind]
+    return _record(found[-1]) if found else None
+
+
+def make_key_folder(folder: Path) -> None:
+    """A folder of mode 0700 whose tag tells backup programs to leave it out."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not (folder / "CACHEDIR.TAG").exists():
+        write_durably(folder / "CACHEDIR.TAG", _TAG)
 
 
 def _record(entry: Entry) -> Record:

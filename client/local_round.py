@@ -1,9 +1,10 @@
 """Steps 2 to 9 of 12 at one site: one round as a list of calls.
 
 Comes in: a START message and the global weights float32 [P]. Goes out: one UPLOAD (signed body, masked uint32 [P]) or an
-error, which the executor turns into DECLINED without a reason. Records as they were checked never decide whether or what
-is answered (ruling 15; docs/privacy.md states the limits). A round number is answered once: after a restart the
-journaled bytes go out again, and a round that had started without an upload is declined for good (ruling 6).
+error, which the executor turns into DECLINED without a reason. Patients never decide whether or what is answered: they
+are the site's own copy of what was checked before the approval, not the declared files (ruling 15). A round number is
+answered once: after a restart the journaled bytes go out again, and a round that had started without an upload is
+declined for good (ruling 6).
 """
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from client.study import Study
+from client.study import Study, site_ledger
 from ssl_core.encoders.vector import weights_hash
 from ssl_core.errors import ProtocolError
 from ssl_core.parcel import OutgoingKind, Parcel
-from ssl_core.privacy.ledger import Ledger
 from ssl_core.privacy.training import train_round
 from ssl_core.secure_sum.roles import MaskedUpload
 from ssl_core.secure_sum.statements import round_of
@@ -30,15 +30,14 @@ def local_round(study: Study, start: bytes, weights: npt.NDArray[np.float32]) ->
 
 
 def _train_and_mask(study: Study, start: bytes, weights: npt.NDArray[np.float32]) -> MaskedUpload:
-    plan, policy = study.plan, study.home.policy
+    plan = study.plan
     study.check()
-    # Whatever the declared files hold by now, it is read before the round is begun and charged.
+    # A copy that is gone or damaged must end the round before it is begun and charged.
     study.warm_up()
     ticket = study.secure_sum.begin(start, bytes.fromhex(weights_hash(weights)))
     if ticket.first and weights_hash(weights) != plan.initial_weights:
         raise ProtocolError("initial weights are not those of the signed plan", field="initial_weights")
-    ledger = Ledger(study.home.chain, max_epsilon=policy.max_epsilon, delta=policy.delta)
-    ledger.commit(study.plan_hash, ticket.round, plan.rounds.steps_per_round)
+    site_ledger(study.home).commit(study.plan_hash, ticket.round, plan.rounds.steps_per_round)
     result = train_round(
         model=study.model,
         patients=study.patients,

@@ -1,7 +1,8 @@
 """A site's own private pretraining: the same steps 1 to 6 without a federation; the encoder never leaves the hospital.
 
 The plan says `alone = true` and names this site only. It is the site's own word, so nothing is signed; it is RESERVEd in
-the same ledger as every federated study, and its rounds are COMMITted before they train.
+the same ledger as every federated study, and its rounds are COMMITted before they train. The declared files are read
+once: what was checked is what is trained on; since one process does it all, no copy of the records is written.
 """
 
 from __future__ import annotations
@@ -14,20 +15,18 @@ import numpy as np
 
 from client.home import SiteHome
 from client.policy import check_plan
-from client.study import reserve
+from client.study import site_ledger
 from ssl_core.card import make_card, save_encoder
 from ssl_core.config import StudyPlan, read_toml
 from ssl_core.errors import ConfigError, StateError
 from ssl_core.privacy.accountant import Schedule
-from ssl_core.privacy.ledger import Ledger
 from ssl_core.trust.envelope import canonical, digest
 
 
 def quote_alone(home: SiteHome, path: Path) -> list[tuple[str, Any]]:
     """What the plan would cost here; raises `PolicyError`, `ConfigError`."""
     plan, schedule = _read(home, path)
-    policy = home.policy
-    quote = Ledger(home.chain, max_epsilon=policy.max_epsilon, delta=policy.delta).quote(schedule, plan.privacy.delta)
+    quote = site_ledger(home).quote(schedule, plan.privacy.delta)
     return [
         ("study", f"{plan.name} (this site alone)"),
         ("epsilon of this study", f"{quote.study_epsilon:.3f} at delta {plan.privacy.delta:g}"),
@@ -38,8 +37,8 @@ def quote_alone(home: SiteHome, path: Path) -> list[tuple[str, Any]]:
 
 def pretrain_alone(home: SiteHome, path: Path) -> Path:
     """Run the study to its end; returns the folder of the encoder. An interrupted run is not taken up again."""
-    from ssl_core.data.check import check_source
-    from ssl_core.data.source import load_patients, read_source
+    from ssl_core.data.check import check_and_load
+    from ssl_core.data.source import read_source
     from ssl_core.encoders.vector import to_vector
     from ssl_core.objectives.build import build_model
     from ssl_core.privacy.isolation import check_isolation
@@ -47,16 +46,15 @@ def pretrain_alone(home: SiteHome, path: Path) -> Path:
 
     plan, schedule = _read(home, path)
     plan_hash = digest(canonical(plan.model_dump(mode="json")))
-    policy, speed = home.policy, home.config.speed
+    ledger, speed = site_ledger(home), home.config.speed
     folder = home.root / "encoders" / f"{plan.name}-{plan_hash[:8]}"
     if folder.exists():
         raise StateError("this study was run here already", field="encoder", value=folder.name)
-    source = read_source(home.source_path)
-    check_source(source, plan.data)
-    check_isolation(plan, chunk=speed.chunk)
-    reserve(home, plan_hash, plan, schedule, policy)
-    ledger = Ledger(home.chain, max_epsilon=policy.max_epsilon, delta=policy.delta)
-    model, patients = build_model(plan), load_patients(source, plan.data)
+    ledger.admit(plan_hash, schedule, plan.privacy.delta)
+    patients = check_and_load(read_source(home.source_path), plan.data).patients
+    check_isolation(plan, speed=speed)
+    ledger.reserve(plan_hash, plan.name, schedule, plan.privacy.delta)
+    model = build_model(plan)
     weights, state = to_vector(model), None
     steps = plan.rounds.steps_per_round
     one_round = partial(

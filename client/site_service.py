@@ -17,9 +17,18 @@ from client.approval import prepare
 from client.home import SiteHome
 from client.local_round import local_round
 from client.receipts import record_receipt
-from client.study import Study, store_plan
+from client.study import Study, drop_leftovers, store_plan
 from ssl_core.encoders.vector import weights_hash
-from ssl_core.errors import BudgetError, ConfigError, DataError, PolicyError, PrivacyError, ProtocolError
+from ssl_core.errors import (
+    BudgetError,
+    ChainError,
+    ConfigError,
+    DataError,
+    PolicyError,
+    PrivacyError,
+    ProtocolError,
+    StateError,
+)
 from ssl_core.parcel import IncomingKind, OutgoingKind, Parcel
 from ssl_core.secure_sum.messages import Close
 from ssl_core.secure_sum.statements import read_signed
@@ -36,9 +45,13 @@ class SiteService:
         self._home = SiteHome(site_home)
         self._studies: dict[str, Study] = {}
         self._left_to_a_person: set[str] = set()
+        self._tidy = False
 
     def handle(self, parcel: Parcel) -> Parcel:
         """The answer to one question; errors pass through and become DECLINED outside."""
+        if not self._tidy:
+            drop_leftovers(self._home)
+            self._tidy = True
         if parcel.kind == IncomingKind.INVITE:
             study, answer = self._invite(parcel.body)
         else:
@@ -83,7 +96,9 @@ class SiteService:
                 answer = study.secure_sum.close(body)
                 if closed.model.hex() != weights_hash(weights):
                     raise ProtocolError("weights are not those that CLOSE names", field="vector")
-                study.keep_encoder(weights, closed.round)
+                study.finish(weights, closed.round)
+                # The patients' records leave this process too; asked again, the answer comes from the journal.
+                del self._studies[study.plan_hash]
                 return Parcel(OutgoingKind.CLOSE_ACK, answer)
             case IncomingKind.INVITE:
                 raise ProtocolError("an invitation carries no session")
@@ -103,6 +118,7 @@ class SiteService:
                 return "approved"
             limit = self._home.policy.auto_approve_epsilon
             if limit > 0 and study.quote().study_epsilon <= limit:
+                study.admit()
                 return self._approve_by_rule(study)
         except (PolicyError, BudgetError) as error:
             _LOG.warning("study %s declined: %s", study.plan_hash, error)
@@ -115,11 +131,13 @@ class SiteService:
             return "waiting"
         try:
             prepare(study)
-        except (DataError, ConfigError, PrivacyError) as error:
+            study.approve("policy rule")
+        except (BudgetError, ChainError):
+            raise
+        except (DataError, ConfigError, PrivacyError, StateError) as error:
             self._left_to_a_person.add(study.plan_hash)
             _LOG.warning("study %s waits for a person: %s", study.plan_hash, error)
             return "waiting"
-        study.approve("policy rule")
         return "approved"
 
 

@@ -1,6 +1,7 @@
 """One study at one site: the verified plan, the parameters of its sum, and, once needed, model and patients.
 
-Loaded from the state folder alone; the server's word is never taken for any of it.
+Loaded from the state folder alone; the server's word is never taken for any of it. The declared files are read before
+the approval and never after it: every round trains on the site's own copy of what was checked (ruling 15).
 """
 
 from __future__ import annotations
@@ -16,19 +17,22 @@ import numpy.typing as npt
 
 from client.home import SiteHome
 from client.journal import SiteJournal
-from client.policy import SitePolicy, check_members, check_plan
+from client.kept import KeptRecords
+from client.policy import check_members, check_plan
 from ssl_core.card import make_card, save_encoder
 from ssl_core.chain import write_durably
 from ssl_core.config import StudyPlan
-from ssl_core.errors import PolicyError, StateError
+from ssl_core.errors import PolicyError, StateError, TrustError
 from ssl_core.privacy.accountant import Schedule
 from ssl_core.privacy.ledger import Ledger, Quote
 from ssl_core.secure_sum.params import SumParams
 from ssl_core.secure_sum.site import SecureSumSite
 from ssl_core.session import open_plan, sum_params
+from ssl_core.trust.envelope import canonical, digest, peek
 from ssl_core.trust.roster import Roster
 
 if TYPE_CHECKING:
+    from ssl_core.data.check import CheckedRecords
     from ssl_core.data.patients import Patients
     from ssl_core.objectives.base import PretextModel
     from ssl_core.privacy.training import OptimizerState
@@ -46,8 +50,8 @@ class Study:
         """Where this site keeps the study."""
         return self.home.study(self.plan_hash)
 
-    @cached_property
-    def _signed(self) -> tuple[StudyPlan, Roster, str]:
+    @property
+    def _stored(self) -> bytes:
         path = self.folder / "plan.json"
         if not path.is_file():
             raise StateError(
@@ -56,11 +60,31 @@ class Study:
                 value=self.plan_hash,
                 remedy="choral site status lists the invitations",
             )
+        return path.read_bytes()
+
+    @cached_property
+    def _signed(self) -> tuple[StudyPlan, Roster, str]:
         roster, roster_digest = self.home.roster()
-        plan, digest = open_plan(path.read_bytes(), bytes.fromhex(roster.server.operator))
-        if digest != self.plan_hash:
-            raise StateError("stored plan has another hash", field="plan hash", value=digest, limit=self.plan_hash)
+        plan, found = open_plan(self._stored, bytes.fromhex(roster.server.operator))
+        if found != self.plan_hash:
+            raise StateError("stored plan has another hash", field="plan hash", value=found, limit=self.plan_hash)
         return plan, roster, roster_digest
+
+    def outlived(self) -> tuple[str, str] | None:
+        """(name, why) when a roster was accepted that ends this study here, None when it can go on.
+
+        The plan was verified when it was stored, and its hash still tells that nothing of it was changed, so its name may
+        be shown even where its signature no longer counts. Raises `TrustError` for a plan file that was damaged.
+        """
+        body = peek(self._stored, "plan")
+        if body.get("roster") == self.home.roster()[1]:
+            return None
+        try:
+            return self.plan.name, "made for an earlier roster"
+        except TrustError:
+            if digest(canonical(body)) != self.plan_hash:
+                raise
+            return str(body["name"]), "signed by a key that is no longer in the roster"
 
     @property
     def plan(self) -> StudyPlan:
@@ -80,11 +104,22 @@ class Study:
         return build_model(self.plan)
 
     @cached_property
-    def patients(self) -> Patients:
-        """All records of this site, prepared as the plan declares; loaded once."""
-        from ssl_core.data.source import load_patients, read_source
+    def checked(self) -> CheckedRecords:
+        """The declared files, read once, and checked; raises `DataError`. Only for an approval that is being made."""
+        from ssl_core.data.check import check_and_load
+        from ssl_core.data.source import read_source
 
-        return load_patients(read_source(self.home.source_path), self.plan.data)
+        return check_and_load(read_source(self.home.source_path), self.plan.data)
+
+    @property
+    def kept_records(self) -> KeptRecords:
+        """This site's copy of the records that were approved for the study."""
+        return KeptRecords(self._keys)
+
+    @cached_property
+    def patients(self) -> Patients:
+        """The records as they were checked and approved; raises `StateError` where no copy of them is left."""
+        return self.kept_records.read(self.plan.data)
 
     @cached_property
     def params(self) -> SumParams:
@@ -96,7 +131,7 @@ class Study:
     @cached_property
     def secure_sum(self) -> SecureSumSite:
         """The site's end of the protocol over its durable journal."""
-        journal = SiteJournal(self.home.chain, self.home.root / "keys" / self.plan_hash, self.plan_hash)
+        journal = SiteJournal(self.home.chain, self._keys, self.plan_hash)
         return SecureSumSite(self.params, self.home.config.name, self.home.identity, journal)
 
     @property
@@ -107,9 +142,12 @@ class Study:
 
     def quote(self) -> Quote:
         """What this study would cost at this site."""
-        policy = self.home.policy
-        ledger = Ledger(self.home.chain, max_epsilon=policy.max_epsilon, delta=policy.delta)
-        return ledger.quote(self.schedule, self.plan.privacy.delta)
+        return site_ledger(self.home).quote(self.schedule, self.plan.privacy.delta)
+
+    def admit(self) -> None:
+        """Policy, membership and budget, before anything slow; raises `PolicyError`, `BudgetError`."""
+        self.check()
+        site_ledger(self.home).admit(self.plan_hash, self.schedule, self.plan.privacy.delta)
 
     def warm_up(self) -> None:
         """Load model and patients before the first round asks for them."""
@@ -142,19 +180,28 @@ class Study:
         write_durably(self._optimizer_path, buffer.getvalue())
 
     @property
+    def _keys(self) -> Path:
+        return self.home.root / "keys" / self.plan_hash
+
+    @property
     def _optimizer_path(self) -> Path:
         # Beside the keys, out of backups: successive moments tell this site's own noised updates.
-        return self.home.root / "keys" / self.plan_hash / "optimizer.npz"
+        return self._keys / "optimizer.npz"
 
-    def keep_encoder(self, weights: npt.NDArray[np.float32], number: int) -> None:
-        """Write the study's last global weights as an encoder of this site."""
+    def finish(self, weights: npt.NDArray[np.float32], number: int) -> None:
+        """Write the study's last global weights as an encoder of this site; nothing is trained in it any more."""
         name = f"{self.plan.name}-{self.plan_hash[:8]}"
         folder = self.home.root / "encoders" / name
         if not folder.exists():
             rounds = self.plan.rounds.rounds
             card = make_card(self.plan, self.plan_hash, weights, kind="federated", closed=rounds, void=number - rounds)
             save_encoder(folder, weights, card)
+        self.forget()
+
+    def forget(self) -> None:
+        """Delete what only a round needs: the copy of the records and the optimizer's state."""
         self._optimizer_path.unlink(missing_ok=True)
+        self.kept_records.drop()
 
     def check(self) -> None:
         """Policy and membership; raises `PolicyError`."""
@@ -183,19 +230,45 @@ class Study:
         return any(e.body["plan"] == self.plan_hash for e in self.home.chain.entries("approval"))
 
     def approve(self, by: str) -> None:
-        """RESERVE the whole schedule and record the approval in one transaction; raises `BudgetError`."""
-        self.check()
-        self.quote()  # the slow arithmetic, before the log is held
-        with self.home.chain.transaction() as chain:
-            reserve(self.home, self.plan_hash, self.plan, self.schedule, self.home.policy)
+        """Keep a copy of the checked records, then RESERVE and record the approval in one transaction.
+
+        Raises `PolicyError`, `BudgetError`, `DataError`, `StateError`; approved again, nothing is read or changed.
+        """
+        self.admit()
+        if self.approved():
+            return
+        reservation = (self.plan_hash, self.plan.name, self.schedule, self.plan.privacy.delta)
+        with self.kept_records.draft(self.checked.patients) as draft, site_ledger(self.home).reserving(*reservation):
             if not self.approved():
-                chain.append("approval", {"plan": self.plan_hash, "by": by})
+                draft.keep()
+                self.home.chain.append("approval", {"plan": self.plan_hash, "by": by})
 
 
-def reserve(home: SiteHome, plan_hash: str, plan: StudyPlan, schedule: Schedule, policy: SitePolicy) -> None:
-    """RESERVE at this site's ledger under its policy."""
-    ledger = Ledger(home.chain, max_epsilon=policy.max_epsilon, delta=policy.delta)
-    ledger.reserve(plan_hash, plan.name, schedule, plan.privacy.delta)
+def site_ledger(home: SiteHome) -> Ledger:
+    """The site's ledger under the limit that its policy names now."""
+    policy = home.policy
+    return Ledger(home.chain, max_epsilon=policy.max_epsilon, delta=policy.delta)
+
+
+def drop_leftovers(home: SiteHome) -> None:
+    """Delete copies of records that no round will read: of a killed approval, of a study that an accepted roster ended."""
+    for folder in sorted((home.root / "keys").glob("*/")):
+        study = Study(home, folder.name)
+        study.kept_records.drop_drafts()
+        if not study.kept_records.kept:
+            continue
+        # Inside a transaction, since an approval gives its copy the name before it is recorded.
+        with home.chain.transaction():
+            if not study.approved() or _ended(study):
+                study.forget()
+
+
+def _ended(study: Study) -> bool:
+    """Did an accepted roster end it? A plan file that is gone or damaged is for a person to look at, not for this."""
+    try:
+        return study.outlived() is not None
+    except (TrustError, StateError):
+        return False
 
 
 def store_plan(home: SiteHome, data: bytes) -> Study:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ssl_core.card import load_encoder
+from ssl_core.card import read_encoder
 from ssl_core.chain import write_durably
 from ssl_core.config import ImageData, TextData
 from ssl_core.data.labels import Labels, read_labels
@@ -60,12 +60,12 @@ def evaluate_site(
 ) -> SiteEvaluation:
     """Run every arm. `random` None: the start weights of the federated encoder's plan. `own` None: its arms are left out."""
     begun = time.monotonic()
-    shared = load_encoder(federated)
+    shared = read_encoder(federated)
     plan = shared.card.plan
     encoders: dict[Arm, Encoder] = {Arm.FEDERATED: shared.model.encoder}
-    encoders[Arm.RANDOM] = (build_model(plan) if random is None else load_encoder(random).model).encoder
+    encoders[Arm.RANDOM] = (build_model(plan) if random is None else read_encoder(random).model).encoder
     if own is not None:
-        private = load_encoder(own)
+        private = read_encoder(own)
         if private.card.plan.data != plan.data or private.card.plan.encoder != plan.encoder:
             raise ConfigError("own encoder is of another kind than the federated one", field="own", value=private.card.name)
         encoders[Arm.OWN] = private.model.encoder

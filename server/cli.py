@@ -14,7 +14,9 @@ from ssl_core.chain import write_durably
 from ssl_core.errors import ConfigError
 from ssl_core.trust.identity import fingerprint
 
-app = typer.Typer(no_args_is_help=True, help="The operator: launches studies and publishes encoders; sees only sums.")
+app = typer.Typer(
+    no_args_is_help=True, help="The operator: runs the server, launches studies, publishes encoders; sees only sums."
+)
 Home = Annotated[Path, typer.Option("--home", envvar="CHORAL_HOME", help="The operator's folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 _HOME = Path("choral-operator")
@@ -23,8 +25,10 @@ _HOME = Path("choral-operator")
 @app.command()
 @fail_on_error
 def init(
-    address: Annotated[str, typer.Option("--address", help="HOST:PORT that the sites dial.")] = "127.0.0.1:9443",
-    port: Annotated[int, typer.Option("--port", help="Loopback port of the SuperLink.")] = 9443,
+    address: Annotated[
+        str, typer.Option("--address", help="HOST:PORT that the hospitals dial: the proxy's.")
+    ] = "127.0.0.1:9443",
+    port: Annotated[int, typer.Option("--port", help="Port of Flower's SuperLink on this machine.")] = 9443,
     home: Home = _HOME,
     json_: Json = False,
 ) -> None:
@@ -49,7 +53,7 @@ def init(
 @app.command()
 @fail_on_error
 def start(home: Home = _HOME) -> None:
-    """Run SuperLink and SuperExec on loopback in the foreground until Ctrl-C or SIGTERM."""
+    """Run the server (Flower's SuperLink and SuperExec, on loopback alone) in the foreground until Ctrl-C or SIGTERM."""
     from server.daemon import run_operator
 
     run_operator(OperatorHome(home))
@@ -62,12 +66,14 @@ def launch(
         str, typer.Argument(help="A study plan (.toml), a signed plan (.json), or the hash of a study to go on with.")
     ],
     home: Home = _HOME,
-    sign_only: Annotated[Path | None, typer.Option("--sign-only", help="Only sign: write the signed plan here.")] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Return at once instead of following.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    sign_only: Annotated[
+        Path | None, typer.Option("--sign-only", help="Only sign the plan, to this file; launch that elsewhere.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Return at once instead of following the rounds.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
     json_: Json = False,
 ) -> None:
-    """Sign a study plan and run it; sites train only after each hospital approved it. Launching again goes on."""
+    """Sign a study plan and run it. No hospital trains before it approved. Launching a study again goes on where it was."""
     from server import launch as studies
 
     operator = OperatorHome(home)
@@ -99,7 +105,7 @@ def launch(
 @app.command()
 @fail_on_error
 def status(
-    plan: Annotated[str | None, typer.Argument(help="A study's hash; without it, all studies.")] = None,
+    plan: Annotated[str | None, typer.Argument(help="A study's hash, or its first 8 digits; without it, all studies.")] = None,
     home: Home = _HOME,
     json_: Json = False,
 ) -> None:
@@ -121,10 +127,10 @@ def status(
 @app.command()
 @fail_on_error
 def stop(
-    plan: Annotated[str, typer.Argument(help="The study's hash.")],
+    plan: Annotated[str, typer.Argument(help="The study's hash, or its first 8 digits.")],
     home: Home = _HOME,
 ) -> None:
-    """Stop a running study between messages. It keeps its state; launch it again to go on."""
+    """Stop a running study. It keeps every closed round; launch it again to go on."""
     from server import launch as studies
 
     operator = OperatorHome(home)
@@ -136,11 +142,11 @@ def stop(
 @app.command()
 @fail_on_error
 def publish(
-    plan: Annotated[str, typer.Argument(help="The finished study's hash.")],
+    plan: Annotated[str, typer.Argument(help="The finished study's hash, or its first 8 digits.")],
     home: Home = _HOME,
     json_: Json = False,
 ) -> None:
-    """Publish a finished study's encoder with its signed card, under releases/."""
+    """Write a finished study's encoder and its card, signed with operator.key, to releases/ in the operator's folder."""
     from server import launch as studies
     from server.registry import publish as make
 

@@ -6,6 +6,7 @@ machine only `/v1/fleet/` may be reachable, through the proxy of deploy/nginx.
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from types import FrameType
@@ -56,7 +57,8 @@ def run_operator(home: OperatorHome) -> None:
         supervisor.start(superlink)
         register_members(home, roster)
         supervisor.start(superexec)
-        (home.root / "run" / "ready").write_text("")
+        # A daemon that is killed leaves this file, so it says whose word it is.
+        (home.root / "run" / "ready").write_text(f"{os.getpid()}\n")
         try:
             while not stop:
                 for death in supervisor.poll():

@@ -1,7 +1,8 @@
 """Progress of a study: one JSON line per stage and site in `studies/<hash>/events.jsonl` (ruling 33).
 
-Written by the round loop alone; status, follow, the demo and later the dashboard read this file, never Flower's log.
-An event holds stage, round, site, seconds and counts of sites: nothing that depends on patients.
+Written by the operator's side alone; status, follow, the demo and later the dashboard read this file, never Flower's log.
+An event holds its time (Unix, to the millisecond), stage, round, site, seconds and counts of sites: nothing that
+depends on patients.
 """
 
 from __future__ import annotations
@@ -22,15 +23,10 @@ class EventLog:
 
     def write(self, stage: str, *, round: int | None = None, site: str | None = None, **facts: float | str) -> None:
         """One line; `stage` is lower case, `facts` are public numbers or words."""
-        line: dict[str, Any] = {"time": round_time(time.time()), "stage": stage}
+        line: dict[str, Any] = {"time": time.time_ns() // 10**6 / 1000, "stage": stage}
         if round is not None:
             line["round"] = round
         if site is not None:
             line["site"] = site
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line | facts, separators=(",", ":")) + "\n")
-
-
-def round_time(seconds: float) -> float:
-    """Unix time to the millisecond."""
-    return round(seconds, 3)

@@ -25,6 +25,7 @@ from flwr.supercore.inflatable.inflatable_utils import pull_objects
 
 from deploy.flower_env import shorten_pull_pause
 from server.exchange import Done, OnReply, Patience, check_known
+from server.study_lock import working_on
 from server.superlink import PLAN_KEY, supernode_point
 from ssl_core.errors import ConfigError, ProtocolError
 from ssl_core.parcel import IncomingKind, Parcel, check_outgoing, from_plain, to_plain
@@ -36,6 +37,8 @@ _FIELDS, _ARRAYS = "parcel", "arrays"
 _POLL_S, _POLL_GROWTH, _LONGEST_POLL_S = 0.05, 0.05, 0.25
 _LOOK_S = 0.5
 _BATCH = 4
+# An earlier ServerApp of this study that Flower gave up ends at its next request, at the latest in a minute of heartbeats.
+_HANDOVER_S = 60.0
 # A message outlives the patience a little: an answer that is on its way then still arrives, harmlessly.
 _TTL_MARGIN_S = 60.0
 
@@ -45,7 +48,8 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run, or resume, the study whose plan hash the run-config names."""
-    from server.rounds import run_study, supernode_keys
+    from server.rounds import run_study
+    from server.study import supernode_keys
 
     plan_hash = context.run_config.get(PLAN_KEY)
     home = os.environ.get("CHORAL_HOME")
@@ -53,7 +57,9 @@ def main(grid: Grid, context: Context) -> None:
         raise ConfigError("the run names no study plan", field=PLAN_KEY, remedy="start studies by choral operator launch")
     if not home:
         raise ConfigError("CHORAL_HOME is not set", remedy="start flower-superexec by choral operator start")
-    run_study(Path(home), plan_hash, GridExchange(grid, supernode_keys(Path(home), plan_hash)))
+    exchange = GridExchange(grid, supernode_keys(Path(home), plan_hash))
+    with working_on(Path(home) / "studies" / plan_hash, patience_s=_HANDOVER_S):
+        run_study(Path(home), plan_hash, exchange)
 
 
 class GridExchange:

@@ -21,10 +21,10 @@ from server.superlink import LinkTls
 from ssl_core.chain import write_durably
 from ssl_core.config import StrictModel, parse, read_toml
 from ssl_core.errors import StateError, TrustError
+from ssl_core.session import read_roster
 from ssl_core.trust.certificates import issue_server_certificate
-from ssl_core.trust.envelope import peek
 from ssl_core.trust.identity import Identity, write_private
-from ssl_core.trust.roster import Roster, ServerIdentity, open_roster, open_server_identity, sign_server_identity
+from ssl_core.trust.roster import Roster, ServerIdentity, open_server_identity, sign_server_identity
 
 
 class OperatorConfig(StrictModel):
@@ -96,10 +96,7 @@ class OperatorHome:
                 field="roster.json",
                 remedy="copy the roster that the authority signed into this folder",
             )
-        data = path.read_bytes()
-        listed = parse(Roster, peek(data, "roster"), "roster")
-        keys = [bytes.fromhex(key) for key in listed.authorities]
-        roster, digest = open_roster(data, keys, threshold=listed.threshold)
+        roster, digest = read_roster(path)
         if roster.server != self.card:
             raise TrustError("roster names another server than this one", field="server", remedy="ask the authority")
         return roster, digest

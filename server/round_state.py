@@ -25,6 +25,7 @@ import numpy.typing as npt
 from server.model_update import ServerState
 from ssl_core.chain import write_durably
 from ssl_core.errors import StateError
+from ssl_core.folder import sync
 
 _KEEP = 2
 
@@ -69,7 +70,7 @@ class RoundState:
             raise StateError("a closed round needs its CLOSE message", field="round", value=closed.round)
         parent = self.folder / "closed"
         parent.mkdir(exist_ok=True)
-        _sync(self.folder)
+        sync(self.folder)
         temporary = parent / f".{closed.round:06d}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
@@ -80,7 +81,7 @@ class RoundState:
         write_durably(temporary / "close.bin", closed.close)
         write_durably(temporary / "round.json", json.dumps({"round": closed.round, "count": closed.count}).encode())
         os.replace(temporary, parent / f"{closed.round:06d}")
-        _sync(parent)
+        sync(parent)
         for old in sorted(parent.glob("[0-9]*"))[:-_KEEP]:
             shutil.rmtree(old)
         self._clear_open()
@@ -131,11 +132,3 @@ class RoundState:
 
 def _read_weights(path: Path) -> npt.NDArray[np.float32]:
     return np.frombuffer(path.read_bytes(), "<f4").astype(np.float32)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,16 +1,17 @@
 """Step 12 of 12: what an encoder is, for people and machines: weights, lineage, epsilon, data types, limits.
 
-A release is a folder of `encoder.safetensors` (float32, one tensor per parameter), `card.json` (a signed envelope when
-it was published, plain JSON of the same fields inside a site) and `card.md`. It is written to a temporary folder and
-renamed, so a reader sees all of it or none.
+A release is a folder of `encoder.safetensors` (float32, one tensor per parameter), `card.json` (an envelope that the
+operator signed when it was published, plain JSON of the same fields inside a site) and `card.md`, there whole or not at
+all. Whoever loads it says whose signature counts: a roster, whose operator must have signed the card, or keys. Without
+either nothing but the weights' hash is checked, and the log says so. What a site wrote itself: `client/origin.py`.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import logging
 import platform
-import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,15 +21,18 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from ssl_core.chain import write_durably
 from ssl_core.config import Name, Sha256Hex, StrictModel, StudyPlan, parse
 from ssl_core.errors import ConfigError, TrustError
+from ssl_core.folder import new_folder
+from ssl_core.session import read_roster
 from ssl_core.trust.envelope import canonical, open_envelope, peek, seal
-from ssl_core.trust.identity import Identity
+from ssl_core.trust.identity import Identity, fingerprint
 
 if TYPE_CHECKING:
     from ssl_core.objectives.base import PretextModel
 
+_LOG = logging.getLogger("choral")
+_AGAIN = "fetch the folder again from whoever published it"
 ACCOUNTANT = "dp-accounting PLD, Poisson-subsampled Gaussian"
 AGGREGATE_NOTE = (
     "Aggregate not authenticated: a malicious server could have published weights that are not the sum's; the "
@@ -130,7 +134,7 @@ def make_card(
 
 
 def save_encoder(folder: Path, weights: npt.NDArray[np.float32], card: Card, *signers: Identity) -> None:
-    """Write a release to `folder` (must not exist) atomically; `weights` float32 [P] in the model's parameter order.
+    """Write a release to `folder` (must not exist), whole or not at all; `weights` float32 [P] in the model's order.
 
     Raises `ConfigError` when the folder exists and `TrustError` when the weights are not those that the card names.
     """
@@ -139,8 +143,6 @@ def save_encoder(folder: Path, weights: npt.NDArray[np.float32], card: Card, *si
     from ssl_core.encoders.vector import weights_hash
     from ssl_core.objectives.build import build_model
 
-    if folder.exists():
-        raise ConfigError("release exists and is not overwritten", field="folder", value=folder.name)
     if weights_hash(weights) != card.weights:
         raise TrustError("weights are not those of the card", field="weights", value=weights_hash(weights), limit=card.weights)
     tensors: dict[str, npt.NDArray[np.float32]] = {}
@@ -149,39 +151,45 @@ def save_encoder(folder: Path, weights: npt.NDArray[np.float32], card: Card, *si
         tensors[name] = weights[offset : offset + parameter.numel()].reshape(tuple(parameter.shape))
         offset += parameter.numel()
     body = card.model_dump(mode="json")
-    signed = seal("card", body, *signers) if signers else canonical(body)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(mode=0o700)
-    write_durably(temporary / "encoder.safetensors", save(tensors, metadata={"plan": card.plan_hash}))
-    write_durably(temporary / "card.json", signed)
-    write_durably(temporary / "card.md", card.to_markdown().encode())
-    os.replace(temporary, folder)
+    with new_folder(folder) as draft:
+        (draft / "encoder.safetensors").write_bytes(save(tensors, metadata={"plan": card.plan_hash}))
+        (draft / "card.json").write_bytes(seal("card", body, *signers) if signers else canonical(body))
+        (draft / "card.md").write_text(card.to_markdown(), encoding="utf-8")
 
 
-def read_card(folder: Path, *, keys: list[bytes] | None = None) -> Card:
+def read_card(folder: Path, *, keys: Sequence[bytes] | None = None) -> Card:
     """The card of a folder; with `keys` its signature must verify under one of them (`TrustError`)."""
     path = folder / "card.json"
     if not path.is_file():
         raise ConfigError("folder holds no encoder", field="folder", value=str(folder), remedy="name a folder with card.json")
     data = path.read_bytes()
-    body: dict[str, Any]
-    if keys is not None:
-        body, _ = open_envelope(data, "card", keys)
-    else:
-        try:
-            raw = json.loads(data)
-        except ValueError as error:
-            raise TrustError("card is not JSON", field="card.json", remedy="fetch the folder again") from error
-        if not isinstance(raw, dict):
-            raise TrustError("card is not a JSON object", field="card.json", remedy="fetch the folder again")
-        body = peek(data, "card") if "payload" in raw else raw
+    try:
+        raw: Any = json.loads(data)
+    except ValueError as error:
+        raise TrustError("card is not JSON", field="card.json", value=str(path), remedy=_AGAIN) from error
+    if not isinstance(raw, dict):
+        raise TrustError("card is not a JSON object", field="card.json", value=str(path), remedy=_AGAIN)
+    signed = "payload" in raw
+    if keys is not None and not signed:
+        raise TrustError(
+            "card is not signed",
+            field="card.json",
+            value=str(path),
+            limit=", ".join(fingerprint(key) for key in keys),
+            remedy="name a release that the operator published; an encoder that a site wrote itself is checked in its own "
+            "state folder, without a roster",
+        )
+    try:
+        body = raw if not signed else peek(data, "card") if keys is None else open_envelope(data, "card", keys)[0]
+    except TrustError as error:
+        if error.field is not None:
+            raise
+        raise TrustError(error.problem, field="card.json", value=str(path), remedy=_AGAIN) from error
     return parse(Card, body, "card")
 
 
-def load_encoder(folder: Path, *, keys: list[bytes] | None = None) -> LoadedEncoder:
-    """Build the card's model and load its weights; raises `TrustError` when a tensor or the hash does not match."""
+def read_encoder(folder: Path, *, keys: Sequence[bytes] | None = None) -> LoadedEncoder:
+    """`load_encoder` for a caller who says himself what was checked."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -189,18 +197,41 @@ def load_encoder(folder: Path, *, keys: list[bytes] | None = None) -> LoadedEnco
     from ssl_core.objectives.build import build_model
 
     card = read_card(folder, keys=keys)
+    path = folder / "encoder.safetensors"
     try:
-        tensors = load((folder / "encoder.safetensors").read_bytes())
+        tensors = load(path.read_bytes())
     except (OSError, SafetensorError) as error:
-        raise TrustError(
-            "weights cannot be read", field="path", value=str(folder / "encoder.safetensors"), remedy="fetch the folder again"
-        ) from error
+        raise TrustError("weights cannot be read", field="path", value=str(path), remedy=_AGAIN) from error
     model = build_model(card.plan)
-    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-    if {name: t.shape for name, t in tensors.items()} != shapes:
-        raise TrustError("tensors are not those of the card's encoder", field="encoder.safetensors")
-    load_vector(model, np.concatenate([tensors[name].reshape(-1) for name in shapes]))
-    found = weights_hash(to_vector(model))
-    if found != card.weights:
-        raise TrustError("weights are not those that the card names", field="weights", value=found, limit=card.weights)
+    expected = {name: ("float32", tuple(p.shape)) for name, p in model.named_parameters()}
+    found = {name: (str(tensor.dtype), tensor.shape) for name, tensor in tensors.items()}
+    if found != expected:
+        name = min(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+        raise TrustError(
+            "tensors are not those of the card's encoder",
+            field=f"{path.name}: {name}",
+            value=found.get(name, "missing"),
+            limit=expected.get(name, "no such tensor"),
+            remedy=_AGAIN,
+        )
+    load_vector(model, np.concatenate([tensors[name].reshape(-1) for name in expected]))
+    hashed = weights_hash(to_vector(model))
+    if hashed != card.weights:
+        raise TrustError(
+            "weights are not those that the card names", field="weights", value=hashed, limit=card.weights, remedy=_AGAIN
+        )
     return LoadedEncoder(model, card)
+
+
+def load_encoder(folder: Path, *, roster: Path | None = None, keys: Sequence[bytes] | None = None) -> LoadedEncoder:
+    """Build the card's model and load its weights, whose hash must be the card's.
+
+    The card must be signed by the operator of `roster` (a file that you trust: the one that your site accepted), or by one
+    of `keys`. With neither, no signature is checked, and a warning in the log "choral" says so. Raises `TrustError`.
+    """
+    if roster is not None:
+        keys = [bytes.fromhex(read_roster(roster)[0].server.operator)]
+    loaded = read_encoder(folder, keys=keys)
+    if keys is None:
+        _LOG.warning("encoder %s: signature not checked: no roster given (roster=FILE)", folder.name)
+    return loaded

@@ -146,13 +146,14 @@ class Chain:
         )
         return [Entry(sequence, kind_, json.loads(body), link) for sequence, kind_, body, link in rows]
 
-    def head(self) -> tuple[int, str]:
-        """(number of entries, hash of the last)."""
-        return self._last() or (0, _GENESIS)
-
     def close(self) -> None:
         """Close the file; further use raises."""
         self._database.close()
+
+    def __del__(self) -> None:
+        # A command opens its log and ends: Python 3.13 warns of a connection that is collected open.
+        if hasattr(self, "_database"):
+            self._database.close()
 
     def _last(self) -> tuple[int, str] | None:
         row = self._database.execute("SELECT sequence, hash FROM log ORDER BY sequence DESC LIMIT 1").fetchone()

@@ -6,16 +6,31 @@ signed files, and a difference in any of them changes every mask.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from ssl_core.config import Name, Sha256Hex, StrictModel, StudyPlan, parse
-from ssl_core.errors import TrustError
+from ssl_core.errors import ConfigError, TrustError
 from ssl_core.secure_sum.params import Member, SumParams
-from ssl_core.trust.envelope import open_envelope, seal
+from ssl_core.trust.envelope import open_envelope, peek, seal
 from ssl_core.trust.identity import Identity
-from ssl_core.trust.roster import Roster
+from ssl_core.trust.roster import Roster, open_roster
+
+
+def read_roster(path: Path) -> tuple[Roster, str]:
+    """(roster, digest) of a file that is trusted as it was handed over, verified by the authorities that it names itself.
+
+    Who pins authorities opens it by `open_roster` instead. Raises `TrustError`, `ConfigError`.
+    """
+    if not path.is_file():
+        raise ConfigError(
+            "roster file is missing", field="roster", value=str(path), remedy="name the roster that the authority signed"
+        )
+    data = path.read_bytes()
+    listed = parse(Roster, peek(data, "roster"), "roster")
+    return open_roster(data, [bytes.fromhex(key) for key in listed.authorities], threshold=listed.threshold)
 
 
 def open_plan(data: bytes, operator: bytes) -> tuple[StudyPlan, str]:

@@ -7,6 +7,7 @@ from importlib.metadata import packages_distributions, version
 import click
 import pytest
 import typer
+from tests_commands import run  # type: ignore[import-not-found]
 
 import choral
 
@@ -15,9 +16,9 @@ SCRIPT = """
 import sys
 import choral
 from typer.testing import CliRunner
-for words in ([], ["site"], ["operator"], ["authority"], ["site", "approve"], ["operator", "launch"]):
-    result = CliRunner().invoke(choral.app, [*words, "--help"])
-    assert result.exit_code == 0 and "Usage" in result.output, result.output
+for words in sys.argv[1:]:
+    result = CliRunner().invoke(choral.app, [*words.split()[1:], "--help"], prog_name="choral")
+    assert result.exit_code == 0 and "Usage: " + words in result.output, result.output
 print(sorted({name.partition(".")[0] for name in sys.modules} & {"torch", "flwr", "opacus"}))
 """
 
@@ -44,7 +45,8 @@ def test_the_public_names_are_pinned_and_each_is_there() -> None:
 
 
 def test_help_imports_neither_torch_nor_flwr() -> None:
-    done = subprocess.run([sys.executable, "-P", "-c", SCRIPT], capture_output=True, text=True, check=False)
+    every = [words for words, _ in commands()]
+    done = subprocess.run([sys.executable, "-P", "-c", SCRIPT, *every], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
@@ -72,6 +74,15 @@ def test_every_argument_has_help() -> None:
     for words, command in commands():
         for parameter in command.params:
             assert getattr(parameter, "help", None), f"{words} {parameter.name}"
+
+
+def test_no_word_of_a_help_text_is_lost_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich takes words in brackets for markup and drops them."""
+    monkeypatch.setenv("COLUMNS", "400")
+    for words, command in commands():
+        shown = " ".join(run(*words.split()[1:], "--help").output.split())
+        for text in (command.help, *(getattr(parameter, "help", None) for parameter in command.params)):
+            assert " ".join((text or "").split()) in shown, words
 
 
 @pytest.mark.parametrize(

@@ -1,31 +1,40 @@
 """Step 1 of 12: the check before a site approves a study; the only place where a record is refused.
 
-Comes in: a source and the plan's data. Goes out: `CheckReport`, for this site's staff; it has no message type and never
-leaves. `check_source` raises `DataError` above the declared share of bad records, naming files and reasons without a
-number: the numbers stand in `inspect_source`'s report. Equal records of different patients are reported, never dropped:
-dropping one would make a patient's records depend on another's (ruling 17).
+Comes in: a source and the plan's data. Goes out: `CheckReport`, for this site's staff (it has no message type and never
+leaves), and the very `Patients` that were checked, from one reading of the files. `check_source` raises `DataError`
+above the declared share of bad records, naming files, reasons and, where rows may have been swallowed, lines, without
+a number of records: the numbers stand in `inspect_source`'s report. Equal records of different patients are reported,
+never dropped: dropping one would make a patient's records depend on another's (ruling 17).
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ssl_core.config import ImageData, TextData
-from ssl_core.data.reading import Fault, Reading
+from ssl_core.data.patients import Patients, group
+from ssl_core.data.reading import Fault, Reading, Span
 from ssl_core.data.source import Source, read_records
 from ssl_core.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """One file: rows read, rows that repeat a record already read, bad rows by reason."""
+    """One file: rows read, rows that repeat a record already read, bad rows by reason, the first lines to look at."""
 
     file: str
     rows: int
     repeated: int
     faults: Mapping[Fault, int]
+    spans: tuple[Span, ...] = ()
+
+    @property
+    def lines(self) -> str:
+        """Where to look for records that span several lines; empty where there is none."""
+        return f"lines {', '.join(map(str, self.spans))}" if self.spans else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +64,43 @@ class CheckReport:
         for file in self.files:
             out.append(f"{file.file}: {file.rows} rows, {file.repeated} repeated")
             out += [f"{file.file}: {count} {fault.value}" for fault, count in sorted(file.faults.items())]
+            out += [f"{file.file}: look at {file.lines}"] if file.spans else []
         out.append(f"bad share {self.bad_share:.4f}, declared at most {self.max_bad_share}")
         return out
 
 
+@dataclass(frozen=True, slots=True)
+class CheckedRecords:
+    """What was read once: the report, and the units that it is about."""
+
+    report: CheckReport
+    patients: Patients = field(repr=False)
+
+
 def inspect_source(source: Source, data: TextData | ImageData) -> CheckReport:
     """Read everything once and count; `DataError` where no row of a file has a patient, or a file cannot be read."""
+    return _report(source, read_records(source, data))
+
+
+def check_source(source: Source, data: TextData | ImageData) -> CheckReport:
+    """`inspect_source`, refusing a source that `accepted` is not true of."""
+    return _accept(source, read_records(source, data))
+
+
+def check_and_load(source: Source, data: TextData | ImageData) -> CheckedRecords:
+    """`check_source` and the units of that same reading: what is trained on is what was checked."""
     reading = read_records(source, data)
+    report = _accept(source, reading)
+    return CheckedRecords(report, group(reading.owners, reading.records, reading.order))
+
+
+def _report(source: Source, reading: Reading) -> CheckReport:
     for tally in reading.tallies:
         if tally.rows and tally.faults[Fault.NO_PATIENT] == tally.rows:
             column = getattr(source.declared, "patient_column", None) or getattr(source.declared, "patient_field", None)
             raise DataError(f"patient column {column!r} is empty in file {tally.file!r}", field="patient_column", value=column)
     return CheckReport(
-        files=tuple(FileReport(t.file, t.rows, t.repeated, dict(+t.faults)) for t in reading.tallies),
+        files=tuple(FileReport(t.file, t.rows, t.repeated, dict(+t.faults), tuple(t.spans)) for t in reading.tallies),
         patients=len(set(reading.owners)),
         records=len(reading.owners),
         shared_records=_shared(reading),
@@ -75,31 +108,36 @@ def inspect_source(source: Source, data: TextData | ImageData) -> CheckReport:
     )
 
 
-def check_source(source: Source, data: TextData | ImageData) -> CheckReport:
-    """`inspect_source`, refusing a source that `accepted` is not true of."""
-    report = inspect_source(source, data)
-    if not report.patients:
-        raise DataError("the source holds no patient", field="path", value=", ".join(source.declared.paths))
-    if not report.accepted:
-        bad = [f"{file.file} ({', '.join(sorted(file.faults))})" for file in report.files if file.faults]
+def _accept(source: Source, reading: Reading) -> CheckReport:
+    report = _report(source, reading)
+    if report.bad_share > report.max_bad_share:
+        bad = [f"{f.file} ({', '.join([*sorted(f.faults), *filter(None, [f.lines])])})" for f in report.files if f.faults]
         raise DataError(
             "more records are bad than the source declares",
             field="max_bad_share",
             value="; ".join(bad),
             limit=source.declared.max_bad_share,
-            remedy="correct these files, or declare the share that is known to be bad",
+            remedy="correct these files, or declare what is known of them: max_bad_share, multiline",
         )
+    if not report.patients:
+        raise DataError("the source holds no patient", field="path", value=", ".join(source.declared.paths))
     return report
 
 
 def _shared(reading: Reading) -> int:
     """Records whose content some other patient's record has too; padding and zero records do not count."""
+    # Compared by hash, so that the check holds no second copy of the records.
     owners: dict[bytes, set[str]] = defaultdict(set)
-    contents = []
-    empty = {bytes(reading.records[0].nbytes), b"\xff" * reading.records[0].nbytes} if len(reading.records) else set()
+    hashes = []
+    size = reading.records[0].nbytes if len(reading.records) else 0
+    empty = {_hash(bytes(size)), _hash(b"\xff" * size)}
     for owner, record in zip(reading.owners, reading.records, strict=True):
-        content = record.tobytes()
-        contents.append(content)
-        if content not in empty:
-            owners[content].add(owner)
-    return sum(len(owners[content]) > 1 for content in contents if content in owners)
+        found = _hash(record.tobytes())
+        hashes.append(found)
+        if found not in empty:
+            owners[found].add(owner)
+    return sum(len(owners[found]) > 1 for found in hashes if found in owners)
+
+
+def _hash(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()

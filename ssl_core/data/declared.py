@@ -6,17 +6,20 @@
     patient_column = "patient"           patient_field = "patient"
     text_column = "text"                 max_bad_share = 0.001
     record_column = "report"
+    multiline = false
 
 `path` is one file or a list of files (tables), relative to the folder of the TOML. `record_column` names the text that
 a row belongs to: rows of one patient with an equal record id are one record, read once (one report, several images).
+`multiline = true` says that quoted texts of a CSV file hold line breaks. Without it a record that spans several lines is
+bad, with every line that it takes: it is how a lost quote shows, which would otherwise swallow other patients' rows.
 """
 
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from ssl_core.config import StrictModel
 
@@ -34,7 +37,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TableSource(StrictModel):
-    """A table of texts: CSV with a header line, or one JSON object a line. UTF-8, one row a record."""
+    """A table of texts: CSV with a header line, or one JSON object a line. UTF-8, one row a record, one line a row."""
 
     kind: Literal["table"]
     path: Inside | Annotated[tuple[Inside, ...], Field(min_length=1)]
@@ -42,7 +45,14 @@ class TableSource(StrictModel):
     patient_column: Column
     text_column: Column
     record_column: Column | None = None
+    multiline: bool = False
     max_bad_share: Share = 0.0
+
+    @model_validator(mode="after")
+    def _lines(self) -> Self:
+        if self.multiline and self.format != "csv":
+            raise ValueError("multiline is for csv: a JSON line is one line")
+        return self
 
     @property
     def paths(self) -> tuple[str, ...]:

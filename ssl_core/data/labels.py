@@ -2,7 +2,8 @@
 
 Comes in: a CSV, one row a patient: a patient column and either 0/1 columns (one or several findings) or one class
 column. Goes out: `Labels` with int8 [n, k]; a class column becomes one 0/1 column a class (a single one for two
-classes: the second in the alphabet). Raises `DataError` naming file, column and line, never a cell.
+classes: the second in the alphabet). Raises `DataError` naming file, column and line, never a cell. A row is one line:
+a lost quote would swallow the labels of the patients after it.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def read_labels(
     class_column: str | None = None,
 ) -> Labels:
     """Read a label CSV: `class_column`, or `label_columns`, or (neither given) every column but the patient's."""
-    header, rows = _rows(path)
+    header, rows, lines = _rows(path)
     if class_column is not None and label_columns is not None:
         raise DataError("give 0/1 columns or a class column, not both", field="class_column", value=class_column)
     columns = (class_column,) if class_column is not None else label_columns
@@ -59,7 +60,7 @@ def read_labels(
             raise DataError(f"column {column!r} is not there exactly once in file {path.name!r}", field="column", value=column)
     place = header.index(patient_column)
     units: list[str] = []
-    for line, row in enumerate(rows, start=2):
+    for line, row in zip(lines, rows, strict=True):
         unit = unit_id(row[place])
         if not unit:
             raise _fault(path, patient_column, line, "is empty")
@@ -72,20 +73,20 @@ def read_labels(
             remedy="one row a patient",
         )
     if class_column is not None:
-        names, values = _classes(path, class_column, [row[header.index(class_column)].strip() for row in rows])
+        names, values = _classes(path, class_column, [row[header.index(class_column)].strip() for row in rows], lines)
     else:
         names, values = columns, np.zeros((len(rows), len(columns)), np.int8)
         for k, column in enumerate(columns):
             for index, row in enumerate(rows):
                 cell = row[header.index(column)].strip()
                 if cell not in ("0", "1"):
-                    raise _fault(path, column, index + 2, "is neither 0 nor 1")
+                    raise _fault(path, column, lines[index], "is neither 0 nor 1")
                 values[index, k] = cell == "1"
     return Labels(tuple(units), names, values, class_column is not None)
 
 
-def _classes(path: Path, column: str, cells: list[str]) -> tuple[tuple[str, ...], npt.NDArray[np.int8]]:
-    for line, cell in enumerate(cells, start=2):
+def _classes(path: Path, column: str, cells: list[str], lines: list[int]) -> tuple[tuple[str, ...], npt.NDArray[np.int8]]:
+    for line, cell in zip(lines, cells, strict=True):
         if not cell:
             raise _fault(path, column, line, "is empty")
     classes = sorted(set(cells))
@@ -97,18 +98,35 @@ def _classes(path: Path, column: str, cells: list[str]) -> tuple[tuple[str, ...]
     return names, (np.array(cells)[:, None] == np.array(names)[None, :]).astype(np.int8)
 
 
-def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
+def _rows(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
+    """Header, rows, and the line of each row; lines count from 1."""
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    last = 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = [row for row in csv.reader(stream, strict=True) if row]
+            reader = csv.reader(stream, strict=True)
+            for row in reader:
+                if reader.line_num > last + 1:
+                    raise DataError(
+                        f"lines {last + 1}-{reader.line_num} of label file {path.name!r} are one row",
+                        field="line",
+                        value=last + 1,
+                        limit="one line a row",
+                        remedy="correct the quotes there; leave columns of texts out of a label file",
+                    )
+                last = reader.line_num
+                if row:
+                    rows.append(row)
+                    lines.append(last)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"label file {path.name!r} cannot be read as UTF-8 CSV", field="path", value=path.name) from error
     if len(rows) < 2:
         raise DataError(f"label file {path.name!r} has no rows", field="path", value=path.name)
-    for line, row in enumerate(rows, start=1):
+    for line, row in zip(lines, rows, strict=True):
         if len(row) != len(rows[0]):
             raise DataError(f"line {line} of label file {path.name!r} has another number of fields", field="line", value=line)
-    return rows[0], rows[1:]
+    return rows[0], rows[1:], lines[1:]
 
 
 def _fault(path: Path, column: str, line: int, what: str) -> DataError:

@@ -22,7 +22,8 @@ from ssl_core.trust.random import unit_tag
 class Patients:
     """n units and their m records, all in memory.
 
-    units: patient ids, sorted, distinct. tags: uint8 [n, 16], `unit_tag` of each id.
+    units: patient ids, sorted, distinct; of a kept copy (kept.py) the tags as hex, in the same order.
+    tags: uint8 [n, 16], `unit_tag` of each id.
     offsets: int64 [n + 1]; unit i owns records[offsets[i] : offsets[i + 1]], at least one.
     records: text int32 [m, words, codes], -1 where there is no word; image float32 [m, pixels], standardised per image.
     """

@@ -2,7 +2,8 @@
 
 A bad record whose patient is known stays: it is an all-padding (text) or all-zero (image) record, whose unit gives a
 finite or zero row. A row without a trustworthy patient belongs to no unit and is left out. Both are counted here for
-the check before approval; afterwards nothing is raised for a record (ruling 15).
+the check before approval; afterwards nothing is read anew (ruling 15).
+Lines that one record of a CSV file swallowed are counted each: a lost quote may hide as many patients as there are lines.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+MOST_SPANS = 5
+
 
 class Fault(StrEnum):
     """Why a record is bad."""
 
     UNREADABLE = "unreadable"
+    LINES = "lines of records that span several lines"
     SHAPE = "differently shaped"
     NO_PATIENT = "without a patient"
     NO_WORDS = "without a word"
@@ -26,14 +30,37 @@ class Fault(StrEnum):
     BLANK = "image without contrast"
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Lines `first` to `last` of a file, counted from 1, that one bad record took."""
+
+    first: int
+    last: int
+    fault: Fault
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+
 @dataclass(slots=True)
 class Tally:
-    """Rows and faults of one file, while it is read."""
+    """Rows and faults of one file, while it is read; of the spans only the first few are kept by their lines."""
 
     file: str
     rows: int = 0
     repeated: int = 0
     faults: Counter[Fault] = field(default_factory=Counter)
+    spans: list[Span] = field(default_factory=list)
+
+    def add_span(self, span: Span) -> None:
+        """Count every line of `span` as one bad row."""
+        self.rows += len(span)
+        self.faults[span.fault] += len(span)
+        if len(self.spans) < MOST_SPANS:
+            self.spans.append(span)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 Comes in: the path of a source TOML (its keys: `ssl_core/data/declared.py`) and what the study plan says of the data.
 Goes out: `Source`, then `Patients`. Raises `ConfigError` for the TOML, `DataError` for a missing file, a path or
 symbolic link that leaves the TOML's folder, a missing column or array, or a source of another kind than the plan's.
-A bad record never raises here; `check.py` refuses it before the site approves (ruling 15).
+A bad record raises nothing here; `check.py` refuses it before the site approves, and a study never reads these files
+again (ruling 15). Records that span several lines undeclared raise here too: they would be missing without a word.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ssl_core.config import ImageData, TextData, read_toml
 from ssl_core.data.declared import NpzSource, TableSource
 from ssl_core.data.npz import read_npz
 from ssl_core.data.patients import Patients, group
-from ssl_core.data.reading import Reading
+from ssl_core.data.reading import Fault, Reading
 from ssl_core.data.table import read_table
 from ssl_core.errors import ConfigError, DataError
 
@@ -80,6 +81,15 @@ def read_records(source: Source, data: TextData | ImageData) -> Reading:
 
 
 def load_patients(source: Source, data: TextData | ImageData) -> Patients:
-    """The source's units; bad records are padding or zeros, rows without a patient are left out."""
+    """The source's units, for the site's own use; bad records are padding or zeros, rows without a patient left out."""
     reading = read_records(source, data)
+    rows = sum(tally.rows for tally in reading.tallies)
+    if sum(tally.faults[Fault.LINES] for tally in reading.tallies) > source.declared.max_bad_share * rows:
+        bad = [f"{t.file} lines {', '.join(map(str, t.spans))}" for t in reading.tallies if t.faults[Fault.LINES]]
+        raise DataError(
+            "records span several lines, which the source does not declare",
+            field="multiline",
+            value="; ".join(bad),
+            remedy="correct the quotes there, or declare multiline = true",
+        )
     return group(reading.owners, reading.records, reading.order)

@@ -3,6 +3,8 @@
 Comes in: a declared table and its resolved files. Goes out: a `Reading` with int32 [m, words, codes].
 Raises `DataError` for what concerns a whole file: it cannot be opened, or lacks a declared column. What concerns one
 row is counted. A row with more or fewer fields than the header may have shifted columns: its patient is not trusted.
+Nor is a CSV record trusted that spans several lines, unless the source declares `multiline`: a quote that was lost
+swallows the rows up to the next quote, and what is left can look like a record of one patient. All its lines are counted.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import TextIO
 from ssl_core.config import TextData
 from ssl_core.data.declared import TableSource
 from ssl_core.data.patients import unit_id
-from ssl_core.data.reading import Fault, Reading, Tally
+from ssl_core.data.reading import Fault, Reading, Span, Tally
 from ssl_core.data.words import encode, split
 from ssl_core.errors import DataError
 
@@ -34,6 +36,9 @@ def read_table(source: TableSource, files: tuple[Path, ...], data: TextData) -> 
         tally = Tally(name)
         tallies.append(tally)
         for row in _rows(source, name, path):
+            if isinstance(row, Span):
+                tally.add_span(row)
+                continue
             tally.rows += 1
             if isinstance(row, Fault):
                 tally.faults[row] += 1
@@ -79,7 +84,7 @@ def _clean(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
-def _rows(source: TableSource, name: str, path: Path) -> Iterator[Row | Fault]:
+def _rows(source: TableSource, name: str, path: Path) -> Iterator[Row | Fault | Span]:
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
             yield from _csv(source, name, stream) if source.format == "csv" else _jsonl(source, name, stream)
@@ -87,21 +92,35 @@ def _rows(source: TableSource, name: str, path: Path) -> Iterator[Row | Fault]:
         raise DataError("a declared file cannot be read", field="path", value=name, remedy=error.strerror) from error
 
 
-def _csv(source: TableSource, name: str, stream: TextIO) -> Iterator[Row | Fault]:
+def _csv(source: TableSource, name: str, stream: TextIO) -> Iterator[Row | Fault | Span]:
     reader = csv.reader(stream, strict=True)
     try:
         header = next(reader, [])
     except csv.Error:
         header = []
+    if reader.line_num > 1 and not source.multiline:
+        raise DataError(
+            f"the header of file {name!r} spans several lines",
+            field="multiline",
+            value=f"lines 1-{reader.line_num}",
+            limit="one line",
+            remedy="correct its quotes, or declare multiline = true",
+        )
     places = {column: _place(header, column, key, name) for key, column in _columns(source)}
     wanted = [places.get(c) for c in (source.patient_column, source.text_column, source.record_column) if c]
     while True:
+        first = reader.line_num + 1
         try:
             row = next(reader)
         except StopIteration:
             return
         except csv.Error:
-            yield Fault.UNREADABLE
+            spans = reader.line_num > first
+            fault = Fault.UNREADABLE if source.multiline or not spans else Fault.LINES
+            yield Span(first, reader.line_num, fault) if spans else fault
+            continue
+        if reader.line_num > first and not source.multiline:
+            yield Span(first, reader.line_num, Fault.LINES)
             continue
         if not row:
             continue

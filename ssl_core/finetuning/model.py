@@ -10,8 +10,6 @@ fitted on, and no noise protects them (ruling 27). Raises `ConfigError` or `Trus
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,13 +20,13 @@ import torch
 from pydantic import Field
 
 from ssl_core.card import Card, LoadedEncoder
-from ssl_core.chain import write_durably
 from ssl_core.config import Sha256Hex, StrictModel, parse
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.vector import to_vector, weights_hash
 from ssl_core.errors import ConfigError, DataError, TrustError
 from ssl_core.finetuning.full import FROM_PRETRAINED, TuneSettings, fit_full
 from ssl_core.finetuning.probe import Scaling, fit_ridge, standardise
+from ssl_core.folder import new_folder
 from ssl_core.objectives.base import PretextModel
 from ssl_core.trust.envelope import canonical
 
@@ -38,7 +36,7 @@ _HEAD = ("head.weight", "head.bias", "head.centre", "head.scale")
 
 
 class ModelCard(StrictModel):
-    """What a fine-tuned model is. `publish` refuses every folder whose card says `private: false`."""
+    """What a fine-tuned model is. Nothing publishes it: `publish` takes a finished study, never a folder."""
 
     format: Annotated[int, Field(ge=1, le=1)] = 1
     kind: Literal["fine-tuned"] = "fine-tuned"
@@ -68,24 +66,16 @@ class SiteModel:
         return scored
 
     def save(self, folder: Path) -> None:
-        """Write the folder atomically; `ConfigError` where it exists."""
+        """Write the folder, whole or not at all; `ConfigError` where it exists."""
         from safetensors.numpy import save
 
-        if folder.exists():
-            raise ConfigError("folder exists and is not overwritten", field="out", value=folder.name, remedy="name a new one")
         tensors: dict[str, npt.NDArray[np.generic]] = {
             name: parameter.detach().numpy() for name, parameter in self.model.encoder.named_parameters(prefix="encoder")
         }
         tensors |= dict(zip(_HEAD, (self.weight, self.bias, self.scaling.centre, self.scaling.scale), strict=True))
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = folder.with_name(f".{folder.name}.{os.getpid()}")
-        draft.mkdir(mode=0o700)
-        try:
-            write_durably(draft / "model.safetensors", save({n: np.ascontiguousarray(t) for n, t in tensors.items()}))
-            write_durably(draft / "card.json", canonical(self.card.model_dump(mode="json")))
-            os.replace(draft, folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+        with new_folder(folder) as draft:
+            (draft / "model.safetensors").write_bytes(save({n: np.ascontiguousarray(t) for n, t in tensors.items()}))
+            (draft / "card.json").write_bytes(canonical(self.card.model_dump(mode="json")))
 
 
 def load_site_model(folder: Path) -> SiteModel:

@@ -1,6 +1,6 @@
 """Step 13: `choral finetune` and `choral embed` as plain functions on files.
 
-Comes in: an encoder's folder, a source TOML, a label CSV. Goes out: a model folder and a report, or an npz of features
+Comes in: a loaded encoder, a source TOML, a label CSV. Goes out: a model folder and a report, or an npz of features
 float32 [records, F] with patient ids. Both stay at the site and say so in themselves (ruling 27). The report shows the
 raw floor, fitted on the same labelled patients, beside the model: an encoder that does not beat it is shown not to.
 Raises the errors of the readers, and `DataError` where labels and source have too few patients in common.
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssl_core.card import load_encoder
+from ssl_core.card import LoadedEncoder
 from ssl_core.config import ImageData, TextData
 from ssl_core.data.labels import Labels, read_labels
 from ssl_core.data.patients import Patients
@@ -73,7 +73,7 @@ class FineTuneReport:
 
 
 def finetune(
-    encoder_folder: Path,
+    encoder: LoadedEncoder,
     source_toml: Path,
     labels_csv: Path,
     out: Path,
@@ -93,15 +93,14 @@ def finetune(
         raise ConfigError("folder exists and is not overwritten", field="out", value=out.name, remedy="name a new one")
     if (test_source is None) != (test_labels is None):
         raise ConfigError("a test needs its source and its labels", field="test_source", remedy="give both or neither")
-    loaded = load_encoder(encoder_folder)
-    data = loaded.card.plan.data
+    data = encoder.card.plan.data
     table = read_labels(labels_csv, class_column=class_column)
     patients, raw, index, values = _labelled(source_toml, data, table)
     if labels is not None:
         drawn = draw_labels(values, labels, count=1, seed=seed).index[0]
         index, values = index[drawn], values[drawn]
     chosen = patients.take(index)
-    tuner = FineTuner(loaded, method=method)
+    tuner = FineTuner(encoder, method=method)
     model = tuner.fit(chosen, values, table.names, exclusive=table.exclusive, unlabelled=patients)
     own: tuple[float | None, ...] = (None,) * len(table.names)
     floor = own
@@ -119,18 +118,17 @@ def finetune(
         head = fit_ridge(plain.features(raw.take(index)), values)
         floor = _areas(head.scores(plain.features(tested_raw.take(places))), truth)
     model.save(out)
-    return FineTuneReport(str(out), method, loaded.card.name, table.names, len(chosen), own, floor)
+    return FineTuneReport(str(out), method, encoder.card.name, table.names, len(chosen), own, floor)
 
 
-def embed(encoder_folder: Path, source_toml: Path, out_npz: Path) -> npt.NDArray[np.float32]:
+def embed(encoder: LoadedEncoder, source_toml: Path, out_npz: Path) -> npt.NDArray[np.float32]:
     """Write features float32 [m, F], one row a record, with their patients, to `out_npz` (mode 0600); returns them."""
     if out_npz.exists():
         raise ConfigError("file exists and is not overwritten", field="out", value=out_npz.name, remedy="name a new one")
     if out_npz.suffix != ".npz":
         raise ConfigError("features are written as npz", field="out", value=out_npz.name, remedy="name a file ending in .npz")
-    loaded = load_encoder(encoder_folder)
-    patients = load_patients(read_source(source_toml), loaded.card.plan.data)
-    features = loaded.model.encoder.features(patients.records)
+    patients = load_patients(read_source(source_toml), encoder.card.plan.data)
+    features = encoder.model.encoder.features(patients.records)
     draft = out_npz.with_name(f".{out_npz.stem}.{os.getpid()}.npz")
     out_npz.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -141,7 +139,7 @@ def embed(encoder_folder: Path, source_toml: Path, out_npz: Path) -> npt.NDArray
                 patient=np.repeat(np.array(patients.units), patients.counts()),
                 private=np.array(False),
                 notice=np.array(NOTICE),
-                encoder=np.array(loaded.card.weights),
+                encoder=np.array(encoder.card.weights),
             )
         os.replace(draft, out_npz)
     finally:

@@ -1,7 +1,8 @@
 """Before step 6: does changing one patient change another patient's gradient? A check on tested inputs (ruling 24).
 
-Comes in: a study plan and the site's chunk. Two synthetic sets of patients in the declared format, which differ in one
-patient, go through sampler -> draw -> engine with the study's own model under the same coins. Demanded:
+Comes in: a study plan and the site's `SpeedSpec`: its chunk, threads and device, as in training. Two synthetic sets of
+patients in the declared format, which differ in one patient, go through sampler -> draw -> engine with the study's own
+model, on the device that the site trains on, in float32 as training is, under the same coins. Demanded:
   the same other units are sampled; each other unit's row differs by at most 1e-6 of its norm;
   the clipped sums differ by at most the sensitivity that they state, C for a removed patient, 2 C for a changed one.
 The guarantee is the argument in objectives/base.py and gradients.py; this check finds what breaks it on such inputs.
@@ -17,12 +18,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ssl_core.config import StudyPlan
+from ssl_core.config import SpeedSpec, StudyPlan
 from ssl_core.data.patients import Patients
 from ssl_core.errors import PrivacyError
 from ssl_core.objectives.base import PretextModel
 from ssl_core.objectives.build import build_model
 from ssl_core.privacy.gradients import Adjacency, PerUnitGradients, clip_and_sum
+from ssl_core.privacy.machine import threads, training_device
 from ssl_core.privacy.sampling import chunks, draw_coins, poisson_sample
 from ssl_core.privacy.synthetic import kinds, synthetic_patients, with_other_patient, without_patient
 from ssl_core.trust.random import UnitCoins
@@ -48,9 +50,17 @@ class _Run:
     rows: Tensor
 
 
-def check_isolation(plan: StudyPlan, *, chunk: int, model: PretextModel | None = None) -> IsolationReport:
-    """Run all pairs for the plan's model (or `model`); `greatest_contribution` is in units of C."""
-    model = build_model(plan) if model is None else model
+def check_isolation(plan: StudyPlan, *, speed: SpeedSpec, model: PretextModel | None = None) -> IsolationReport:
+    """Run all pairs for the plan's model (or `model`, which is moved); `greatest_contribution` is in units of C.
+
+    Raises `ConfigError` when the site's device is not there, `PrivacyError` for what is demanded and does not hold.
+    """
+    device = training_device(speed)
+    with threads(speed.threads):
+        return _check(plan, speed.chunk, (build_model(plan) if model is None else model).to(device))
+
+
+def _check(plan: StudyPlan, chunk: int, model: PretextModel) -> IsolationReport:
     engine = PerUnitGradients(model)
     size = sum(parameter.numel() for parameter in model.parameters())
     # Two chunks and a part of a third where memory allows, so that a removal moves units from chunk to chunk.
@@ -81,10 +91,12 @@ def _coins(patients: Patients) -> UnitCoins:
 
 
 def _run(engine: PerUnitGradients, model: PretextModel, patients: Patients, coins: UnitCoins, chunk: int) -> _Run:
+    device = next(model.parameters()).device
     sample = poisson_sample(patients.tags, _RATE, coins)
     parts = []
     for index in chunks(sample, chunk):
-        rows = engine.rows(model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins)))
+        views = model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins))
+        rows = engine.rows({name: view.to(device) for name, view in views.items()})
         parts.append(torch.cat([row.reshape(len(index), -1) for row in rows], dim=1))
     return _Run(tuple(patients.units[i] for i in sample), torch.cat(parts))
 
@@ -132,5 +144,5 @@ def _compare_sums(what: str, base: _Run, other: _Run, chunk: int, clip_norm: flo
 
 def _tight(rows: Tensor) -> float:
     """A clipping norm that binds for most rows."""
-    norms: npt.NDArray[np.float64] = rows.double().norm(dim=1).numpy()
+    norms: npt.NDArray[np.float64] = rows.double().norm(dim=1).cpu().numpy()
     return max(float(np.median(norms)) / 8, 1e-6)

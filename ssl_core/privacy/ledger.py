@@ -1,8 +1,9 @@
 """Step 6 of 12: what a site has spent of its patients' privacy, for life.
 
-A view of the site's chain. RESERVE charges the whole schedule of a study at approval, once per plan hash. COMMIT says,
-durably and before training, which round starts; it never passes the reserved steps and a round number is used once
-(ruling 6). Nothing is ever given back. Comes in: schedules. Goes out: `Quote`, `Statement`, or `BudgetError`.
+A view of the site's chain. RESERVE charges the whole schedule of a study at approval, once per plan hash, and says under
+which limit. COMMIT says, durably and before training, which round starts; it never passes the reserved steps and a round
+number is used once (ruling 6). Nothing is ever given back. Comes in: schedules. Goes out: `Quote`, `Statement`
+(statement.py), or `BudgetError`.
 
 The rule of the cap (E, D), fixed here and named in policy.toml. Later studies may be chosen after seeing what earlier
 ones released, so composition must hold for adaptively chosen schedules; PLD of the log does not in general ("Privacy
@@ -24,97 +25,30 @@ Parameters" (CCS 2023) for filters in (eps, delta) and in Renyi DP of fixed orde
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ssl_core.chain import Chain
 from ssl_core.errors import BudgetError, PrivacyError
 from ssl_core.privacy.accountant import Schedule, checked_epsilon, epsilon, epsilon_rdp, epsilon_replace_one
+from ssl_core.privacy.statement import ADJACENCY, COHORT, UNIT, LedgerEntry, Limit, Quote, Statement, Totals
 
-UNIT = "patient"
-ADJACENCY = "add or remove one patient"
-COHORT = "all"
+__all__ = ["ORDERS", "RULE", "Admission", "Ledger", "Quote", "Statement"]
+
+RULE = "smaller of RDP filter and sum"
 ORDERS = (2, 3, 4, 6, 8, 12, 20, 32)
 _RESERVE = "reserve"
 _COMMIT = "commit"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quote:
-    """Cost of one study alone (PLD at the plan's delta), and the site's total before and after it by the cap's rule."""
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """There is room for a study on top of the studies `reserved` (by plan hash); no quote where it is one of them."""
 
-    study_epsilon: float
-    study_delta: float
-    spent_before: float
-    spent_after: float
-    limit: float
-    remaining: float
-    delta: float
-    adjacency: str = ADJACENCY
-    unit: str = UNIT
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerEntry:
-    """One study; `steps_started` are those of committed rounds, `steps` all that are charged."""
-
-    study: str
-    name: str
-    epsilon: float
-    epsilon_replace_one: float
-    delta: float
-    noise_multiplier: float
-    sampling_rate: float
-    steps: int
-    steps_started: int
-    adjacency: str = ADJACENCY
-    unit: str = UNIT
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Totals:
-    """Epsilon of a list of studies by each rule; `spent` is what counts against the limit."""
-
-    spent: float
-    by_sum: float
-    by_rdp: float
-    if_fixed_in_advance: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Statement:
-    """The ledger as people read it."""
-
-    entries: tuple[LedgerEntry, ...]
-    totals: Totals
-    limit: float
-    delta: float
-    remaining: float
-    cohort: str = COHORT
-    adjacency: str = ADJACENCY
-    unit: str = UNIT
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types, for JSON."""
-        return asdict(self)
-
-    def to_text(self) -> str:
-        """A few lines for a terminal."""
-        lines = [
-            f"Unit: {self.unit}, with all records. Neighbours: {self.adjacency}. Cohort: {self.cohort}.",
-            *(
-                f"{e.name} ({e.study[:8]}): epsilon {e.epsilon:.3f} at delta {e.delta:g}, {e.adjacency} "
-                f"({e.epsilon_replace_one:.3f} replacing one); sigma {e.noise_multiplier:g}, q {e.sampling_rate:g}, "
-                f"{e.steps} steps charged, {e.steps_started} started"
-                for e in self.entries
-            ),
-            f"Spent for life: epsilon {self.totals.spent:.3f} of {self.limit:g} at delta {self.delta:g}, "
-            f"{self.adjacency}; {self.remaining:.3f} remains.",
-            f"By sum of studies {self.totals.by_sum:.3f}; by RDP filter {self.totals.by_rdp:.3f}; "
-            f"{self.totals.if_fixed_in_advance:.3f} had the plans been fixed in advance (PLD).",
-        ]
-        return "\n".join(lines)
+    reserved: tuple[str, ...]
+    quote: Quote | None
 
 
 class Ledger:
@@ -131,43 +65,64 @@ class Ledger:
         """What `schedule` would cost on top of everything reserved; reserves nothing."""
         return self._quote([_schedule(body) for body in self._reserved().values()], schedule, plan_delta)
 
-    def reserve(self, study: str, name: str, schedule: Schedule, plan_delta: float) -> Quote | None:
-        """Charge a whole study. The same study again changes nothing (None); `BudgetError` says the numbers."""
+    def admit(self, study: str, schedule: Schedule, plan_delta: float) -> Admission:
+        """All that a RESERVE asks, while the log stays free; `BudgetError` says the numbers. Reserves nothing."""
         if schedule.steps < 1:
             raise PrivacyError("a study without steps cannot be reserved", field="steps", value=schedule.steps)
-        # The slow arithmetic first: the transaction then finds it in memory and holds the log for a moment only.
-        self.quote(schedule, plan_delta)
-        with self._chain.transaction():
-            reserved = self._reserved()
-            if study in reserved:
-                _same(reserved[study], schedule, plan_delta)
-                return None
-            quote = self._quote([_schedule(body) for body in reserved.values()], schedule, plan_delta)
-            if quote.spent_after > self._limit:
-                raise BudgetError(
-                    "study would pass this site's lifetime budget: it costs epsilon "
-                    f"{quote.study_epsilon:.3f} at delta {plan_delta:g}, {quote.spent_before:.3f} is spent",
-                    field="epsilon for life after this study",
-                    value=f"{quote.spent_after:.3f}",
-                    limit=f"{self._limit:g} at delta {self._delta:g} ({ADJACENCY})",
-                    remedy="ask for a study with more noise or fewer steps; the limit is a decision of the hospital",
-                )
-            checked_epsilon([schedule], plan_delta)
-            self._chain.append(
-                _RESERVE,
-                {
-                    "study": study,
-                    "name": name,
-                    "cohort": COHORT,
-                    "unit": UNIT,
-                    "adjacency": ADJACENCY,
-                    "noise_multiplier": schedule.noise_multiplier,
-                    "sampling_rate": schedule.sampling_rate,
-                    "steps": schedule.steps,
-                    "delta": plan_delta,
-                },
+        reserved = self._reserved()
+        if study in reserved:
+            _same(reserved[study], schedule, plan_delta)
+            return Admission(tuple(reserved), None)
+        quote = self._quote([_schedule(body) for body in reserved.values()], schedule, plan_delta)
+        if quote.spent_after > self._limit:
+            raise BudgetError(
+                "study would pass this site's lifetime budget: it costs epsilon "
+                f"{quote.study_epsilon:.3f} at delta {plan_delta:g}, {quote.spent_before:.3f} is spent",
+                field="epsilon for life after this study",
+                value=f"{quote.spent_after:.3f}",
+                limit=f"{self._limit:g} at delta {self._delta:g} ({ADJACENCY})",
+                remedy="ask for a study with more noise or fewer steps; the limit is a decision of the hospital",
             )
-        return quote
+        checked_epsilon([schedule], plan_delta)
+        return Admission(tuple(reserved), quote)
+
+    def reserve(self, study: str, name: str, schedule: Schedule, plan_delta: float) -> Quote | None:
+        """Charge a whole study. The same study again changes nothing (None); `BudgetError` says the numbers."""
+        with self.reserving(study, name, schedule, plan_delta) as quote:
+            return quote
+
+    @contextmanager
+    def reserving(self, study: str, name: str, schedule: Schedule, plan_delta: float) -> Iterator[Quote | None]:
+        """`reserve` with a block in the same transaction: both are kept, or neither where the block raises.
+
+        The accountants work before the log is held. Inside, the budget is checked again by what the log then holds: when
+        it still holds the studies that were reckoned with, the answer stands; when not, all is reckoned anew.
+        """
+        while True:
+            admission = self.admit(study, schedule, plan_delta)
+            with self._chain.transaction():
+                if tuple(self._reserved()) != admission.reserved:
+                    continue
+                if admission.quote is not None:
+                    self._append(study, name, schedule, plan_delta)
+                yield admission.quote
+                return
+
+    def _append(self, study: str, name: str, schedule: Schedule, plan_delta: float) -> None:
+        limit = Limit(max_epsilon=self._limit, delta=self._delta, rule=RULE)
+        body = {
+            "study": study,
+            "name": name,
+            "cohort": COHORT,
+            "unit": UNIT,
+            "adjacency": ADJACENCY,
+            "noise_multiplier": schedule.noise_multiplier,
+            "sampling_rate": schedule.sampling_rate,
+            "steps": schedule.steps,
+            "delta": plan_delta,
+            "limit": asdict(limit),
+        }
+        self._chain.append(_RESERVE, body)
 
     def commit(self, study: str, round: int, steps: int) -> None:
         """Durable before it returns: `round` of `study` starts now and takes `steps` noised steps."""
@@ -208,6 +163,7 @@ class Ledger:
                     sampling_rate=schedule.sampling_rate,
                     steps=schedule.steps,
                     steps_started=sum(self._committed(study).values()),
+                    admitted_under=Limit(**body["limit"]) if "limit" in body else None,
                 )
                 for (study, body), schedule in zip(reserved.items(), schedules, strict=True)
             ),

@@ -9,8 +9,7 @@ Nothing is logged here: losses, norms and sample sizes are not noised.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +19,11 @@ import torch
 from ssl_core.config import SpeedSpec, StudyPlan
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.vector import load_vector, to_vector
-from ssl_core.errors import ConfigError, PrivacyError
+from ssl_core.errors import PrivacyError
 from ssl_core.objectives.base import PretextModel
 from ssl_core.privacy.descent import Descent, OptimizerState
 from ssl_core.privacy.gradients import PerUnitGradients
+from ssl_core.privacy.machine import threads, training_device
 from ssl_core.privacy.noise import GaussianNoise
 from ssl_core.privacy.optimizer import PrivateOptimizer
 from ssl_core.privacy.sampling import chunks, draw_coins, poisson_sample
@@ -61,8 +61,8 @@ def train_round(
     tap: is given the noised gradient float32 [P] of each step; meant for `replay_round`.
     """
     privacy = plan.privacy
-    device = _device(speed)
-    with _threads(speed.threads):
+    device = training_device(speed)
+    with threads(speed.threads):
         model.to(device)
         load_vector(model, start)
         engine = PerUnitGradients(model)
@@ -107,20 +107,3 @@ def replay_round(
 def _descent(model: PretextModel, plan: StudyPlan, total_steps: int, state: OptimizerState | None) -> Descent:
     kept = state if plan.training.keep_state else None
     return Descent(model, plan.training, total_steps=total_steps, state=kept)
-
-
-def _device(speed: SpeedSpec) -> torch.device:
-    if speed.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("no CUDA device is there", field="speed.device", value="cuda", remedy='set device = "cpu"')
-    return torch.device(speed.device)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """torch computes with `count` threads inside, as before outside."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -6,24 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from tests_commands import refused, run  # type: ignore[import-not-found]
+from typer.testing import Result
 
-import choral
 from client.home import create_site
 from server.home import create_operator
 from ssl_core.trust.identity import Identity
 from ssl_core.trust.roster import open_roster
-
-
-def run(*words: object) -> Result:
-    return CliRunner().invoke(choral.app, [str(word) for word in words])
-
-
-def refused(result: Result, *words: str) -> None:
-    assert result.exit_code == 2, result.output
-    assert isinstance(result.exception, SystemExit)
-    for word in words:
-        assert word in result.output
 
 
 @pytest.fixture

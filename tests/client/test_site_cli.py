@@ -3,19 +3,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import sqlite3
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tomli_w
-from typer.testing import CliRunner, Result
+from tests_commands import edit, refused, run, write  # type: ignore[import-not-found]
+from typer.testing import Result
 
-import choral
 from client.site_service import SiteService
 from deploy.demo_data.padchest import FETCH_COMMAND, WHEEL_VARIABLE
 from deploy.supervisor import StateLock
@@ -28,31 +27,6 @@ from ssl_core.trust.identity import Identity, fingerprint
 from ssl_core.trust.roster import Roster, sign_roster
 
 
-def run(*words: object) -> Result:
-    return CliRunner().invoke(choral.app, [str(word) for word in words])
-
-
-def refused(result: Result, *words: str) -> None:
-    assert result.exit_code == 2, result.output
-    assert isinstance(result.exception, SystemExit)
-    for word in words:
-        assert word in result.output
-
-
-@pytest.fixture
-def federation(make_federation: Callable[..., Any]) -> Any:
-    return make_federation(3, patients=6)
-
-
-@pytest.fixture
-def kept_signals() -> Iterator[None]:
-    """A daemon's command sets handlers; the test run gets its own back."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 def invite(federation: Any, name: str, plan_hash: str) -> Approval:
     """What the site's executor answers when the server sends the signed plan."""
     plan = (federation.operator.study(plan_hash) / "plan.json").read_bytes()
@@ -61,18 +35,9 @@ def invite(federation: Any, name: str, plan_hash: str) -> Approval:
     return open_approval(answer.body, federation.site(name).identity.public, plan_hash)
 
 
-def edit(path: Path, **changes: Any) -> None:
-    path.write_text(tomli_w.dumps(tomllib.loads(path.read_text()) | changes))
-
-
 def newer(federation: Any, **changes: Any) -> Roster:
     roster: Roster = federation.operator.roster()[0]
     return roster.model_copy(update={"version": roster.version + 1} | changes)
-
-
-def write(path: Path, data: bytes) -> Path:
-    path.write_bytes(data)
-    return path
 
 
 def rows(home: Path, kind: str) -> int:
@@ -117,12 +82,12 @@ def test_invited_approved_and_charged_once(federation: Any) -> None:
     assert (study["plan"], study["rounds_answered"]) == (plan_hash, 0)
     assert study["state"].startswith("waiting") and study["bytes_out"] > 0
 
-    head = federation.site("site-a").chain.head()
+    log = federation.site("site-a").chain.entries()
     asked = run("site", "approve", plan_hash, "--home", home)
     assert asked.exit_code == 1 and "Nothing was changed" in asked.output
     for word in ("epsilon of this study", "remains after", "unit", "patient", "who sees the sum", "minimum in a sum"):
         assert word in asked.output
-    assert federation.site("site-a").chain.head() == head
+    assert federation.site("site-a").chain.entries() == log
     assert invite(federation, "site-a", plan_hash).status == "waiting"
 
     for _ in range(2):
@@ -178,7 +143,7 @@ def test_a_roster_that_is_older_unsigned_foreign_or_lacks_this_site_is_refused(m
 
     second = newer(federation)
     assert accept(sign_roster(second, [federation.authority])).exit_code == 0
-    kept, head = (home / "roster.json").read_bytes(), federation.site("site-a").chain.head()
+    kept, log = (home / "roster.json").read_bytes(), federation.site("site-a").chain.entries()
     refused(accept(first), "roster is older", "field: version", "value: 1", "limit: 2", "current roster")
     third = newer(federation, version=3)
     refused(accept(sign_roster(third, [])), "roster is not signed", "value: 0 present")
@@ -196,7 +161,7 @@ def test_a_roster_that_is_older_unsigned_foreign_or_lacks_this_site_is_refused(m
     few = third.model_dump(mode="json") | {"members": [m.model_dump(mode="json") for m in third.members[:2]]}
     refused(accept(seal("roster", few, federation.authority)), "2 sites; at least 3")
     refused(run("site", "accept", "--roster", home / "none.json", "--home", home), "file is missing", "--roster")
-    assert (home / "roster.json").read_bytes() == kept and federation.site("site-a").chain.head() == head
+    assert (home / "roster.json").read_bytes() == kept and federation.site("site-a").chain.entries() == log
     # A file that was put there by hand is checked at every use.
     for bad in (first, sign_roster(third, [Identity.generate()])):
         write(home / "roster.json", bad)
@@ -207,14 +172,14 @@ def test_a_wrong_fingerprint_leaves_neither_roster_nor_members(federation: Any) 
     home = federation.root / "site-a"
     signed = sign_roster(newer(federation), [federation.authority])
     roster = newer(federation)
-    before = ((home / "roster.json").read_bytes(), federation.site("site-a").chain.head())
+    before = ((home / "roster.json").read_bytes(), federation.site("site-a").chain.entries())
     wrong = fingerprint(Identity.generate().public)
     result = run(
         "site", "accept", "site-b", roster.fingerprint("site-b"), "site-c", wrong, "--home", home,
         "--roster", write(federation.root / "given.json", signed),
     )  # fmt: skip
     refused(result, "field: site-c", f"value: {wrong}", f"limit: {roster.fingerprint('site-c')}", "telephone that hospital")
-    assert ((home / "roster.json").read_bytes(), federation.site("site-a").chain.head()) == before
+    assert ((home / "roster.json").read_bytes(), federation.site("site-a").chain.entries()) == before
     refused(run("site", "accept", "site-z", wrong, "--home", home), "not on the roster", "value: site-z")
     refused(run("site", "accept", "site-b", "--home", home), "NAME FINGERPRINT pairs")
     refused(run("site", "accept", "--home", home), "NAME FINGERPRINT pairs")
@@ -259,11 +224,11 @@ def test_a_study_beyond_the_policy_is_refused_with_field_value_and_limit(federat
     plan_hash = federation.launch()
     invite(federation, "site-a", plan_hash)
     policy = home / "policy.toml"
-    default, head = policy.read_bytes(), federation.site("site-a").chain.head()
+    default, log = policy.read_bytes(), federation.site("site-a").chain.entries()
     for changes, words in POLICY:
         edit(policy, **changes)
         refused(run("site", "approve", plan_hash, "--home", home, "--yes"), *words)
-        assert federation.site("site-a").chain.head() == head, changes
+        assert federation.site("site-a").chain.entries() == log, changes
         write(policy, default)
     edit(policy, max_epsilon=0.1, auto_approve_epsilon=10.0)
     with pytest.raises(BudgetError):
@@ -325,7 +290,7 @@ def test_bad_records_are_refused_before_the_approval_by_file(federation: Any) ->
     home, data = federation.root / "site-a", federation.root / "data" / "site-a"
     plan_hash = federation.launch()
     invite(federation, "site-a", plan_hash)
-    head = federation.site("site-a").chain.head()
+    log = federation.site("site-a").chain.entries()
     for text, words in RECORDS:
         (data / "reports.csv").unlink(missing_ok=True)
         if text is not None:
@@ -337,7 +302,7 @@ def test_bad_records_are_refused_before_the_approval_by_file(federation: Any) ->
     refused(run("site", "approve", plan_hash, "--home", home, "--yes"), "ConfigError", "source.toml")
     edit(home / "site.toml", source=str(data / "none.toml"))
     refused(run("site", "approve", plan_hash, "--home", home, "--yes"), "source file is missing", "none.toml")
-    assert federation.site("site-a").chain.head() == head
+    assert federation.site("site-a").chain.entries() == log
 
 
 def test_a_log_that_was_cut_edited_or_taken_away_stops_every_command(federation: Any) -> None:
@@ -406,9 +371,9 @@ def test_a_site_pretrains_alone_once_on_the_same_ledger(federation: Any) -> None
     assert load_encoder(Path(facts["encoder"])).card.kind == "alone"
     (entry,) = json.loads(run("site", "ledger", "--home", home, "--json").stdout)["entries"]
     assert (entry["steps"], entry["steps_started"]) == (1, 1)
-    head = federation.site("site-a").chain.head()
+    log = federation.site("site-a").chain.entries()
     refused(run("site", "pretrain", plan, "--home", home, "--yes"), "was run here already", Path(facts["encoder"]).name)
-    assert federation.site("site-a").chain.head() == head
+    assert federation.site("site-a").chain.entries() == log
 
 
 def test_a_plan_to_pretrain_alone_that_does_not_fit_this_site_is_refused(federation: Any) -> None:

@@ -8,7 +8,6 @@ module writes a marker file wherever it is imported.
 from __future__ import annotations
 
 import datetime
-import ipaddress
 import json
 import os
 import shutil
@@ -22,9 +21,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import TaskType
 
@@ -35,6 +31,7 @@ from deploy.proxy import nginx_conf
 from deploy.supervisor import ProcessSpec, Supervisor
 from server.bundle import RunStatus, run_bundle, run_status, start_run, stop_run
 from server.superlink import FlowerControl, LinkTls, superexec_argv, superlink_argv
+from ssl_core.trust.certificates import generate_node_key, issue_server_certificate
 
 ROOT = Path(__file__).resolve().parents[2]
 SITES = ("alpha", "beta")
@@ -105,44 +102,14 @@ app = ClientApp()
 """
 
 
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-
-
 def make_tls(folder: Path) -> LinkTls:
-    """A CA and a loopback server certificate."""
-    now = datetime.datetime.now(datetime.UTC)
-    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test authority")])
-
-    def builder(name: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(ca_name)
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(minutes=5))
-            .not_valid_after(now + datetime.timedelta(days=1))
-        )
-
-    ca = (
-        builder(ca_name, ca_key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(ca_key, hashes.SHA256())
-    )
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    leaf = (
-        builder(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")]), key.public_key())
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
+    """A CA and a loopback server certificate, as an operator makes them."""
+    made = issue_server_certificate(["localhost", "127.0.0.1"], now=datetime.datetime.now(datetime.UTC), days=1)
     files = {name: folder / name for name in ("ca.crt", "server.crt", "server.key")}
-    tls = LinkTls(ca_certificate=files["ca.crt"], certificate=files["server.crt"], private_key=files["server.key"])
-    tls.ca_certificate.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
-    tls.certificate.write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
-    tls.private_key.write_bytes(_pem(key))
-    return tls
+    files["ca.crt"].write_bytes(made.ca)
+    files["server.crt"].write_bytes(made.certificate)
+    files["server.key"].write_bytes(made.key.reveal())
+    return LinkTls(ca_certificate=files["ca.crt"], certificate=files["server.crt"], private_key=files["server.key"])
 
 
 def runner_argv(home: Path, port: int, secret: Path) -> tuple[str, ...]:
@@ -170,14 +137,10 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
     keys: dict[str, str] = {}
     public_files: dict[str, Path] = {}
     for site in SITES:
-        key = ec.generate_private_key(ec.SECP384R1())
-        (home / f"{site}.key").write_bytes(
-            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
-        )
-        public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        private, keys[site] = generate_node_key()
+        (home / f"{site}.key").write_bytes(private.reveal())
         public_files[site] = home / f"{site}.pub"
-        public_files[site].write_bytes(public)
-        keys[site] = public.decode()
+        public_files[site].write_text(keys[site])
         make_secret(home / f"{site}.secret")
     out = home / "report.json"
     started = time.monotonic()
@@ -341,12 +304,10 @@ def test_nginx_exposes_the_fleet_path_alone(federation: Federation, tmp_path: Pa
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
     if nginx is None:
         pytest.skip("nginx is not installed (apt-get install nginx-light)")
-    key = ec.generate_private_key(ec.SECP384R1())
+    private, public = generate_node_key()
     key_file, public_file = tmp_path / "gamma.key", tmp_path / "gamma.pub"
-    key_file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
-    )
-    public_file.write_bytes(key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH))
+    key_file.write_bytes(private.reveal())
+    public_file.write_text(public)
     federation.control.register({"gamma": public_file})
     with held_ports(2) as (port, node_port), Supervisor() as supervisor:
         conf = tmp_path / "nginx.conf"

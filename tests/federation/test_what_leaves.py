@@ -64,9 +64,11 @@ def test_the_patients_of_a_site_change_no_type_count_length_or_charge(
 ) -> None:
     federation = make_federation(4)
     plan_hash = federation.launch()
-    federation.invite_and_approve(plan_hash)
+    # Frozen before the approval: afterwards the declared files are not looked at any more.
     frozen = tmp_path.parent / f"{tmp_path.name}-frozen"
     shutil.copytree(tmp_path, frozen)
+    federation.invite_and_approve(plan_hash)
+    units = {len(federation.study("site-a", plan_hash).patients)}
     expected = record(federation, plan_hash)
     assert {kind for said in expected.values() for kind, _, _ in said} == {
         "APPROVAL", "KEYS_ACK", "UPLOAD", "UNMASK", "CLOSE_ACK",
@@ -77,5 +79,8 @@ def test_the_patients_of_a_site_change_no_type_count_length_or_charge(
         shutil.rmtree(tmp_path)
         shutil.copytree(frozen, tmp_path)
         variants(tmp_path / "data" / "site-a" / "source.toml")[name]()
+        federation.invite_and_approve(plan_hash)
+        units.add(len(federation.study("site-a", plan_hash).patients))
         assert record(federation, plan_hash) == expected, name
         assert [e.body for e in federation.site("site-a").chain.entries("commit")] == charged
+    assert units == {40, 39, 41, 4, 400}, "the sites trained on other patients each time"

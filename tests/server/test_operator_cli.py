@@ -3,18 +3,18 @@ from __future__ import annotations
 import copy
 import json
 import os
-import signal
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tomli_w
-from typer.testing import CliRunner, Result
+from tests_commands import refused  # type: ignore[import-not-found]
+from tests_commands import run as choral
 
-import choral
 from deploy.supervisor import StateLock
 from server.bundle import RunStatus
 from server.events import EventLog
@@ -27,30 +27,7 @@ from ssl_core.trust.envelope import seal
 from ssl_core.trust.identity import Identity
 from ssl_core.trust.roster import Roster, open_server_identity, sign_roster
 
-
-def run(*words: object) -> Result:
-    return CliRunner().invoke(choral.app, ["operator", *(str(word) for word in words)])
-
-
-def refused(result: Result, *words: str) -> None:
-    assert result.exit_code == 2, result.output
-    assert isinstance(result.exception, SystemExit)
-    for word in words:
-        assert word in result.output
-
-
-@pytest.fixture
-def federation(make_federation: Callable[..., Any]) -> Any:
-    return make_federation(3, patients=3)
-
-
-@pytest.fixture
-def kept_signals() -> Iterator[None]:
-    """A daemon's command sets handlers; the test run gets its own back."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+run = partial(choral, "operator")
 
 
 def write_plan(federation: Any, plan: dict[str, Any]) -> Path:
@@ -222,7 +199,7 @@ def test_status_counts_from_the_events_alone(federation: Any) -> None:
     log.write("waiting", site="site-b")
     log.write("void", round=1, reason="too few")
     log.write("closed", round=2, done=1, survivors=3)
-    log.write("failed", reason="lost")
+    log.write("failed", reason="lost", final=True)
     facts = json.loads(run("status", "--json", "--home", home).stdout)
     assert [fact["plan"] for fact in facts] == [first, second], "oldest first, whatever happened in a study since"
     assert facts[0] == {

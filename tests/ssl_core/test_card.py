@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import tomllib
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from safetensors.numpy import load, save
 
 from ssl_core.card import Card, load_encoder, make_card, read_card, save_encoder
 from ssl_core.config import StudyPlan, parse
-from ssl_core.encoders.vector import to_vector
+from ssl_core.encoders.vector import to_vector, weights_hash
 from ssl_core.errors import ConfigError, TrustError
 from ssl_core.objectives.build import build_model
 from ssl_core.privacy.accountant import Schedule, epsilon, epsilon_replace_one
-from ssl_core.trust.identity import Identity
+from ssl_core.trust.identity import Identity, fingerprint
 
 HASH = "ab" * 32
 
@@ -82,8 +83,9 @@ def test_a_signed_card_is_taken_from_its_signer_alone(
         load_encoder(folder, keys=[Identity.generate().public])
     save_encoder(tmp_path / "plain", weights, card)
     assert read_card(tmp_path / "plain") == card
-    with pytest.raises(TrustError, match="not a signed envelope"):
+    with pytest.raises(TrustError, match="card is not signed") as caught:
         read_card(tmp_path / "plain", keys=[Identity.generate().public])
+    assert caught.value.field == "card.json" and caught.value.limit and caught.value.remedy
 
 
 def test_a_changed_card_is_refused(release: tuple[Path, Identity]) -> None:
@@ -121,16 +123,88 @@ def test_changed_weights_are_refused(release: tuple[Path, Identity]) -> None:
     assert caught.value.field == "weights"
     tensors = load(good)
     first = next(name for name, tensor in sorted(tensors.items()) if tensor.ndim == 2)
-    for broken in (save({k: v for k, v in tensors.items() if k != first}), save(tensors | {first: tensors[first].reshape(-1)})):
+    for broken in (
+        save({k: v for k, v in tensors.items() if k != first}),
+        save(tensors | {first: tensors[first].reshape(-1)}),
+        save(tensors | {first: tensors[first].view(np.int32)}),
+    ):
         path.write_bytes(broken)
-        with pytest.raises(TrustError, match="tensors are not those"):
+        with pytest.raises(TrustError, match="tensors are not those") as caught:
             load_encoder(folder)
+        assert caught.value.field == f"encoder.safetensors: {first}"
+        assert caught.value.value and caught.value.limit and caught.value.remedy
     path.write_bytes(good[:20])
     with pytest.raises(TrustError, match="cannot be read"):
         load_encoder(folder)
     path.unlink()
     with pytest.raises(TrustError, match="cannot be read"):
         load_encoder(folder)
+
+
+def test_one_changed_bit_is_refused_or_changes_nothing_that_is_read(
+    release: tuple[Path, Identity], weights: Any, card: Card
+) -> None:
+    folder, signer = release
+    draw = np.random.default_rng(1)
+    refused = 0
+    for name in ("encoder.safetensors", "card.json"):
+        path = folder / name
+        good = path.read_bytes()
+        # The whole header of the tensors, where a changed bit may be a legal file, and places all over both.
+        places = [*range(0, 448, 7), *draw.integers(0, len(good), 200).tolist()]
+        for place in places:
+            bad = bytearray(good)
+            bad[place % len(good)] ^= 1 << int(draw.integers(8))
+            path.write_bytes(bad)
+            try:
+                loaded = load_encoder(folder, keys=[signer.public])
+            except TrustError:
+                refused += 1
+            else:
+                assert loaded.card == card and to_vector(loaded.model).tobytes() == weights.tobytes(), (name, place)
+        path.write_bytes(good)
+    assert refused > 400
+
+
+def test_a_right_card_for_other_weights_is_refused(release: tuple[Path, Identity], weights: Any) -> None:
+    folder, signer = release
+    other = (weights + np.float32(1)).astype(np.float32)
+    body = read_card(folder).model_copy(update={"weights": weights_hash(other)})
+    save_encoder(folder.parent / "other", other, body, signer)
+    (folder / "encoder.safetensors").write_bytes((folder.parent / "other" / "encoder.safetensors").read_bytes())
+    with pytest.raises(TrustError, match="not those that the card names") as caught:
+        load_encoder(folder, keys=[signer.public])
+    error = caught.value
+    assert (error.field, error.value, error.limit) == ("weights", weights_hash(other), weights_hash(weights)) and error.remedy
+
+
+def test_a_rosters_operator_counts_and_without_a_roster_the_log_says_so(
+    make_federation: Callable[..., Any], weights: Any, card: Card, caplog: pytest.LogCaptureFixture
+) -> None:
+    federation = make_federation(3, patients=1)
+    root, operator = federation.root, federation.operator
+    roster = operator.root / "roster.json"
+    for name, signer in (
+        ("good", operator.operator),
+        ("online", operator.server),
+        ("site", federation.site("site-a").identity),
+    ):
+        save_encoder(root / name, weights, card, signer)
+    assert load_encoder(root / "good", roster=roster).card == card
+    assert caplog.messages == []
+    for name in ("online", "site"):
+        with pytest.raises(TrustError, match="card is not signed by the keys") as caught:
+            load_encoder(root / name, roster=roster)
+        assert fingerprint(operator.operator.public) in str(caught.value.limit)
+    with pytest.raises(ConfigError, match="roster file is missing"):
+        load_encoder(root / "good", roster=root / "none.json")
+    forged = json.loads(roster.read_text())
+    roster.write_text(json.dumps(forged | {"signatures": []}))
+    with pytest.raises(TrustError, match="roster is not signed"):
+        load_encoder(root / "good", roster=roster)
+    assert caplog.messages == []
+    load_encoder(root / "site")
+    assert caplog.messages == ["encoder site: signature not checked: no roster given (roster=FILE)"]
 
 
 def test_a_release_is_never_overwritten_and_holds_the_cards_weights(
@@ -160,7 +234,7 @@ def test_a_kill_before_the_rename_leaves_no_release(
         real(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr("ssl_core.card.os.replace", replace)
+        patch.setattr(os, "replace", replace)
         with pytest.raises(Killed):
             save_encoder(folder, weights, card)
     assert not folder.exists()

@@ -67,3 +67,24 @@ def test_missing_or_undecodable_files_and_contradictions_are_refused(tmp_path: P
         read_labels(path, class_column="kind")
     with pytest.raises(DataError, match="not both"):
         read_labels(path, class_column="kind", label_columns=("kind",))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        'patient,heart,note\nSECRETA,1,"x\nSECRETB,0,y"\nSECRETC,1,z\n',
+        'patient,kind\nSECRETA,"x\nSECRETB,y"\nSECRETC,x\n',
+    ],
+)
+def test_a_lost_quote_that_swallows_labels_is_named_by_line(tmp_path: Path, table: str) -> None:
+    path = write(tmp_path, table)
+    with pytest.raises(DataError, match=r"lines 2-3 of label file 'labels\.csv' are one row") as raised:
+        read_labels(
+            path, class_column=None if "heart" in table else "kind", label_columns=("heart",) if "heart" in table else None
+        )
+    assert "SECRET" not in str(raised.value)
+
+
+def test_lines_are_counted_as_an_editor_does(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="neither 0 nor 1 in line 5"):
+        read_labels(write(tmp_path, "patient,heart\n\na,1\n\nb,2\n"))

@@ -169,3 +169,74 @@ def test_missing_files_and_the_wrong_kind_of_data_are_named(tmp_path: Path) -> N
         check_source(source, DATA)
     with pytest.raises(DataError, match="another kind"):
         load_patients(source, ImageData(kind="image", height=8, width=8))
+
+
+# A quote that was lost in line 4 ends at the next one, in line 6: three rows become one that looks like a row of p2.
+LOST_QUOTE = 'patient,text\np0,"a b"\np1,"c d"\np2,"xy zw\np3,g h\np4,"\np5,i j\np6,k l\n'
+LOST_TO_THE_END = 'patient,text\np0,"a b"\np1,"c d\np2,xy zw\np3,g h\n'
+LOST_THEN_BROKEN = 'patient,text\np0,a b\np1,"c d\np2,xy zw\np3,"g h"\np4,i j\n'
+TWO_LINES = 'patient,text\np0,"first line\nsecond line"\np1,"one\r\n\r\nthree"\np2,a b\n'
+
+
+@pytest.mark.parametrize(
+    ("table", "lines", "bad", "rows", "kept"),
+    [
+        (LOST_QUOTE, "lines 4-6", 3, 7, ("p0", "p1", "p5", "p6")),
+        (LOST_TO_THE_END, "lines 3-5", 3, 4, ("p0",)),
+        (LOST_THEN_BROKEN, "lines 3-5", 3, 5, ("p0", "p4")),
+        (TWO_LINES, "lines 2-3, 4-6", 5, 6, ("p2",)),
+    ],
+)
+def test_rows_that_a_lost_quote_swallowed_are_counted_each_and_named_by_line(
+    tmp_path: Path, table: str, lines: str, bad: int, rows: int, kept: tuple[str, ...]
+) -> None:
+    (tmp_path / "t.csv").write_text(table, newline="")
+    strict = read_source(declare(tmp_path))
+    (file,) = inspect_source(strict, DATA).files
+    assert (file.rows, file.faults, file.lines) == (rows, {Fault.LINES: bad}, lines)
+    assert f"t.csv: look at {lines}" in inspect_source(strict, DATA).lines()
+    for use in (check_source, load_patients):
+        with pytest.raises(DataError, match="multiline") as raised:
+            use(strict, DATA)
+        assert f"t.csv {lines}" in str(raised.value) or f"t.csv ({Fault.LINES}, {lines})" in str(raised.value)
+        assert not any(cell in str(raised.value) for cell in ("p1", "p2", "xy", "zw", "second"))
+    # Every line that was swallowed counts: with the records alone the share would pass for one bad row.
+    below = read_source(declare(tmp_path, f"max_bad_share = {bad / rows - 0.01:.3f}\n"))
+    with pytest.raises(DataError, match="more records are bad"):
+        check_source(below, DATA)
+    lenient = read_source(declare(tmp_path, f"max_bad_share = {bad / rows + 0.01:.3f}\n"))
+    assert check_source(lenient, DATA).accepted
+    assert load_patients(lenient, DATA).units == kept
+
+
+def test_texts_of_several_lines_are_read_where_the_source_says_so(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(TWO_LINES, newline="")
+    source = read_source(declare(tmp_path, "multiline = true\n"))
+    report = check_source(source, DATA)
+    assert (report.files[0].rows, report.files[0].faults, report.files[0].spans) == (3, {}, ())
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    (flat / "t.csv").write_text("patient,text\np0,first line second line\np1,one three\np2,a b\n")
+    assert np.array_equal(load_patients(source, DATA).records, load_patients(read_source(declare(flat)), DATA).records)
+    # What no reading of the quotes can explain is bad there too, with all its lines.
+    (tmp_path / "t.csv").write_text(LOST_TO_THE_END)
+    (file,) = inspect_source(source, DATA).files
+    assert (file.rows, file.faults, file.lines) == (4, {Fault.UNREADABLE: 3}, "lines 3-5")
+
+
+def test_a_header_of_several_lines_must_be_declared(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('patient,text,"long\nname"\np0,a b,1\n')
+    with pytest.raises(DataError, match=r"header of file 't\.csv'.*lines 1-2"):
+        check_source(read_source(declare(tmp_path)), DATA)
+    assert check_source(read_source(declare(tmp_path, "multiline = true\n")), DATA).patients == 1
+
+
+def test_of_many_such_records_only_the_first_lines_are_named(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("patient,text\n" + 'p,"a\nb"\n' * 40)
+    (file,) = inspect_source(read_source(declare(tmp_path)), DATA).files
+    assert file.faults == {Fault.LINES: 80} and file.lines == "lines 2-3, 4-5, 6-7, 8-9, 10-11"
+
+
+def test_json_lines_have_no_lines_to_declare(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="multiline is for csv"):
+        read_source(declare(tmp_path, "multiline = true\n", path='"t.jsonl"', form="jsonl"))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ssl_core.card import load_encoder, read_card
+from ssl_core.card import read_card, read_encoder
 from ssl_core.data.labels import read_labels
 from ssl_core.data.source import load_patients, read_source
 from ssl_core.encoders.vector import to_vector
@@ -21,7 +21,7 @@ from ssl_core.finetuning.run import embed, finetune
 
 @pytest.mark.parametrize("method", ["probe", "full"])
 def test_finetune_writes_a_model_that_predicts(tmp_path: Path, kind: str, method: Any, small: Any) -> None:
-    encoder = small.make_encoder(tmp_path / "encoder", kind)
+    encoder = read_encoder(small.make_encoder(tmp_path / "encoder", kind))
     source, labels = small.write_site(tmp_path / "pool", kind, patients=60, seed=1)
     test_source, test_labels = small.write_site(tmp_path / "test", kind, patients=50, seed=2, name="t")
     out = tmp_path / "model"
@@ -47,12 +47,12 @@ def test_finetune_writes_a_model_that_predicts(tmp_path: Path, kind: str, method
     from sklearn.metrics import roc_auc_score
 
     assert report.macro == pytest.approx(roc_auc_score(truth, scores), abs=1e-9)
-    start = to_vector(load_encoder(encoder).model.encoder)
+    start = to_vector(encoder.model.encoder)
     assert np.array_equal(to_vector(model.model.encoder), start) == (method == "probe")
 
 
 def test_classes(tmp_path: Path, small: Any) -> None:
-    encoder = small.make_encoder(tmp_path / "encoder", "text")
+    encoder = read_encoder(small.make_encoder(tmp_path / "encoder", "text"))
     source, labels = small.write_site(tmp_path / "pool", "text", patients=60, seed=1)
     table = read_labels(labels)
     names = np.array(["none", "one", "two"])[table.values.sum(axis=1)]
@@ -69,14 +69,14 @@ def test_classes(tmp_path: Path, small: Any) -> None:
 
 
 def test_without_a_test_set_the_report_says_not_tested(tmp_path: Path, small: Any) -> None:
-    encoder = small.make_encoder(tmp_path / "encoder", "image")
+    encoder = read_encoder(small.make_encoder(tmp_path / "encoder", "image"))
     source, labels = small.write_site(tmp_path / "pool", "image", patients=30, seed=1)
     report = finetune(encoder, source, labels, tmp_path / "model")
     assert report.macro is None and "Not tested" in report.to_text() and report.patients == 30
 
 
 def test_refusals_write_nothing(tmp_path: Path, small: Any) -> None:
-    encoder = small.make_encoder(tmp_path / "encoder", "text")
+    encoder = read_encoder(small.make_encoder(tmp_path / "encoder", "text"))
     source, labels = small.write_site(tmp_path / "pool", "text", patients=30, seed=1)
     other = tmp_path / "other.csv"
     other.write_text("patient,heart\nnobody,1\nno one,0\n")
@@ -102,7 +102,7 @@ def test_refusals_write_nothing(tmp_path: Path, small: Any) -> None:
 
 
 def test_an_edited_model_is_refused(tmp_path: Path, small: Any) -> None:
-    encoder = small.make_encoder(tmp_path / "encoder", "text")
+    encoder = read_encoder(small.make_encoder(tmp_path / "encoder", "text"))
     source, labels = small.write_site(tmp_path / "pool", "text", patients=30, seed=1)
     out = tmp_path / "model"
     finetune(encoder, source, labels, out)
@@ -121,12 +121,11 @@ def test_an_edited_model_is_refused(tmp_path: Path, small: Any) -> None:
 
 
 def test_embed_writes_features_of_every_record(tmp_path: Path, kind: str, small: Any) -> None:
-    encoder = small.make_encoder(tmp_path / "encoder", kind)
+    encoder = read_encoder(small.make_encoder(tmp_path / "encoder", kind))
     source, _ = small.write_site(tmp_path / "pool", kind, patients=9, seed=1)
     out = tmp_path / "features.npz"
     features = embed(encoder, source, out)
-    loaded = load_encoder(encoder)
-    patients = load_patients(read_source(source), loaded.card.plan.data)
+    patients = load_patients(read_source(source), encoder.card.plan.data)
     with np.load(out) as saved:
         np.testing.assert_array_equal(saved["features"], features)
         assert saved["features"].dtype == np.float32
@@ -135,7 +134,7 @@ def test_embed_writes_features_of_every_record(tmp_path: Path, kind: str, small:
         ]
         assert not saved["private"] and "Do not share" in str(saved["notice"])
     assert out.stat().st_mode & 0o777 == 0o600
-    np.testing.assert_array_equal(features, loaded.model.encoder.features(patients.records))
+    np.testing.assert_array_equal(features, encoder.model.encoder.features(patients.records))
     with pytest.raises(ConfigError, match="not overwritten"):
         embed(encoder, source, out)
     with pytest.raises(ConfigError, match="npz"):

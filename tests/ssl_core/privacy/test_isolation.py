@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssl_core.config import StudyPlan
+from ssl_core.config import SpeedSpec, StudyPlan
 from ssl_core.data.patients import Patients
-from ssl_core.errors import PrivacyError
+from ssl_core.errors import ConfigError, PrivacyError
 from ssl_core.privacy import isolation
 from ssl_core.privacy.isolation import TOLERANCE, check_isolation
 from ssl_core.privacy.synthetic import kinds, synthetic_patients, with_other_patient, without_patient
@@ -20,7 +20,7 @@ MakePlan = Callable[..., StudyPlan]
 
 @pytest.mark.parametrize("chunk", [1, 5, 64])
 def test_our_objectives_pass(make_plan: MakePlan, kind: dict[str, Any], chunk: int) -> None:
-    report = check_isolation(make_plan(kind), chunk=chunk)
+    report = check_isolation(make_plan(kind), speed=SpeedSpec(chunk=chunk))
     assert report.pairs[:2] == ("removed", "changed") and len(report.pairs) >= 5
     assert report.units >= 4 and report.greatest_change <= TOLERANCE
     # The check was no empty one: some patient moved the sum by nearly all that he may.
@@ -34,10 +34,10 @@ def test_a_draw_that_subtracts_the_mean_of_the_batch_fails(make_plan: MakePlan, 
         views = honest(patients, index, uniforms)
         return {name: view - view.mean(dim=0) for name, view in views.items()}
 
-    check_isolation(make_plan(), chunk=8, model=tiny)
+    check_isolation(make_plan(), speed=SpeedSpec(chunk=8), model=tiny)
     tiny.draw = centred
     with pytest.raises(PrivacyError, match="another patient's gradient"):
-        check_isolation(make_plan(), chunk=8, model=tiny)
+        check_isolation(make_plan(), speed=SpeedSpec(chunk=8), model=tiny)
 
 
 def test_coins_that_depend_on_the_place_in_the_batch_fail(make_plan: MakePlan, tiny: Any) -> None:
@@ -49,7 +49,7 @@ def test_coins_that_depend_on_the_place_in_the_batch_fail(make_plan: MakePlan, t
 
     tiny.draw = by_place
     with pytest.raises(PrivacyError, match="one patient removed"):
-        check_isolation(make_plan(), chunk=64, model=tiny)
+        check_isolation(make_plan(), speed=SpeedSpec(chunk=64), model=tiny)
 
 
 def test_a_model_that_remembers_earlier_chunks_fails(make_plan: MakePlan, tiny: Any) -> None:
@@ -64,7 +64,7 @@ def test_a_model_that_remembers_earlier_chunks_fails(make_plan: MakePlan, tiny: 
 
     tiny.draw = with_memory
     with pytest.raises(PrivacyError, match="another patient's gradient"):
-        check_isolation(make_plan(), chunk=4, model=tiny)
+        check_isolation(make_plan(), speed=SpeedSpec(chunk=4), model=tiny)
 
 
 def test_a_sampler_that_looks_at_the_others_fails(make_plan: MakePlan, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_a_sampler_that_looks_at_the_others_fails(make_plan: MakePlan, tiny: Any
 
     monkeypatch.setattr(isolation, "poisson_sample", fixed_size)
     with pytest.raises(PrivacyError, match="who else is sampled"):
-        check_isolation(make_plan(), chunk=4, model=tiny)
+        check_isolation(make_plan(), speed=SpeedSpec(chunk=4), model=tiny)
 
 
 def test_a_clipping_that_is_too_weak_fails(make_plan: MakePlan, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,17 +87,17 @@ def test_a_clipping_that_is_too_weak_fails(make_plan: MakePlan, tiny: Any, monke
 
     monkeypatch.setattr(isolation, "clip_and_sum", weak)
     with pytest.raises(PrivacyError, match="more than its sensitivity"):
-        check_isolation(make_plan(), chunk=4, model=tiny)
+        check_isolation(make_plan(), speed=SpeedSpec(chunk=4), model=tiny)
 
 
 def test_batch_statistics_and_buffers_are_refused_by_name(make_plan: MakePlan, tiny: Any) -> None:
     tiny.encoder.norm = nn.BatchNorm1d(3, affine=False, track_running_stats=False)
     with pytest.raises(PrivacyError, match=r"encoder\.norm.*BatchNorm1d"):
-        check_isolation(make_plan(), chunk=4, model=tiny)
+        check_isolation(make_plan(), speed=SpeedSpec(chunk=4), model=tiny)
     tiny.encoder.norm = nn.LayerNorm(3)
     tiny.encoder.register_buffer("centre", torch.zeros(3))
     with pytest.raises(PrivacyError, match=r"encoder\.centre"):
-        check_isolation(make_plan(), chunk=4, model=tiny)
+        check_isolation(make_plan(), speed=SpeedSpec(chunk=4), model=tiny)
 
 
 def test_synthetic_pairs_differ_in_one_patient_only(make_plan: MakePlan, kind: dict[str, Any]) -> None:
@@ -112,3 +112,52 @@ def test_synthetic_pairs_differ_in_one_patient_only(make_plan: MakePlan, kind: d
             assert np.array_equal(mine, theirs) == (place != 5)
     longest = with_other_patient(patients, 5, data, "longest")
     assert longest.counts()[5] == 200
+
+
+def test_model_views_and_rows_are_on_the_device_that_the_site_trains_on(
+    make_plan: MakePlan, kind: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch's "meta" device stands in for one that this machine lacks: it has shapes and no values to compare."""
+    asked: list[SpeedSpec] = []
+    rows: list[Tensor] = []
+
+    def device(speed: SpeedSpec) -> torch.device:
+        asked.append(speed)
+        return torch.device("meta")
+
+    def compared(_what: str, base: Any, other: Any, _victim: str) -> float:
+        rows.extend([base.rows, other.rows])
+        return 0.0
+
+    monkeypatch.setattr(isolation, "training_device", device)
+    monkeypatch.setattr(isolation, "_compare_rows", compared)
+    monkeypatch.setattr(isolation, "_compare_sums", lambda *_: 0.0)
+    monkeypatch.setattr(isolation, "_tight", lambda _rows: 1.0)
+    speed = SpeedSpec(chunk=3, device="cuda")
+    report = check_isolation(make_plan(kind), speed=speed)
+    assert asked == [speed] and len(rows) == 2 * len(report.pairs)
+    assert {row.device.type for row in rows} == {"meta"} and {row.dtype for row in rows} == {torch.float32}
+
+
+def test_a_device_that_is_not_there_is_refused_and_the_threads_are_the_sites(
+    make_plan: MakePlan, tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"speed\.device"):
+        check_isolation(make_plan(), speed=SpeedSpec(device="cuda"), model=tiny)
+    before, seen = torch.get_num_threads(), list[int]()
+    honest = tiny.draw
+
+    def draw(*args: Any) -> dict[str, Tensor]:
+        seen.append(torch.get_num_threads())
+        return dict(honest(*args))
+
+    tiny.draw = draw
+    check_isolation(make_plan(), speed=SpeedSpec(chunk=8, threads=before + 1), model=tiny)
+    assert set(seen) == {before + 1} and torch.get_num_threads() == before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is there")
+def test_our_objectives_pass_on_cuda(make_plan: MakePlan, kind: dict[str, Any]) -> None:
+    report = check_isolation(make_plan(kind), speed=SpeedSpec(chunk=5, device="cuda"))
+    assert report.greatest_change <= TOLERANCE and 0.9 < report.greatest_contribution <= 2.0

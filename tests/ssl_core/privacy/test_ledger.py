@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -230,7 +231,7 @@ def test_a_ledger_that_was_edited_or_cut_does_not_open(path: Path) -> None:
         "DELETE FROM log WHERE sequence = 2",
     ):
         copy = path.with_name(f"copy-{len(statement)}.db")
-        with sqlite3.connect(path) as original, sqlite3.connect(copy) as target:
+        with closing(sqlite3.connect(path)) as original, closing(sqlite3.connect(copy)) as target:
             original.backup(target)
         copy.with_name(copy.name + ".head").write_bytes(path.with_name("chain.db.head").read_bytes())
         with sqlite3.connect(copy) as database:

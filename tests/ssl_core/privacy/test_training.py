@@ -239,3 +239,29 @@ def test_the_learning_rate_is_a_function_of_the_step_alone(make_plan: MakePlan) 
     assert all(a >= b for a, b in pairwise(rates[10:]))
     assert rates[100:] == pytest.approx([0.5] * 20)
     assert rates[32] == pytest.approx(2.0 * (0.25 + 0.75 * 0.5 * (1 + math.cos(math.pi * 22 / 90))))
+
+
+@pytest.mark.parametrize("training", [OPTIMIZERS[0], OPTIMIZERS[2]])
+def test_kept_states_tell_what_the_masks_hide(
+    tiny: Any, make_plan: MakePlan, patients: Patients, training: dict[str, Any]
+) -> None:
+    """What docs/privacy.md says of optimizer.npz, for rounds of one step: a state gives x, two give the noised gradient."""
+    plan = make_plan(training=training)
+    plan = plan.model_copy(update={"rounds": plan.rounds.model_copy(update={"steps_per_round": 1})})
+    seen: list[np.ndarray] = []
+    first = _train(tiny, plan, patients, tap=seen.append)
+    second = _train(tiny, plan, patients, first_step=1, state=first.state, tap=seen.append)
+    size = len(to_vector(tiny))
+    if training["optimizer"] == "adam":
+        names, keep, part = ["exp_avg", "exp_avg_sq"], 0.9, 0.1
+    else:
+        names, keep, part = ["momentum_buffer"], 0.9, 1.0
+    assert sorted(second.state.to_arrays()) == sorted(["optimizer", "steps", *(f"{training['optimizer']}.{n}" for n in names)])
+    assert all(moment.shape == (size,) for moment in second.state.moments.values())
+    before, after = first.state.moments[names[0]], second.state.moments[names[0]]
+    assert np.allclose((after - keep * before) / part, seen[1], rtol=1e-3, atol=1e-4)
+    step = learning_rate(plan.training, 1, 20)
+    if training["optimizer"] == "adam":
+        spread = np.sqrt(second.state.moments["exp_avg_sq"] / (1 - 0.98**2)) + 1e-8
+        after = after / (1 - 0.9**2) / spread
+    assert np.allclose(-step * after, second.delta, rtol=1e-3, atol=1e-5)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-import types
 import uuid
 from pathlib import Path
 
@@ -31,10 +29,3 @@ def alive(mark: str) -> list[str]:
         if marked and command:
             found.append(command.replace(b"\0", b" ").decode())
     return found
-
-
-# Tests are no package (ruling 36): the helpers reach the test files as a module of their own.
-_MODULE = types.ModuleType("tests_marks")
-_MODULE.marked_environment = marked_environment  # type: ignore[attr-defined]
-_MODULE.alive = alive  # type: ignore[attr-defined]
-sys.modules["tests_marks"] = _MODULE

@@ -1,0 +1,99 @@
+"""Step 10 of 12, before the first round: every hospital approves, and all agree on one epoch key set.
+
+Comes in: a study whose plan is signed. Goes out: the key set E as bytes, durable in `keyset.bin` before any site sees it
+(ruling 7). INVITE is repeated until every participant has answered "approved"; it waits for people, so it has a patience
+of its own. KEYS follows, until every participant has acknowledged these very bytes. A second call after a kill asks
+again with the same bytes, and asks nothing once a round was begun. Raises `StateError` naming the sites that are missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+
+from server.study import StudyRun
+from ssl_core.chain import write_durably
+from ssl_core.errors import ConfigError, ProtocolError, StateError, TrustError
+from ssl_core.parcel import IncomingKind, OutgoingKind, Parcel
+from ssl_core.secure_sum.keys import make_keyset
+from ssl_core.session import open_approval
+
+_ASK_S, _PAUSE_S = 20.0, 2.0
+
+
+def agree_on_keys(run: StudyRun) -> bytes:
+    """The study's key set, held by every participant."""
+    path = run.state.folder / "keyset.bin"
+    if not path.is_file():
+        offers = _invite(run)
+        run.at("invited")
+        write_durably(path, make_keyset(run.params, offers))
+    run.at("keyset-written")
+    keyset = path.read_bytes()
+    if run.state.used()[0] == 0:
+        _hand_out(run, keyset)
+    run.at("keys-acknowledged")
+    return keyset
+
+
+def _invite(run: StudyRun) -> dict[str, bytes]:
+    """Ask until every participant's hospital approved; its key offer by site."""
+    offers: dict[str, bytes] = {}
+    told: dict[str, str] = {}
+
+    def on_reply(name: str, parcel: Parcel) -> None:
+        status, offer = _answer(run, name, parcel)
+        if offer:
+            offers[name] = offer
+        # A hospital that still waits is asked every few seconds for days: only a change is news.
+        if told.get(name) != status:
+            told[name] = status
+            run.events.write(status, site=name)
+
+    deadline = time.monotonic() + run.plan.rounds.approval_patience_s
+    while True:
+        run.check_stop()
+        waiting = [name for name in run.participants if name not in offers]
+        invitation = Parcel(IncomingKind.INVITE, run.signed_plan)
+        run.ask(dict.fromkeys(waiting, invitation), on_reply, patience_s=_ASK_S)
+        waiting = [name for name in waiting if name not in offers]
+        if not waiting:
+            return offers
+        if time.monotonic() > deadline:
+            raise _missing("not every site approved the study in time", waiting, f"{run.plan.rounds.approval_patience_s:g} s")
+        time.sleep(_PAUSE_S)
+
+
+def _answer(run: StudyRun, name: str, parcel: Parcel) -> tuple[str, bytes]:
+    """(approved, waiting, declined or refused; the key offer, empty unless approved)."""
+    if parcel.kind != OutgoingKind.APPROVAL:
+        return "declined", b""
+    try:
+        approval = open_approval(parcel.body, bytes.fromhex(run.roster.member(name).identity), run.plan_hash)
+    except (TrustError, ConfigError):
+        return "refused", b""
+    return approval.status, approval.key_offer
+
+
+def _hand_out(run: StudyRun, keyset: bytes) -> None:
+    """KEYS to every participant; each must say the hash of what it took."""
+    acknowledged: set[str] = set()
+    expected = hashlib.sha256(keyset).digest()
+
+    def take(name: str, parcel: Parcel) -> None:
+        if parcel.body != expected:
+            raise ProtocolError("acknowledgement is of another key set", field="site", value=name)
+        acknowledged.add(name)
+
+    parcels = run.parcels(IncomingKind.KEYS, dict.fromkeys(run.participants, keyset))
+    run.ask_for(OutgoingKind.KEYS_ACK, parcels, take)
+    missing = sorted(set(run.participants) - acknowledged)
+    if missing:
+        raise _missing("sites did not take the key set", missing, "every participant")
+
+
+def _missing(problem: str, names: Sequence[str], limit: str) -> StateError:
+    return StateError(
+        problem, field="sites", value=", ".join(names), limit=limit, remedy="ask these hospitals, then launch again"
+    )

@@ -1,0 +1,217 @@
+"""What comes before what when a study is approved: policy and budget, then data and isolation, then the log again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import tomli_w
+import torch
+from tests_commands import edit, refused, run  # type: ignore[import-not-found]
+from tests_material import small_plan  # type: ignore[import-not-found]
+
+from client import approval
+from client.policy import SitePolicy
+from client.site_service import SiteService
+from client.study import Study, store_plan
+from ssl_core.chain import Chain
+from ssl_core.config import SpeedSpec
+from ssl_core.data import check
+from ssl_core.parcel import Parcel
+from ssl_core.privacy import isolation, ledger
+from ssl_core.session import open_approval
+
+SLOW = ((check, "check_and_load"), (approval, "check_isolation"), (isolation, "check_isolation"))
+
+
+@pytest.fixture
+def invited(federation: Any) -> tuple[Any, str]:
+    """A federation, and a study that site-a was invited to."""
+    plan_hash = federation.launch()
+    store_plan(federation.site("site-a"), (federation.operator.study(plan_hash) / "plan.json").read_bytes())
+    return federation, plan_hash
+
+
+def never(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both slow checks end the test that comes to them."""
+
+    def reached(*_: Any, **__: Any) -> None:
+        raise AssertionError("a slow check was reached")
+
+    for module, name in SLOW:
+        monkeypatch.setattr(module, name, reached)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"max_epsilon": 0.1}, ("BudgetError", "limit: 0.1 at delta")),
+        ({"max_steps": 9}, ("PolicyError", "limit: at most 9")),
+        ({"min_sites": 4}, ("PolicyError", "limit: at least 4")),
+    ],
+)
+def test_a_study_that_is_too_dear_is_refused_before_any_record_is_read(
+    invited: tuple[Any, str], monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    federation, plan_hash = invited
+    home = federation.root / "site-a"
+    edit(home / "policy.toml", **changes)
+    never(monkeypatch)
+    refused(run("site", "approve", plan_hash, "--home", home, "--yes"), *words)
+    edit(home / "policy.toml", auto_approve_epsilon=9.0)
+    plan = (federation.operator.study(plan_hash) / "plan.json").read_bytes()
+    answer = SiteService(home).handle(Parcel("INVITE", plan))
+    assert open_approval(answer.body, federation.site("site-a").identity.public, plan_hash).status == "declined"
+    assert federation.site("site-a").chain.entries("reserve") == []
+
+
+def test_accountants_that_disagree_are_found_before_any_record_is_read(
+    invited: tuple[Any, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation, plan_hash = invited
+    never(monkeypatch)
+    monkeypatch.setattr("ssl_core.privacy.accountant.epsilon_prv", lambda _schedules, _delta: 0.01)
+    refused(run("site", "approve", plan_hash, "--home", federation.root / "site-a", "--yes"), "two accountants disagree")
+
+
+def test_a_study_of_ones_own_that_is_too_dear_is_refused_before_any_record_is_read(
+    federation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = small_plan(["site-a"], alone=True)
+    plan["rounds"] |= {"max_void": 0}
+    (federation.root / "alone.toml").write_text(tomli_w.dumps(plan))
+    edit(federation.root / "site-a" / "policy.toml", max_epsilon=0.01)
+    never(monkeypatch)
+    home = federation.root / "site-a"
+    refused(run("site", "pretrain", federation.root / "alone.toml", "--home", home, "--yes"), "BudgetError", "limit: 0.01")
+
+
+def lower_limit(federation: Any) -> None:
+    edit(federation.root / "site-a" / "policy.toml", max_epsilon=0.1)
+
+
+def spend(federation: Any) -> None:
+    """Another study of the same cost, where the limit leaves room for one."""
+    other = federation.launch(seed=9)
+    store_plan(federation.site("site-a"), (federation.operator.study(other) / "plan.json").read_bytes()).approve("person")
+
+
+@pytest.mark.parametrize("meanwhile", [lower_limit, spend])
+def test_what_changes_while_the_data_are_checked_still_counts(
+    invited: tuple[Any, str], monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[Any], None]
+) -> None:
+    federation, plan_hash = invited
+    home = federation.root / "site-a"
+    cost = Study(federation.site("site-a"), plan_hash).quote().spent_after
+    edit(home / "policy.toml", max_epsilon=round(1.3 * cost, 3))
+    honest, done = approval.check_isolation, list[bool]()
+
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        if not done:
+            done.append(True)
+            meanwhile(federation)
+        return honest(*args, **kwargs)
+
+    monkeypatch.setattr(approval, "check_isolation", checked)
+    refused(run("site", "approve", plan_hash, "--home", home, "--yes"), "BudgetError", "epsilon for life after this study")
+    log = federation.site("site-a").chain
+    assert done and plan_hash not in {entry.body["study"] for entry in log.entries("reserve")}
+    assert plan_hash not in {entry.body["plan"] for entry in log.entries("approval")}
+    assert not (home / "keys" / plan_hash / "patients.npz").exists()
+
+
+def test_no_accountant_works_while_the_sites_log_is_held(invited: tuple[Any, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    federation, plan_hash = invited
+    home = federation.site("site-a")
+    held: list[bool] = []
+    for name in ("checked_epsilon", "epsilon", "epsilon_rdp"):
+        real = getattr(ledger, name)
+
+        def reckon(*args: Any, _real: Any = real, **kwargs: Any) -> Any:
+            held.append(home.chain._database.in_transaction)
+            return _real(*args, **kwargs)
+
+        monkeypatch.setattr(ledger, name, reckon)
+    Study(home, plan_hash).approve("person")
+    assert held and not any(held)
+    assert [e.kind for e in home.chain.entries()][-2:] == ["reserve", "approval"]
+
+
+def test_the_isolation_check_runs_as_the_site_trains(invited: tuple[Any, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    federation, plan_hash = invited
+    home = federation.root / "site-a"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    edit(home / "site.toml", speed={"chunk": 7, "threads": 2, "device": "cuda"})
+    words = ("ConfigError", "no CUDA device", "speed.device")
+    refused(run("site", "approve", plan_hash, "--home", home, "--yes"), *words)
+    plan = small_plan(["site-a"], alone=True)
+    plan["rounds"] |= {"max_void": 0}
+    (federation.root / "alone.toml").write_text(tomli_w.dumps(plan))
+    refused(run("site", "pretrain", federation.root / "alone.toml", "--home", home, "--yes"), *words)
+    assert federation.site("site-a").chain.entries("reserve") == []
+    edit(home / "site.toml", speed={"chunk": 7, "threads": 2})
+    asked: list[SpeedSpec] = []
+    honest = approval.check_isolation
+
+    def checked(plan: Any, *, speed: SpeedSpec) -> Any:
+        asked.append(speed)
+        return honest(plan, speed=speed)
+
+    monkeypatch.setattr(approval, "check_isolation", checked)
+    assert run("site", "approve", plan_hash, "--home", home, "--yes").exit_code == 0
+    assert asked == [SpeedSpec(chunk=7, threads=2)]
+
+
+def test_a_person_is_told_once_more_that_a_study_is_approved(invited: tuple[Any, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    federation, plan_hash = invited
+    home = federation.root / "site-a"
+    assert run("site", "approve", plan_hash, "--home", home, "--yes").exit_code == 0
+    entries = federation.site("site-a").chain.entries()
+    never(monkeypatch)
+    again = run("site", "approve", plan_hash, "--home", home)
+    assert again.exit_code == 0 and "approved already" in again.output
+    assert json.loads(run("site", "approve", plan_hash, "--home", home, "--json").stdout)["approved"] is True
+    assert federation.site("site-a").chain.entries() == entries
+
+
+def test_the_ledger_says_under_which_limit_each_study_was_admitted(invited: tuple[Any, str]) -> None:
+    federation, plan_hash = invited
+    home = federation.root / "site-a"
+    assert run("site", "approve", plan_hash, "--home", home, "--yes").exit_code == 0
+    edit(home / "policy.toml", max_epsilon=12.0)
+    statement = json.loads(run("site", "ledger", "--home", home, "--json").stdout)
+    (rule,) = get_args(SitePolicy.model_fields["composition"].annotation)
+    assert rule == ledger.RULE, "policy.toml and the ledger name one rule"
+    assert statement["entries"][0]["admitted_under"] == {"max_epsilon": 10.0, "delta": 3e-5, "rule": rule}
+    assert statement["limit"] == 12.0
+    words = run("site", "ledger", "--home", home).output
+    assert f"admitted under epsilon 10 at delta 3e-05 for life, by the {rule}" in words
+    assert "of 12 at delta 3e-05" in words
+
+
+def test_a_log_of_an_older_version_is_read_and_shown(invited: tuple[Any, str]) -> None:
+    federation, plan_hash = invited
+    home = federation.root / "site-a"
+    chain: Chain = federation.site("site-a").chain
+    body = {"study": "c" * 64, "name": "older", "cohort": "all", "unit": "patient", "steps": 4, "delta": 1e-5}
+    body |= {"adjacency": "add or remove one patient", "noise_multiplier": 4.0, "sampling_rate": 0.1}
+    chain.append("reserve", body)
+    assert run("site", "approve", plan_hash, "--home", home, "--yes").exit_code == 0
+    entries = json.loads(run("site", "ledger", "--home", home, "--json").stdout)["entries"]
+    assert [entry["admitted_under"] is None for entry in entries] == [True, False]
+    assert "admitted under a limit that was not recorded" in run("site", "ledger", "--home", home).output
+
+
+def test_a_malformed_quote_is_refused_by_file_and_line_before_the_approval(invited: tuple[Any, str]) -> None:
+    federation, plan_hash = invited
+    home, data = federation.root / "site-a", federation.root / "data" / "site-a"
+    rows = "".join(f"p{n},lung no heart\n" for n in range(8))
+    Path(data / "reports.csv").write_text(f'patient,text\n{rows}p8,"rib left\np9,new ribal\np10,"\n')
+    result = run("site", "approve", plan_hash, "--home", home, "--yes")
+    refused(result, "DataError", "reports.csv (lines of records that span several lines, lines 10-12)", "multiline")
+    assert not any(word in result.output for word in ("p8", "p9", "p10", "rib", "lung"))
+    edit(data / "source.toml", multiline=True)
+    assert run("site", "approve", plan_hash, "--home", home, "--yes").exit_code == 0

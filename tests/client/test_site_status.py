@@ -1,0 +1,81 @@
+"""`choral site status` after a change of roster: studies of before are shown as what they are, and nothing fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests_commands import refused, run, write  # type: ignore[import-not-found]
+
+from client.study import store_plan
+from server.home import create_operator
+from ssl_core.trust.envelope import canonical, peek, seal
+from ssl_core.trust.roster import sign_roster
+
+SIGNER_GONE = "over here: signed by a key that is no longer in the roster"
+
+
+@pytest.fixture
+def studies(federation: Any) -> dict[str, str]:
+    """Hashes of an approved study and of one that waits, at site-a."""
+    hashes = {"approved": federation.launch(), "waiting": federation.launch(seed=4)}
+    for state, plan_hash in hashes.items():
+        study = store_plan(federation.site("site-a"), (federation.operator.study(plan_hash) / "plan.json").read_bytes())
+        if state == "approved":
+            study.approve("person")
+    return hashes
+
+
+def accept(federation: Any, **changes: Any) -> None:
+    roster, _ = federation.site("site-a").roster()
+    newer = roster.model_copy(update={"version": roster.version + 1} | changes)
+    path = write(federation.root / "given.json", sign_roster(newer, [federation.authority]))
+    assert run("site", "accept", "--roster", path, "--home", federation.root / "site-a").exit_code == 0
+
+
+def states(home: Path) -> dict[str, tuple[str, str]]:
+    facts = json.loads(run("site", "status", "--home", home, "--json").stdout)
+    return {study["plan"]: (study["name"], study["state"]) for study in facts["studies"]}
+
+
+def test_plans_of_an_operator_whose_key_was_replaced_are_shown(federation: Any, studies: dict[str, str]) -> None:
+    home = federation.root / "site-a"
+    before = json.loads(run("site", "status", "--home", home, "--json").stdout)["studies"]
+    create_operator(federation.root / "next", ["127.0.0.1"], 9443, "127.0.0.1:9443")
+    accept(federation, server=type(federation.operator)(federation.root / "next").card)
+    assert states(home) == {plan_hash: ("reports", SIGNER_GONE) for plan_hash in studies.values()}
+    after = json.loads(run("site", "status", "--home", home, "--json").stdout)["studies"]
+    assert [s["bytes_out"] for s in after] == [s["bytes_out"] for s in before]
+    shown = run("site", "status", "--home", home).output
+    assert shown.count("signed by a key that is no longer in the roster") == 2 and "study reports" in shown
+    refused(run("site", "approve", studies["waiting"], "--home", home, "--yes"), "TrustError", "not signed by the keys")
+    assert json.loads(run("site", "ledger", "--home", home, "--json").stdout)["entries"][0]["study"] == studies["approved"]
+    assert not any(study["records_kept"] for study in after), "no round will read the copy"
+
+
+def test_plans_for_a_roster_of_before_are_shown_as_over(federation: Any, studies: dict[str, str]) -> None:
+    home = federation.root / "site-a"
+    name, state = states(home)[studies["approved"]]
+    assert (name, state) == ("reports", "approved") and states(home)[studies["waiting"]][1].startswith("waiting")
+    accept(federation)
+    assert states(home) == {plan_hash: ("reports", "over here: made for an earlier roster") for plan_hash in studies.values()}
+
+
+def test_a_plan_file_that_was_changed_is_still_refused(federation: Any, studies: dict[str, str]) -> None:
+    home = federation.root / "site-a"
+    path = home / "studies" / studies["waiting"] / "plan.json"
+    whole = path.read_bytes()
+    body = peek(whole, "plan")
+    stranger = seal("plan", body | {"purpose": "another purpose"}, federation.authority)
+    broken = json.loads(whole)
+    broken["signatures"][0]["sig"] = broken["signatures"][0]["sig"][::-1]
+    for data in (stranger, canonical(broken), b"{}", whole[:50]):
+        path.write_bytes(data)
+        refused(run("site", "status", "--home", home), "TrustError")
+    path.write_bytes(whole)
+    create_operator(federation.root / "next", ["127.0.0.1"], 9443, "127.0.0.1:9443")
+    accept(federation, server=type(federation.operator)(federation.root / "next").card)
+    path.write_bytes(stranger)
+    refused(run("site", "status", "--home", home), "TrustError")
