@@ -19,7 +19,7 @@ class Rules:
     """The protocol's rules; each default is the protocol, each other value a protocol with that rule broken."""
 
     counted_on_roster: bool = True  # c = floor((N - 1) / 3) of the roster, not of those whom the server invites
-    shares_of_roster: bool = False  # NOT the protocol: t = floor((N + c) / 2) + 1 of the roster too
+    shares_of_roster: bool = True  # t = floor((N + c) / 2) + 1 of all members, not of those whom the server invites
     share_discount: int = 0  # secrets are split so that t - this many shares open them
     proof_discount: int = 0  # t - this many agreements are proof enough for a U other than C
     floor_on_survivors: bool = True  # |U| >= m
@@ -68,7 +68,7 @@ class Setting:
         return ((self.roster if self.rules.counted_on_roster else len(self.contexts[context])) - 1) // 3
 
     def threshold(self, context: int) -> int:
-        """t = floor((n + c) / 2) + 1, n participants."""
+        """t = floor((n + c) / 2) + 1, n all members of the study (here: of the roster)."""
         count = self.roster if self.rules.shares_of_roster else len(self.contexts[context])
         return (count + self.count_of_corrupt(context)) // 2 + 1
 

@@ -212,7 +212,7 @@ def addressed_to(site: int, request: Unmask | Backup) -> None:
 
 
 def answered_once(entry: Entry, survivors: Sites) -> None:
-    """One set of survivors a round, for ever: with 2t > n + c no second one can be opened."""
+    """One set of survivors a round, for ever. With t > (M + c) / 2, and one agreement a site, no second one can be opened."""
     same = entry.answered is None or entry.answered.survivors == survivors
     need(same, "this site answered for other survivors in this round", field="survivors")
 

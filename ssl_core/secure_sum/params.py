@@ -2,8 +2,10 @@
 
 Comes in: the signed study plan and the roster, as `SumParams`. Goes out: t (shares that open a self mask), m (least
 survivors), Q (largest quantised value) and the hash that every round's context binds. Nothing here comes from a server.
-Corruption c = floor((N-1)/3) is counted on the roster's N members, never on whom a server invites (ruling 5); with
-|C| >= 3c+1 participants, t = floor((|C|+c)/2)+1 makes two different answered sets of survivors impossible (2t > |C|+c).
+Corruption c = floor((N-1)/3) is counted on the roster's N members, never on whom a server invites (ruling 5). For the
+same reason t = floor((M+c)/2)+1 counts the M members of the study, not the participants C of a round: a server may begin
+one round number with different C at different sites, and only 2t > M + c keeps two of them from both being opened
+(docs/proofs). |C| >= 3c+1 bounds whom it may leave out.
 W is the sum of all weights, so that |sum of w_i q_i| <= W Q < 2^(bits-1) never wraps (ruling 9).
 """
 
@@ -165,7 +167,7 @@ class SumParams(Message):
         return digest("params", encode(self))
 
     def thresholds(self, participants: int) -> Thresholds:
-        """t and m for that many participants; `ProtocolError` below 3c+1, where no t would be safe."""
+        """t and m for that many participants; `ProtocolError` below 3c+1, where too few honest sites would be in a sum."""
         if participants < 3 * self.corrupt + 1:
             raise ProtocolError(
                 "no threshold is safe for so few participants",
@@ -173,7 +175,7 @@ class SumParams(Message):
                 value=participants,
                 limit=3 * self.corrupt + 1,
             )
-        shares = (participants + self.corrupt) // 2 + 1
+        shares = (len(self.members) + self.corrupt) // 2 + 1
         return Thresholds(shares, max(LEAST_SITES, shares, self.corrupt + 2))
 
     def index(self, name: str) -> int:
