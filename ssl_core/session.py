@@ -57,7 +57,7 @@ def sum_params(plan: StudyPlan, plan_hash: str, roster: Roster, roster_digest: s
         corrupt=roster.corrupt,
         dimension=dimension,
         update_range=plan.aggregation.update_range,
-        bits=plan.aggregation.bits,
+        bits=plan.aggregation.ring_bits,
         min_sites=plan.rounds.min_sites,
         max_rounds=plan.rounds.rounds + plan.rounds.max_void,
     )
