@@ -88,7 +88,9 @@ CONTROLS = (
     _control("(b) t - 1 shares and t - 1 agreements", FOUR, Rules(share_discount=1, proof_discount=1)),
     _control("(b) t - 1 shares, t agreements", FOUR, Rules(share_discount=1)),
     _control("(b) t shares, t - 1 agreements", FOUR, Rules(proof_discount=1)),
-    _control("(c) c counted on the four invited of N = 10", FEW_INVITED, Rules(counted_on_roster=False, shares_of_roster=False)),
+    _control(
+        "(c) c counted on the four invited of N = 10", FEW_INVITED, Rules(counted_on_roster=False, shares_of_roster=False)
+    ),
     _control("(d) the agreement is not journaled", FOUR, Rules(agreement_durable=False)),
     _control("(d) the agreement is journaled after it is sent", FOUR, Rules(agreement_first=False)),
     _control("(e) BACKUP for another U than the answered one", FOUR, Rules(backup_as_answered=False)),
