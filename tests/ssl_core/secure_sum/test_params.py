@@ -42,6 +42,15 @@ def test_roster_of_ten_with_four_invited_is_refused(kit):
         kit.make_params(10).thresholds(4)
 
 
+@pytest.mark.parametrize("count", range(3, 40))
+def test_two_sets_of_answers_share_an_honest_site_whatever_sets_a_server_invites(kit, count):
+    # t of the invited alone lets a server open two sums of one round: six members, four invited to each (docs/proofs).
+    params = kit.make_params(count)
+    for one in range(3 * params.corrupt + 1, count + 1):
+        for other in range(3 * params.corrupt + 1, count + 1):
+            assert params.thresholds(one).shares + params.thresholds(other).shares > count + params.corrupt
+
+
 def test_levels_leave_headroom_for_all_weights(kit):
     params = kit.make_params(6)
     weight = sum(member.weight for member in params.members)
