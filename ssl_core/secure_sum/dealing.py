@@ -32,6 +32,14 @@ def others(participants: Sites, site: int) -> Sites:
     return tuple(peer for peer in participants if peer != site)
 
 
+def deals_backup(params: SumParams, participants: int) -> bool:
+    """Whether uploads of a round carry backups: t of the other participants must be left to speak for a dealer.
+
+    Where they are not, all participants are needed for a sum, so that none could be spoken for anyway.
+    """
+    return params.backup and participants > params.thresholds(participants).shares
+
+
 def deal(
     params: SumParams,
     site: int,
@@ -47,7 +55,8 @@ def deal(
     threshold = params.thresholds(len(participants)).shares
     points = [shamir.point(peer) for peer in participants]
     shares = [shamir.to_bytes(share) for share in shamir.split(own, threshold, points, random)]
-    backups = _backup_shares(site, participants, threshold, pairs, random) if params.backup else {}
+    backed = deals_backup(params, len(participants))
+    backups = _backup_shares(site, participants, threshold, pairs, random) if backed else {}
     packets = []
     for peer, share in zip(participants, shares, strict=True):
         route = Route(context=context, sender=site, recipient=peer, kind=SHARE)

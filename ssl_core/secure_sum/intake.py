@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from ssl_core.errors import ProtocolError, RoundVoid
 from ssl_core.secure_sum.codec import decode
-from ssl_core.secure_sum.dealing import NO_BACKUP
+from ssl_core.secure_sum.dealing import NO_BACKUP, deals_backup
 from ssl_core.secure_sum.evidence import HeaderOf, Kind, ProvenFault, evidence_of
 from ssl_core.secure_sum.messages import (
     ELEMENT_BYTES,
@@ -103,7 +103,7 @@ def check_ack(context: bytes, close: Close, member: Member, body: bytes) -> None
 
 
 def _packet_fits(params: SumParams, packet: Packet, participants: int, own: bool) -> bool:
-    if own or not params.backup:
+    if own or not deals_backup(params, participants):
         backup = packet.backup == NO_BACKUP
     else:
         backup = len(packet.backup.blob) == SEAL_BYTES + ELEMENT_BYTES * (participants - 1)

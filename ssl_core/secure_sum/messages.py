@@ -108,7 +108,7 @@ class Sealed(Message):
 class Packet(Message):
     """What one participant deals to another: its share of b, and its shares of all the dealer's pair elements.
 
-    `backup` is empty, with a commitment of zeros, in the packet to oneself and in a study without backup.
+    `backup` is empty, with a commitment of zeros, in the packet to oneself and where no backup is dealt.
     """
 
     TAG: ClassVar[str] = "PACKET"

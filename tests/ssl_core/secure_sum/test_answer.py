@@ -155,6 +155,19 @@ BAD_DEALS = {
 }
 
 
+def test_committed_value_outside_the_field_convicts_its_dealer(kit):
+    """It fits its own commitment, and is no share for all that."""
+    federation = prepared(kit)
+    content = shamir.PRIME.to_bytes(32, "big")
+    route = Route(context=federation.context, sender=1, recipient=3)
+    kit.repacked(federation, 1, 3, content=content, commitment=sealing.commit_share(route, content))
+    added(federation)
+    federation.unmask()
+    assert kit.signed_view(federation.coordinator.total()) == federation.expected(federation.updates, federation.names)
+    (fault,) = federation.coordinator.faults
+    assert fault.sites == ("site-01",) and proves(federation.params, fault.evidence)
+
+
 @pytest.mark.parametrize("case", BAD_DEALS)
 def test_dealer_of_a_wrong_share_is_convicted_and_silences_nobody(kit, case):
     federation = prepared(kit)

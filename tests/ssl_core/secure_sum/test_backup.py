@@ -350,3 +350,19 @@ def test_packets_hold_no_backup_in_a_study_without(kit):
     federation = stand(kit, 5, lost=(), silent=(), backup=False)
     packets = decode(Parts, decode(Upload, federation.sent["site-00"][0]).parts).packets
     assert all(packet.backup.blob == b"" and packet.backup.commitment == bytes(32) for packet in packets)
+
+
+def test_round_that_needs_all_its_participants_deals_no_backup_and_is_exact(kit):
+    """t counts the members of the study: of six, four invited ones are t, and three others could not speak for one."""
+    federation = kit.Federation(kit.make_params(6, max_churn=2))
+    invited = federation.names[:4]
+    updates = {name: update for name, update in federation.whole_updates(1).items() if name in invited}
+    federation.begin(1, participants=invited)
+    federation.upload(1, updates)
+    packets = federation.coordinator._round.parts[0].packets
+    enough_others = federation.params.thresholds(4).shares < 4
+    assert [packet.backup.blob != b"" for packet in packets] == [False, *[enough_others] * 3]
+    federation.agree()
+    federation.unmask()
+    assert federation.coordinator.backup_requests() == {}
+    assert kit.signed_view(federation.coordinator.total()) == federation.expected(updates, invited)

@@ -364,6 +364,20 @@ def test_churn_at_the_server_is_counted_from_the_last_round_that_it_knows(kit):
     federation.coordinator.start(3, federation.names, federation.model, federation.last_close)
 
 
+def test_churn_at_a_restarted_server_is_counted_from_the_close_that_start_carries(kit):
+    federation = kit.Federation(kit.make_params(9, max_churn=2))
+    invited = federation.names[:7]
+    federation.begin(1, participants=invited)
+    federation.upload(1, {name: update for name, update in federation.whole_updates(1).items() if name in invited})
+    federation.agree()
+    federation.unmask()
+    federation.close(1)
+    for participants, phrase in ((federation.names[2:], "by too many sites"), (federation.names[:8], "exactly one site")):
+        with pytest.raises(ProtocolError, match=phrase):
+            federation.make_coordinator().start(2, participants, federation.model, federation.last_close)
+    assert federation.make_coordinator().start(2, invited, federation.model, federation.last_close)
+
+
 @pytest.mark.parametrize("phrase", STARTS)
 def test_damaged_start_is_not_resumed(kit, phrase):
     federation = kit.Federation(kit.make_params(5, min_sites=5))
