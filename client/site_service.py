@@ -80,8 +80,9 @@ class SiteService:
                 study.warm_up()
                 return Parcel(OutgoingKind.KEYS_ACK, hashlib.sha256(body).digest())
             case IncomingKind.START:
+                weights = _weights(vector)
                 study.secure_sum.recognise(body)
-                return local_round(study, body, _weights(vector))
+                return local_round(study, body, weights)
             case IncomingKind.CONSENT:
                 return Parcel(OutgoingKind.CONSENT, study.secure_sum.consent(body))
             case IncomingKind.UNMASK:
