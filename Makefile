@@ -1,5 +1,5 @@
 # Two commands need no set-up of their own: make demo, make test.
-.PHONY: demo test check bench clean setup data
+.PHONY: demo test check chaos proofs bench clean setup data
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -12,6 +12,8 @@ help:
 	@echo 'make demo    set up, fetch the demo data, run a whole federation on this machine (5 minutes)'
 	@echo 'make test    set up, run the tests'
 	@echo 'make check   ruff, mypy --strict, import-linter'
+	@echo 'make proofs  every schedule of a hostile server on a model of the secure sum (2 minutes)'
+	@echo 'make chaos   kill the processes of real federations; every study must still end (10 minutes)'
 	@echo 'make bench   the demo over three seeds, with paired intervals (20 minutes)'
 	@echo 'make clean   remove what make made here'
 
@@ -57,7 +59,14 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy docs/proofs
 	$(BIN)/lint-imports
+
+proofs: $(STAMP)
+	$(BIN)/python docs/proofs/prove.py
+
+chaos: $(STAMP)
+	$(BIN)/python -m pytest -m chaos -n 2 --dist worksteal tests/chaos
 
 bench: $(WHEEL)
 	$(BIN)/python tests/bench/bench_demo.py --wheel $(WHEEL)

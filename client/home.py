@@ -3,7 +3,8 @@
 site.toml       name, first authority, data source, speed           policy.toml   this hospital's own limits
 identity.key    Ed25519, mode 0600     supernode.key(.pub)  P-384    join-request.json  to the authority
 roster.json     the accepted roster    chain.db(.head)  ledger, journal, approvals, receipts, members, rosters (one chain)
-keys/           epoch keys and chains, excluded from backups         studies/<plan hash>/  plan, uploads
+keys/           of each open study: epoch keys, chains, copy of the records, optimizer state; never backed up
+studies/<plan hash>/  plan, uploads
 encoders/       what studies gave      logs/     run/   socket, secret, lock
 """
 

@@ -1,9 +1,10 @@
 """What was answered, once and for all: the durable store of the secure sum at one site, for one study.
 
 The log is a typed view of the site's one chain; chain keys and the open round's answer stand in `secrets.bin`, masked
-vectors in `vector-<round>.u32`, all in one folder of mode 0700 that backups must leave out (ruling 7); beside them lie the
-study's copy of the records (kept.py) and, where its plan keeps one, the optimizer's state (study.py). Every method that
-changes something returns when the change is on disk; only then is a message handed to Flower.
+vectors in `vector-<round>.u32` or `.u16` and sealed parts in `parts-<round>.bin`, all in one folder of mode 0700 that
+backups must leave out (ruling 7); beside them lie the study's copy of the records (kept.py) and, where its plan keeps
+one, the optimizer's state (study.py). Every method that changes something returns when the change is on disk; only then
+is a message handed to Flower.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import base64
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from ssl_core.chain import Chain, Entry, write_durably
 from ssl_core.secure_sum.journal import Record
+from ssl_core.secure_sum.ring import Words
+from ssl_core.secure_sum.statements import little_endian
 
 # CACHEDIR.TAG is the convention by which backup programs skip a folder (bford.info/cachedir).
 _TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# Keys of one study: a backup of them would undo their erasure.\n"
@@ -31,8 +33,9 @@ class SiteJournal:
         self._kind = f"sum/{session}"
         make_key_folder(folder)
         # A kill inside a write leaves its temporary file, whose keys would outlive their erasure.
-        for left in (*folder.glob(".secrets.bin.*"), *folder.glob(".vector-*"), *folder.glob(".optimizer.npz.*")):
-            left.unlink(missing_ok=True)
+        for name in (".secrets.bin.*", ".vector-*", ".parts-*", ".optimizer.npz.*"):
+            for left in folder.glob(name):
+                left.unlink(missing_ok=True)
 
     def __repr__(self) -> str:
         return "SiteJournal(redacted)"
@@ -59,23 +62,36 @@ class SiteJournal:
         """The last line of one kind."""
         return latest_record(self._chain, self._session, kind)
 
-    def write_vector(self, round: int, vector: npt.NDArray[np.uint32]) -> None:
-        """Keep a masked vector uint32 [P] for resending."""
-        write_durably(self._vector(round), vector.astype("<u4", copy=False).tobytes())
+    def write_parts(self, round: int, parts: bytes) -> None:
+        """Keep an upload's sealed parts for resending; older ones of the same round are replaced."""
+        write_durably(self._folder / f"parts-{round}.bin", parts)
 
-    def read_vector(self, round: int) -> npt.NDArray[np.uint32] | None:
+    def read_parts(self, round: int) -> bytes | None:
+        """The parts of a round, None when there are none."""
+        path = self._folder / f"parts-{round}.bin"
+        return path.read_bytes() if path.is_file() else None
+
+    def write_vector(self, round: int, vector: Words) -> None:
+        """Keep a masked vector [P] for resending; an older one of the same round is replaced."""
+        write_durably(self._vector(round, vector.itemsize), little_endian(vector).view(np.uint8).data)
+        self._vector(round, 6 - vector.itemsize).unlink(missing_ok=True)
+
+    def read_vector(self, round: int) -> Words | None:
         """The vector of a round, None when there is none."""
-        path = self._vector(round)
-        return np.frombuffer(path.read_bytes(), "<u4").astype(np.uint32) if path.is_file() else None
+        for size in (4, 2):
+            path = self._vector(round, size)
+            if path.is_file():
+                return np.fromfile(path, f"<u{size}").astype(f"u{size}", copy=False)
+        return None
 
     def drop_vectors(self, before: int) -> None:
-        """Forget the vectors of all rounds below `before`."""
-        for path in self._folder.glob("vector-*.u32"):
-            if int(path.stem.removeprefix("vector-")) < before:
+        """Forget the vectors and parts of all rounds below `before`."""
+        for path in (*self._folder.glob("vector-*.u*"), *self._folder.glob("parts-*.bin")):
+            if int(path.stem.rpartition("-")[2]) < before:
                 path.unlink()
 
-    def _vector(self, round: int) -> Path:
-        return self._folder / f"vector-{round}.u32"
+    def _vector(self, round: int, size: int) -> Path:
+        return self._folder / f"vector-{round}.u{8 * size}"
 
 
 def latest_record(chain: Chain, session: str, kind: str) -> Record | None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from client.home import SiteHome
-from client.journal import SiteJournal
+from client.journal import latest_record
 from ssl_core.card import Card, LoadedEncoder, read_encoder
 from ssl_core.config import StudyPlan, parse
 from ssl_core.errors import TrustError
@@ -71,7 +71,7 @@ def check_own(home: SiteHome, card: Card) -> None:
         )  # fmt: skip
     if alone:
         return
-    record = SiteJournal(home.chain, home.root / "keys" / card.plan_hash, card.plan_hash).latest("CLOSED")
+    record = latest_record(home.chain, card.plan_hash, "CLOSED")
     if record is None:
         raise TrustError("study was not finished here", field="plan_hash", value=card.plan_hash, remedy=_AGAIN)
     last = read_signed(Close, record.body)[1]

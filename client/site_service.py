@@ -80,11 +80,15 @@ class SiteService:
                 study.warm_up()
                 return Parcel(OutgoingKind.KEYS_ACK, hashlib.sha256(body).digest())
             case IncomingKind.START:
-                return local_round(study, body, _weights(vector))
+                weights = _weights(vector)
+                study.secure_sum.recognise(body)
+                return local_round(study, body, weights)
             case IncomingKind.CONSENT:
                 return Parcel(OutgoingKind.CONSENT, study.secure_sum.consent(body))
             case IncomingKind.UNMASK:
                 return Parcel(OutgoingKind.UNMASK, study.secure_sum.unmask(body))
+            case IncomingKind.BACKUP:
+                return Parcel(OutgoingKind.BACKUP, study.secure_sum.backup(body))
             case IncomingKind.CLOSE:
                 weights = _weights(vector)
                 closed = read_signed(Close, body)[1]

@@ -7,14 +7,18 @@ holds that loop gets a clock whose `sleep` is capped, and the pause before looki
 shortened; nothing else of Flower is changed.
 
 Flower's fleet loop ends on some network errors while the HTTP thread keeps the process alive, deaf. When the loop
-returns, this process therefore ends with exit code 75, and the supervisor starts it again.
+returns, this process therefore ends with exit code 75, and the supervisor starts it again. The same holds for a thread
+that ends by an error: Flower's heartbeat does on a status that it does not know (a proxy's 500, say), and the SuperLink
+would count this site as offline for good. Then the process signs off in order, so that its key is taken again at once.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 from types import ModuleType
 
@@ -57,6 +61,16 @@ def cap_idle_pause(loop_module: ModuleType, limit_s: float = _IDLE_S) -> None:
     loop_module.time = CappedClock(limit_s)  # type: ignore[attr-defined]
 
 
+def end_with_any_thread() -> None:
+    """From now on a thread that ends by an error ends the process, by SIGTERM to itself."""
+
+    def ended(thread: threading.ExceptHookArgs) -> None:
+        logging.getLogger("flwr").error("a thread of the SuperNode ended by %s", thread.exc_type.__name__)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.excepthook = ended
+
+
 def main() -> None:
     """Run the SuperNode until it is told to end."""
     from flwr.supercore.inflatable.inflatable_utils import pull_objects
@@ -65,6 +79,7 @@ def main() -> None:
 
     cap_idle_pause(start_client_internal)
     shorten_pull_pause(pull_objects)
+    end_with_any_thread()
     flower_supernode()
     logging.getLogger("flwr").error("the SuperNode's connection loop ended")
     sys.stdout.flush()

@@ -165,7 +165,7 @@ def _all_invited(count: int) -> Any:
 
 
 def _finished(event: dict[str, Any]) -> bool:
-    if event["stage"] in {"failed", "stopped"}:
+    if event["stage"] == "stopped" or (event["stage"] == "failed" and event["final"]):
         raise StateError(f"the study {event['stage']}: {event.get('reason', '')}")
     return bool(event["stage"] == "finished")
 

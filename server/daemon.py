@@ -9,6 +9,7 @@ be reachable, through the proxy of deploy/nginx.
 from __future__ import annotations
 
 import math
+import os
 import signal
 import time
 from pathlib import Path
@@ -42,7 +43,8 @@ def run_operator(home: OperatorHome) -> None:
     signal.signal(signal.SIGINT, on_signal)
     with Supervisor(home.root / "run", grace_s=_GRACE_S) as supervisor:
         _serve(home, supervisor)
-        (home.root / "run" / "ready").write_text("")
+        # A daemon that is killed leaves this file, so it says whose word it is.
+        (home.root / "run" / "ready").write_text(f"{os.getpid()}\n")
         try:
             while not stop:
                 for death in supervisor.poll():

@@ -2,7 +2,7 @@
 
 Comes in: a study plan (TOML), or the same plan signed on another machine. Goes out: `studies/<plan hash>/` with the signed
 plan and the initial weights, and a Flower run. A Flower failure in which no round was refused is started again, at most
-three times (ruling 32); a study that has state goes on where it was (ruling 4).
+three times (ruling 32); a study that has state goes on where it was (ruling 4). One run at a time works on a study.
 """
 
 from __future__ import annotations
@@ -13,19 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from deploy.event_reader import EventReader
-from server.bundle import run_status, start_run, stop_run
+from server.bundle import RunStatus, run_status, start_run, stop_run
 from server.daemon import control
 from server.events import EventLog
 from server.home import OperatorHome
+from server.study_lock import working_on
 from ssl_core.chain import write_durably
 from ssl_core.config import StudyPlan, read_toml
-from ssl_core.errors import ConfigError, TransportError
+from ssl_core.errors import ConfigError, StateError, TransportError
 from ssl_core.session import open_plan, sum_params
 from ssl_core.trust.envelope import peek, seal
 
 _STARTS = 3
 _LOOK_S = 0.2
-_RUN_LOOK_S = 20.0
+_RUN_LOOK_S, _SILENT_LOOKS = 20.0, 15
+_STOP_S, _HANDOVER_S = 15.0, 10.0
+_LAUNCHED = "launched"
 _END = frozenset({"finished", "stopped"})
 
 
@@ -78,52 +81,104 @@ def store_study(home: OperatorHome, signed: bytes) -> str:
 
 
 def launch(home: OperatorHome, plan_hash: str) -> int:
-    """Start a Flower run for a stored study; returns Flower's run id."""
+    """Start a Flower run for a stored study, or find the one that works on it already; Flower's run id.
+
+    A study that is just being stopped is waited for; `StateError` when that takes too long.
+    """
     folder = home.study(plan_hash)
-    (folder / "stop").unlink(missing_ok=True)
+    stopping = (folder / "stop").exists()
+    try:
+        with working_on(folder, patience_s=_HANDOVER_S if stopping else 0.0):
+            (folder / "stop").unlink(missing_ok=True)
+    except StateError:
+        if stopping or not (folder / "run").is_file():
+            raise
+        return _run_of(folder)
+    return _start(home, plan_hash)
+
+
+def _start(home: OperatorHome, plan_hash: str) -> int:
+    folder = home.study(plan_hash)
+    # What stands before this line belongs to earlier launches; `watch` must not take their end for this one's.
+    EventLog(folder).write(_LAUNCHED)
     run_id = start_run(control(home), plan_hash)
     write_durably(folder / "run", f"{run_id}\n".encode())
     return run_id
 
 
+def _run_of(folder: Path) -> int:
+    return int((folder / "run").read_text())
+
+
 def watch(home: OperatorHome, plan_hash: str, *, on_event: Callable[[dict[str, Any]], None]) -> bool:
-    """Follow a launched study to its end, starting it again where Flower failed it; True when it finished."""
+    """Follow a launched study to its end, starting it again where Flower failed it; True when it finished.
+
+    A SuperLink that is away ends nothing, for its daemon brings it back. `TransportError` after five minutes without it,
+    and when Flower has ended the run three times.
+    """
     folder = home.study(plan_hash)
     reader = EventReader(folder)
-    starts, next_look = 1, time.monotonic() + _RUN_LOOK_S
+    new = _since_launch(list(reader.new()))
+    starts, silent, next_look = 1, 0, time.monotonic() + _RUN_LOOK_S
+    ended: RunStatus | None = None
     while True:
-        for event in reader.new():
+        for event in new:
             on_event(event)
-            if event["stage"] in _END:
-                return bool(event["stage"] == "finished")
-        if time.monotonic() >= next_look:
+            verdict = _verdict(event)
+            if verdict is not None:
+                return verdict
+        if ended is not None:
+            # What a run has to say it wrote before Flower called it ended, so all of it was read above.
+            if (folder / "finished").exists() or (folder / "stop").exists():
+                return (folder / "finished").exists()
+            if starts == _STARTS:
+                raise TransportError(
+                    "Flower ended the run three times", field="status", value=ended.details or ended.status,
+                    remedy=f"read {home.root / 'logs'}",
+                )  # fmt: skip
+            starts, ended = starts + 1, None
+            EventLog(folder).write("started-again", start=starts, reason="Flower ended the run")
+            _start(home, plan_hash)
+        elif time.monotonic() >= next_look:
             next_look = time.monotonic() + _RUN_LOOK_S
-            status = run_status(control(home), int((folder / "run").read_text()))
-            if status.ended and not (folder / "finished").exists():
-                for event in reader.new():
-                    on_event(event)
-                    if event["stage"] in {*_END, "failed"}:
-                        return bool(event["stage"] == "finished")
-                if starts == _STARTS:
-                    raise TransportError(
-                        "Flower ended the run three times", field="status", value=status.details or status.status,
-                        remedy=f"read {home.root / 'logs'}",
-                    )  # fmt: skip
-                starts += 1
-                EventLog(folder).write("started-again", start=starts, reason="Flower ended the run")
-                launch(home, plan_hash)
+            try:
+                status = run_status(control(home), _run_of(folder))
+                silent, ended = 0, status if status.ended else None
+            except TransportError as error:
+                silent += 1
+                if silent == _SILENT_LOOKS:
+                    raise
+                if silent == 1:
+                    EventLog(folder).write("no-answer", reason=error.problem)
         time.sleep(_LOOK_S)
+        new = list(reader.new())
+
+
+def _since_launch(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    starts = [at for at, event in enumerate(events) if event["stage"] == _LAUNCHED]
+    return events[starts[-1] + 1 :] if starts else events
+
+
+def _verdict(event: dict[str, Any]) -> bool | None:
+    """True: the study finished; False: it stopped, or failed by its own rules; None: it goes on, or may be started again."""
+    if event["stage"] in _END:
+        return bool(event["stage"] == "finished")
+    if event["stage"] == "failed" and event["final"]:
+        return False
+    return None
 
 
 def stop(home: OperatorHome, plan_hash: str) -> None:
     """Ask the round loop to stop between messages; the study keeps its state and can be launched again."""
     folder = home.study(plan_hash)
     (folder / "stop").write_text("")
-    deadline = time.monotonic() + 15.0
-    run_id = int((folder / "run").read_text()) if (folder / "run").is_file() else None
+    deadline = time.monotonic() + _STOP_S
+    run_id = _run_of(folder) if (folder / "run").is_file() else None
     while run_id is not None and not run_status(control(home), run_id).ended:
         if time.monotonic() > deadline:
             stop_run(control(home), run_id)
+            # A ServerApp that Flower ends says nothing any more.
+            EventLog(folder).write("stopped")
             return
         time.sleep(_LOOK_S)
 

@@ -21,8 +21,10 @@ from server.invitation import agree_on_keys
 from server.model_update import apply_update
 from server.round_state import Closed
 from server.study import RosterReplaced, StudyRun, StudyStopped
-from ssl_core.errors import ProtocolError, RoundVoid, StateError
+from ssl_core.chain import write_durably
+from ssl_core.errors import ChoralError, ProtocolError, RoundVoid, StateError, TransportError
 from ssl_core.parcel import IncomingKind, OutgoingKind, Parcel
+from ssl_core.secure_sum.codec import encode
 from ssl_core.secure_sum.coordinator import SecureSumCoordinator
 from ssl_core.secure_sum.intake import check_ack
 from ssl_core.secure_sum.messages import Close
@@ -47,7 +49,9 @@ def run_study(home: Path, plan_hash: str, exchange: Exchange, *, at: Callable[[s
     except StudyStopped:
         run.events.write("stopped")
     except Exception as error:
-        run.events.write("failed", reason=getattr(error, "problem", type(error).__name__))
+        # What the study's own rules ended stays ended; what Flower or the network ended may be started again (ruling 32).
+        final = isinstance(error, ChoralError) and not isinstance(error, TransportError)
+        run.events.write("failed", reason=getattr(error, "problem", type(error).__name__), final=final)
         raise
 
 
@@ -75,7 +79,9 @@ def _round(run: StudyRun, coordinator: SecureSumCoordinator) -> None:
     _collect(run, coordinator, number, run.parcels(IncomingKind.START, dict.fromkeys(names, start), closed.weights), survivors)
     _fix_survivors(run, coordinator, number, survivors)
     _unmask(run, coordinator, number)
-    weights, optimizer = apply_update(closed.weights, coordinator.mean(), closed.optimizer, run.plan.aggregation)
+    mean = coordinator.mean()
+    _keep_faults(run, coordinator, number)
+    weights, optimizer = apply_update(closed.weights, mean, closed.optimizer, run.plan.aggregation)
     run.at("weights-computed")
     run.state.close(Closed(number, closed.count + 1, weights, optimizer, coordinator.close(_hash(weights))))
     run.at("round-closed")
@@ -150,14 +156,34 @@ def _unmask(run: StudyRun, coordinator: SecureSumCoordinator, number: int) -> No
 
     parcels = run.parcels(IncomingKind.UNMASK, coordinator.unmask_requests())
     run.ask_for(OutgoingKind.UNMASK, parcels, take, round=number, done=lambda: coordinator.answered)
+    requests = {} if coordinator.answered else coordinator.backup_requests()
+    if requests:
+        # A survivor was lost after its upload: those that answered speak for it (secure-sum notes 2.3, step 7).
+        run.ask_for(
+            OutgoingKind.BACKUP,
+            run.parcels(IncomingKind.BACKUP, requests),
+            lambda name, reply: coordinator.add_backup(name, reply.body),
+            round=number,
+            done=lambda: coordinator.answered,
+        )
     if not coordinator.answered:
         raise RoundVoid("too few survivors answered UNMASK")
     run.at("answers-complete")
 
 
+def _keep_faults(run: StudyRun, coordinator: SecureSumCoordinator, number: int) -> None:
+    """Name who broke the protocol, and keep the evidence that a third party can check."""
+    for count, fault in enumerate(coordinator.faults, 1):
+        if fault.evidence is not None:
+            (run.state.folder / "evidence").mkdir(exist_ok=True)
+            write_durably(run.state.folder / "evidence" / f"round-{number}-{count}.bin", encode(fault.evidence))
+        run.events.write("fault", round=number, reason=f"{fault.problem}: {', '.join(fault.sites)}")
+
+
 def _void(run: StudyRun, coordinator: SecureSumCoordinator, reason: RoundVoid) -> None:
     """The open round gives nothing, ever; `StateError` when the plan's void rounds are used up."""
     number, _ = run.state.used()
+    _keep_faults(run, coordinator, number)
     coordinator.void()
     run.state.void_round(number)
     run.events.write("void", round=number, reason=reason.problem)

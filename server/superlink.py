@@ -21,6 +21,7 @@ import tomli_w
 
 from deploy.flower_env import flower_env, program
 from deploy.loopback_ports import LOOPBACK
+from ssl_core.chain import write_durably
 from ssl_core.errors import ConfigError, TransportError
 
 PLAN_KEY = "choral-plan"
@@ -112,7 +113,8 @@ class FlowerControl:
         self._env = flower_env(flwr_home)
         connection = {"address": f"{LOOPBACK}:{port}", "root-certificates": str(ca_certificate)}
         config = {"superlink": {"default": _CONNECTION, _CONNECTION: connection}}
-        (flwr_home / "config.toml").write_text(tomli_w.dumps(config), encoding="utf-8")
+        # Replaced as a whole: another command of this operator may be reading it.
+        write_durably(flwr_home / "config.toml", tomli_w.dumps(config).encode())
 
     def register(self, public_keys: Mapping[str, Path]) -> None:
         """Register SuperNode public key files by site name; a key that is registered already is left as it is."""

@@ -169,7 +169,7 @@ class Chain:
             write_durably(path, f"{sequence} {link}\n".encode())
 
 
-def write_durably(path: Path, data: bytes) -> None:
+def write_durably(path: Path, data: bytes | memoryview) -> None:
     """Replace `path` (mode 0600) so that a crash leaves the old or the new bytes: write, fsync, rename, fsync the folder."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:

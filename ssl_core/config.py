@@ -147,15 +147,29 @@ class RoundsSpec(StrictModel):
 
 
 class AggregationSpec(StrictModel):
-    """The ring of the secure sum and the server's step."""
+    """The ring of the secure sum and the server's step.
 
-    bits: Literal[32] = 32
+    `bandwidth`: "full" sends 32 bits a parameter; "half" sends 16, after a public rotation, for weights (nominal sizes
+    over their greatest common divisor) that add up to at most 31.
+    `update_range` R is public, in parameter units; beyond it a value is clipped at the site, so it is never to come from
+    patients: take it from a rehearsal on public data. "full": bounds each coordinate of a site's update; generous is
+    free (32 bits), e.g. learning rate x steps per round for Adam. "half": bounds each ROTATED coordinate, which has the
+    size of the update's root mean square, ||update|| / sqrt(P), whatever its largest coordinates are; six times that
+    is sensible (clips 2 in 10^9), and each doubling costs one of the 16 bits.
+    """
+
+    bandwidth: Literal["full", "half"] = "full"
     update_range: Positive
     optimizer: Literal["fedavg", "fedavgm", "fedadam"] = "fedavg"
     learning_rate: Positive = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
     epsilon: Positive = 1e-3
+
+    @property
+    def ring_bits(self) -> int:
+        """Bits a parameter on the wire."""
+        return 32 if self.bandwidth == "full" else 16
 
 
 class SiteSpec(StrictModel):

@@ -8,7 +8,8 @@
     │   └── BudgetError  a study would pass the site's epsilon limit
     ├── TrustError       a signature, roster, key or certificate that does not verify
     ├── ProtocolError    a message that the secure sum must refuse
-    │   └── RoundVoid    a round that can give no sum any more
+    │   ├── RoundVoid    a round that can give no sum any more
+    │   └── ProvenFault  the same with evidence for a third party (secure_sum/evidence.py)
     ├── StateError       a state folder, lock, log or process that is not as it must be
     │   └── ChainError   a hash-chained log that was edited, truncated or rolled back
     └── TransportError   Flower or the network

@@ -1,7 +1,7 @@
 """Step 9 of 12: the one thing that travels inside a Flower message, in both directions.
 
 Comes in: a kind (upper-case name), a body (canonical bytes of a protocol message) and at most one vector, 1-D uint32
-(masked integers, sums) or 1-D float32 (weights). Goes out: the same as plain fields and arrays, which the two Flower
+or uint16 (masked integers, sums) or 1-D float32 (weights). Goes out: the same as plain fields and arrays, which the two Flower
 apps wrap in a ConfigRecord and an ArrayRecord, and back. Everything else is refused with ProtocolError: unknown or
 missing fields, other types, dtypes or shapes.
 
@@ -23,7 +23,8 @@ from ssl_core.errors import ProtocolError
 _KIND = re.compile(r"[A-Z][A-Z_]{0,31}")
 _FIELDS = frozenset({"kind", "body"})
 _VECTOR = "vector"
-_DTYPES = (np.dtype("<u4"), np.dtype("<f4"))
+_WORDS = (np.dtype("<u4"), np.dtype("<u2"))
+_DTYPES = (*_WORDS, np.dtype("<f4"))
 
 
 class IncomingKind(StrEnum):
@@ -34,6 +35,7 @@ class IncomingKind(StrEnum):
     START = "START"
     CONSENT = "CONSENT"
     UNMASK = "UNMASK"
+    BACKUP = "BACKUP"
     CLOSE = "CLOSE"
 
 
@@ -45,6 +47,7 @@ class OutgoingKind(StrEnum):
     UPLOAD = "UPLOAD"
     CONSENT = "CONSENT"
     UNMASK = "UNMASK"
+    BACKUP = "BACKUP"
     CLOSE_ACK = "CLOSE_ACK"
     DECLINED = "DECLINED"
 
@@ -55,6 +58,7 @@ _ANSWER = {
     IncomingKind.START: OutgoingKind.UPLOAD,
     IncomingKind.CONSENT: OutgoingKind.CONSENT,
     IncomingKind.UNMASK: OutgoingKind.UNMASK,
+    IncomingKind.BACKUP: OutgoingKind.BACKUP,
     IncomingKind.CLOSE: OutgoingKind.CLOSE_ACK,
 }
 
@@ -78,7 +82,7 @@ class Parcel:
             raise ProtocolError("a parcel's vector must be an array", field=_VECTOR, value=type(self.vector).__name__)
         if self.vector.dtype not in _DTYPES:
             raise ProtocolError(
-                "a parcel's vector has a wrong type", field=_VECTOR, value=self.vector.dtype, limit="uint32 or float32"
+                "a parcel's vector has a wrong type", field=_VECTOR, value=self.vector.dtype, limit="uint32, uint16 or float32"
             )
         if self.vector.ndim != 1 or self.vector.size == 0:
             raise ProtocolError(
@@ -140,6 +144,7 @@ def check_outgoing(question: IncomingKind, answer: Parcel) -> None:
     if kind not in (_ANSWER[question], OutgoingKind.DECLINED):
         raise ProtocolError(f"{question} is not answered by this kind", field="kind", value=kind)
     carries = None if answer.vector is None else answer.vector.dtype
-    allowed = np.dtype("<u4") if kind is OutgoingKind.UPLOAD else None
-    if carries != allowed:
-        raise ProtocolError(f"{kind} may not leave with this vector", field=_VECTOR, value=carries, limit=allowed)
+    allowed: tuple[np.dtype | None, ...] = _WORDS if kind is OutgoingKind.UPLOAD else (None,)
+    if carries not in allowed:
+        limit = " or ".join(str(each) for each in allowed)
+        raise ProtocolError(f"{kind} may not leave with this vector", field=_VECTOR, value=carries, limit=limit)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ssl_core.config import Name, Sha256Hex, StrictModel, StudyPlan, parse
 from ssl_core.errors import ConfigError, TrustError
-from ssl_core.secure_sum.params import Member, SumParams
+from ssl_core.secure_sum.params import MOST_BACKUP_SITES, Member, SumParams
 from ssl_core.trust.envelope import open_envelope, seal
 from ssl_core.trust.identity import Identity
 from ssl_core.trust.roster import Roster, open_as_named
@@ -55,9 +55,11 @@ def sum_params(plan: StudyPlan, plan_hash: str, roster: Roster, roster_digest: s
         corrupt=roster.corrupt,
         dimension=dimension,
         update_range=plan.aggregation.update_range,
-        bits=plan.aggregation.bits,
+        bits=plan.aggregation.ring_bits,
         min_sites=plan.rounds.min_sites,
         max_rounds=plan.rounds.rounds + plan.rounds.max_void,
+        # Backup shares grow with the square of the sites; beyond this a second loss in a round is waited for, or voids it.
+        backup=len(weights) <= MOST_BACKUP_SITES,
     )
 
 

@@ -1,8 +1,8 @@
 """What a site checks before it says anything: one function a check, one sentence a refusal (secure-sum notes 2.3, 2.4).
 
-Each returns None or raises `ProtocolError`; nothing was released then. site.py calls them one a line, in order; a test
-removes each in turn and shows that an attack passes. All values compared here are public but the journal's, and no
-message depends on a patient.
+Each returns None or raises `ProtocolError`; nothing was released then. site.py and closing.py call them one a line, in
+order; a test removes each in turn and shows that an attack passes. Those of BACKUP alone stand in backup_checks.py. All
+values compared here are public but the journal's, and no message depends on a patient.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ssl_core.errors import ProtocolError, RoundVoid
 from ssl_core.secure_sum.journal import Entry, RoundState
-from ssl_core.secure_sum.messages import Close, Consent, Header, Signed, Start, Unmask
+from ssl_core.secure_sum.messages import Backup, Close, Consent, Header, Signed, Start, Unmask
 from ssl_core.secure_sum.params import SumParams
 from ssl_core.secure_sum.statements import (
     GENESIS,
@@ -27,12 +27,12 @@ Sites = tuple[int, ...]
 
 def server_signed(params: SumParams, signed: Signed) -> None:
     """The server of the params wrote this."""
-    _need(is_signed_by(params.server, signed), "message is not signed by the server", field=signed.kind)
+    need(is_signed_by(params.server, signed), "message is not signed by the server", field=signed.kind)
 
 
 def context_is(signed: Signed, context: bytes) -> None:
     """The message is of the round that this site computes itself."""
-    _need(signed.context == context, "message is of another round, study, key set or model", field="context")
+    need(signed.context == context, "message is of another round, study, key set or model", field="context")
 
 
 # START
@@ -41,75 +41,88 @@ def context_is(signed: Signed, context: bytes) -> None:
 def round_within(params: SumParams, round: int) -> None:
     """Rounds are numbered 1 to the plan's last, void ones included."""
     within = 1 <= round <= params.max_rounds
-    _need(within, "round is not in the plan", field="round", value=round, limit=params.max_rounds)
+    need(within, "round is not in the plan", field="round", value=round, limit=params.max_rounds)
 
 
 def round_is_new(round: int, last_round: int) -> None:
     """A round number is used once (ruling 6)."""
-    _need(round > last_round, "round number was used before", field="round", value=round, limit=last_round)
+    need(round > last_round, "round number was used before", field="round", value=round, limit=last_round)
 
 
 def keys_are_ours(offered: bytes, accepted: bytes) -> None:
     """The round uses the key set that this site accepted."""
-    _need(offered == accepted, "round uses another key set than this site accepted", field="keyset")
+    need(offered == accepted, "round uses another key set than this site accepted", field="keyset")
 
 
 def participants_sorted(participants: Sites) -> None:
     """Each participant once, in the order of the members."""
     ordered = participants == tuple(sorted(set(participants)))
-    _need(ordered, "participants are not sorted, each once", field="participants")
+    need(ordered, "participants are not sorted, each once", field="participants")
 
 
 def participants_known(params: SumParams, participants: Sites) -> None:
     """Every participant is a member."""
     known = all(site < len(params.members) for site in participants)
-    _need(known, "a participant is not a member", field="participants")
+    need(known, "a participant is not a member", field="participants")
 
 
 def self_invited(site: int, participants: Sites) -> None:
     """This site is a participant."""
-    _need(site in participants, "this site is not among the participants", field="participants")
+    need(site in participants, "this site is not among the participants", field="participants")
 
 
 def enough_for_roster(params: SumParams, participants: Sites) -> None:
     """|C| >= 3c + 1 with c counted on the roster (ruling 5)."""
     limit = 3 * params.corrupt + 1
     problem = "too few participants for the corrupt sites of the roster"
-    _need(len(participants) >= limit, problem, field="participants", value=len(participants), limit=limit)
+    need(len(participants) >= limit, problem, field="participants", value=len(participants), limit=limit)
 
 
 def enough_participants(params: SumParams, participants: Sites) -> None:
     """|C| >= max(min_sites, m)."""
     limit = max(params.min_sites, params.thresholds(len(participants)).survivors)
     found = len(participants)
-    _need(found >= limit, "too few participants for a sum", field="participants", value=found, limit=limit)
+    need(found >= limit, "too few participants for a sum", field="participants", value=found, limit=limit)
+
+
+def churn_of_one(participants: Sites, last: Sites) -> None:
+    """Two rounds whose participants differ by one site would tell, by difference, about that site."""
+    problem = "participants differ from the last round's by exactly one site"
+    need(len(set(participants) ^ set(last)) != 1, problem, field="participants")
+
+
+def churn_within(params: SumParams, participants: Sites, last: Sites) -> None:
+    """Participants change from one round to the next by at most what the parameters allow; at first, all members."""
+    found = len(set(participants) ^ set(last))
+    problem = "participants differ from the last round's by too many sites"
+    need(found <= params.max_churn, problem, field="participants", value=found, limit=params.max_churn)
 
 
 def model_received(start: Start, model: bytes) -> None:
     """The model that came is the one that START names."""
-    _need(start.model == model, "model received is not the model that START names", field="model")
+    need(start.model == model, "model received is not the model that START names", field="model")
 
 
 def model_follows(start: Start, close: Close | None) -> None:
     """A round starts from the model that the last CLOSE named."""
     follows = close is None or start.model == close.model
-    _need(follows, "model in START is not the one that the last CLOSE names", field="model")
+    need(follows, "model in START is not the one that the last CLOSE names", field="model")
 
 
 def previous_follows(start: Start, close: Close | None) -> None:
     """START binds the CLOSE that it carries."""
     expected = GENESIS if close is None else transcript(close)
-    _need(start.previous == expected, "START does not bind the CLOSE that it carries", field="previous")
+    need(start.previous == expected, "START does not bind the CLOSE that it carries", field="previous")
 
 
 def previous_not_forgotten(close: Close | None, own: Close | None) -> None:
     """Once a round is closed, every START carries a CLOSE."""
-    _need(close is not None or own is None, "START forgets the rounds that were closed", field="close")
+    need(close is not None or own is None, "START forgets the rounds that were closed", field="close")
 
 
 def close_before(start: Start, close: Close | None) -> None:
     """The CLOSE in a START is of an earlier round."""
-    _need(close is None or close.round < start.round, "START carries the CLOSE of a later round", field="close")
+    need(close is None or close.round < start.round, "START carries the CLOSE of a later round", field="close")
 
 
 # survivors: CONSENT, UNMASK and CLOSE
@@ -118,23 +131,23 @@ def close_before(start: Start, close: Close | None) -> None:
 def survivors_sorted(survivors: Sites) -> None:
     """Each survivor once, in the order of the members."""
     ordered = survivors == tuple(sorted(set(survivors)))
-    _need(ordered, "survivors are not sorted, each once", field="survivors")
+    need(ordered, "survivors are not sorted, each once", field="survivors")
 
 
 def survivors_invited(survivors: Sites, participants: Sites) -> None:
     """U is a part of C."""
-    _need(set(survivors) <= set(participants), "a survivor is not a participant", field="survivors")
+    need(set(survivors) <= set(participants), "a survivor is not a participant", field="survivors")
 
 
 def enough_survivors(params: SumParams, survivors: Sites, participants: Sites) -> None:
     """|U| >= m, computed here from |C| and c."""
     limit = params.thresholds(len(participants)).survivors
-    _need(len(survivors) >= limit, "too few survivors", field="survivors", value=len(survivors), limit=limit)
+    need(len(survivors) >= limit, "too few survivors", field="survivors", value=len(survivors), limit=limit)
 
 
 def self_survives(site: int, survivors: Sites) -> None:
     """A site speaks only for sums that contain its own update."""
-    _need(site in survivors, "this site is not among the survivors", field="survivors")
+    need(site in survivors, "this site is not among the survivors", field="survivors")
 
 
 def round_open(entry: Entry) -> None:
@@ -142,21 +155,21 @@ def round_open(entry: Entry) -> None:
     if entry.state is RoundState.VOID:
         raise RoundVoid("round is void at this site", field="round", value=entry.round)
     problem = "round is not open at this site, or nothing was uploaded"
-    _need(entry.state in (RoundState.UPLOADED, RoundState.ANSWERED), problem, field="round", value=entry.round)
+    need(entry.state in (RoundState.UPLOADED, RoundState.ANSWERED), problem, field="round", value=entry.round)
 
 
 def headers_signed(params: SumParams, context: bytes, survivors: Sites, headers: Sequence[Header]) -> None:
     """Every survivor signed an upload of this very round: no phantom swells U."""
-    _need(len(headers) == len(survivors), "not one header for each survivor", field="headers", value=len(headers))
+    need(len(headers) == len(survivors), "not one header for each survivor", field="headers", value=len(headers))
     for site, header in zip(survivors, headers, strict=True):
         member = params.members[site]
         signed = is_header_of(member.identity, context, header)
-        _need(signed, "survivor did not sign an upload of this round", field="site", value=member.name)
+        need(signed, "survivor did not sign an upload of this round", field="site", value=member.name)
 
 
 def own_header(site: int, survivors: Sites, headers: Sequence[Header], own: Header | None) -> None:
     """Our own header is the journal's; a signed one that the journal lacks means that the journal was rolled back."""
-    _need(
+    need(
         site not in survivors or headers[survivors.index(site)] == own,
         "upload under this site's name is not the one in its journal",
         field="headers",
@@ -167,7 +180,7 @@ def own_header(site: int, survivors: Sites, headers: Sequence[Header], own: Head
 def round_voidable(entry: Entry) -> None:
     """Only a round that stands open here can be given up."""
     open_states = (RoundState.STARTED, RoundState.UPLOADED, RoundState.ANSWERED)
-    _need(entry.state in open_states, "round is not open at this site", field="round", value=entry.round)
+    need(entry.state in open_states, "round is not open at this site", field="round", value=entry.round)
 
 
 # CONSENT
@@ -175,44 +188,44 @@ def round_voidable(entry: Entry) -> None:
 
 def consent_needed(consent: Consent, participants: Sites) -> None:
     """For U = C every upload already carries the agreement."""
-    _need(consent.survivors != participants, "all participants survive: no consent is needed", field="survivors")
+    need(consent.survivors != participants, "all participants survive: no consent is needed", field="survivors")
 
 
 def not_answered(entry: Entry, survivors: Sites) -> None:
     """After the answer there is nothing new to agree to (ruling 10); an agreement given before is only said again."""
-    held = entry.state is not RoundState.ANSWERED or entry.agreed == survivors
-    _need(held, "round was answered: no consent any more", field="round")
+    said_before = entry.agreed is not None and entry.agreed.survivors == survivors
+    need(entry.state is not RoundState.ANSWERED or said_before, "round was answered: no consent any more", field="round")
 
 
 def agreed_once(entry: Entry, survivors: Sites) -> None:
     """At most one set other than C is agreed to, and then only that one is answered."""
-    same = entry.agreed is None or entry.agreed == survivors
-    _need(same, "this site agreed to other survivors in this round", field="survivors")
+    same = entry.agreed is None or entry.agreed.survivors == survivors
+    need(same, "this site agreed to other survivors in this round", field="survivors")
 
 
 # UNMASK
 
 
-def addressed_to(site: int, unmask: Unmask) -> None:
+def addressed_to(site: int, request: Unmask | Backup) -> None:
     """The request is for this site."""
-    _need(unmask.recipient == site, "request is addressed to another site", field="recipient")
+    need(request.recipient == site, "request is addressed to another site", field="recipient")
 
 
 def answered_once(entry: Entry, survivors: Sites) -> None:
-    """One set of survivors a round, for ever: with 2t > n + c no second one can be opened."""
+    """One set of survivors a round, for ever. With t > (M + c) / 2, and one agreement a site, no second one can be opened."""
     same = entry.answered is None or entry.answered.survivors == survivors
-    _need(same, "this site answered for other survivors in this round", field="survivors")
+    need(same, "this site answered for other survivors in this round", field="survivors")
 
 
 def proof_sorted(unmask: Unmask) -> None:
     """Each signer once."""
     signers = tuple(proof.site for proof in unmask.proof)
-    _need(signers == tuple(sorted(set(signers))), "signers are not sorted, each once", field="proof")
+    need(signers == tuple(sorted(set(signers))), "signers are not sorted, each once", field="proof")
 
 
 def proof_by_survivors(unmask: Unmask) -> None:
     """Only survivors agree."""
-    _need({proof.site for proof in unmask.proof} <= set(unmask.survivors), "a signer does not survive", field="proof")
+    need({proof.site for proof in unmask.proof} <= set(unmask.survivors), "a signer does not survive", field="proof")
 
 
 def proof_complete(params: SumParams, unmask: Unmask, participants: Sites) -> None:
@@ -220,7 +233,7 @@ def proof_complete(params: SumParams, unmask: Unmask, participants: Sites) -> No
     everyone = unmask.survivors == participants
     limit = len(participants) if everyone else params.thresholds(len(participants)).shares
     found = len(unmask.proof)
-    _need(found >= limit, "too few sites agreed to the survivors", field="proof", value=found, limit=limit)
+    need(found >= limit, "too few sites agreed to the survivors", field="proof", value=found, limit=limit)
 
 
 def proof_signed(params: SumParams, context: bytes, unmask: Unmask) -> None:
@@ -228,13 +241,13 @@ def proof_signed(params: SumParams, context: bytes, unmask: Unmask) -> None:
     for proof in unmask.proof:
         member = params.members[proof.site]
         signed = is_agreement_of(member.identity, context, unmask.survivors, proof.signature)
-        _need(signed, "site did not agree to these survivors", field="site", value=member.name)
+        need(signed, "site did not agree to these survivors", field="site", value=member.name)
 
 
 def shares_complete(unmask: Unmask) -> None:
     """One sealed share from each survivor."""
     found, limit = len(unmask.shares), len(unmask.survivors)
-    _need(found == limit, "not one sealed share for each survivor", field="shares", value=found, limit=limit)
+    need(found == limit, "not one sealed share for each survivor", field="shares", value=found, limit=limit)
 
 
 # CLOSE
@@ -242,42 +255,43 @@ def shares_complete(unmask: Unmask) -> None:
 
 def close_context_is_own(params: SumParams, signed: Signed, close: Close) -> None:
     """The signature's context is that of the round described."""
-    _need(signed.context == close_context(params, close), "CLOSE does not describe its own round", field="context")
+    need(signed.context == close_context(params, close), "CLOSE does not describe its own round", field="context")
 
 
 def close_is_our_round(signed: Signed, entry: Entry) -> None:
     """A round that this site started is closed under the context it started with."""
     ours = entry.started is None or entry.started.context == signed.context
-    _need(ours, "CLOSE is of another round than this site started", field="context")
+    need(ours, "CLOSE is of another round than this site started", field="context")
 
 
 def close_is_new(close: Close, own: Close | None, last_round: int) -> None:
     """Closed rounds rise, and none comes back that a later START overtook."""
     newer = (own is None or close.round > own.round) and close.round >= last_round
-    _need(newer, "CLOSE is older than what this site has seen, or another for the same round", field="round")
+    need(newer, "CLOSE is older than what this site has seen, or another for the same round", field="round")
 
 
 def close_follows(close: Close, own: Close | None) -> None:
     """A CLOSE follows ours, or a round lies between that this site may have missed."""
     last, known = (0, GENESIS) if own is None else (own.round, transcript(own))
     follows = close.previous == known or close.round > last + 1
-    _need(follows, "CLOSE does not follow the last one that this site took", field="previous")
+    need(follows, "CLOSE does not follow the last one that this site took", field="previous")
 
 
 def close_matches_answer(close: Close, entry: Entry) -> None:
     """The round is closed with the survivors that this site answered for."""
     same = entry.answered is None or close.survivors == entry.answered.survivors
-    _need(same, "CLOSE names other survivors than this site answered for", field="survivors")
+    need(same, "CLOSE names other survivors than this site answered for", field="survivors")
 
 
 def close_matches_agreement(close: Close, entry: Entry) -> None:
     """The round is closed with the survivors that this site agreed to."""
-    same = entry.agreed is None or close.survivors == entry.agreed
-    _need(same, "CLOSE names other survivors than this site agreed to", field="survivors")
+    same = entry.agreed is None or close.survivors == entry.agreed.survivors
+    need(same, "CLOSE names other survivors than this site agreed to", field="survivors")
 
 
-def _need(
+def need(
     held: bool, problem: str, *, field: str, value: object = None, limit: object = None, remedy: str | None = None
 ) -> None:
+    """Refuse the message unless `held`."""
     if not held:
         raise ProtocolError(problem, field=field, value=value, limit=limit, remedy=remedy)

@@ -64,6 +64,21 @@ class UInt(Wire):
 
 
 @dataclass(frozen=True, slots=True)
+class Flag(Wire):
+    """True or false, one byte 1 or 0."""
+
+    def write(self, value: Any, field: str) -> bytes:
+        if type(value) is not bool:
+            raise _misfit(field, value, "true or false")
+        return bytes([value])
+
+    def read(self, data: bytes, field: str) -> bool:
+        if data not in (b"\x00", b"\x01"):
+            raise _misfit(field, f"{len(data)} bytes", "one byte 0 or 1")
+        return data == b"\x01"
+
+
+@dataclass(frozen=True, slots=True)
 class Real(Wire):
     """A finite IEEE 754 double, big endian; negative zero is refused, so that equal numbers have equal bytes."""
 

@@ -1,30 +1,47 @@
-"""Step 10 of 12: uploads, one at a time -> running sum -> sum of w_i q_i over the survivors, uint32 [P], and its mean.
+"""Step 10 of 12: uploads, one at a time -> running sum -> sum of w_i q_i over the survivors, words [P], and its mean.
 
 The server's side, which no site trusts. A vector is checked against its signed header, added and dropped, so that
-memory does not grow with the number of sites. Order: START, uploads, survivors U, CONSENT when U is not all, UNMASK,
-answers, CLOSE.
-What it recovers is checked against the uploads' commitments (opening.py); what does not fit voids the round. When a
-participant is not in U, every survivor must answer, as each alone holds its pair elements (there is no BACKUP).
+memory does not grow with the vectors of many sites. Order: START, uploads, survivors U, CONSENT when U is not all,
+UNMASK, answers, BACKUP when a survivor is lost and t others answered, CLOSE.
+Every share is checked against its dealer's commitment as it comes, and every secret against its owner's: a wrong share
+costs the answer that held it, not the round, and `faults` names whose it was, with evidence where a third party can
+check it. When a participant is not in U, each survivor must tell its pair elements with it, or t others do by BACKUP.
 After a crash `resume` with the same START and the same U continues by identical messages (ruling 28).
 Raises `ProtocolError` naming a site whose message is wrong (it is not counted), `RoundVoid` when no sum is possible.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 
 from ssl_core.errors import ConfigError, ProtocolError, RoundVoid
 from ssl_core.secure_sum import checks, keys
+from ssl_core.secure_sum.answer import check_answer
+from ssl_core.secure_sum.backup import check_backup_answer
 from ssl_core.secure_sum.codec import decode
-from ssl_core.secure_sum.intake import check_ack, check_agreement, check_answer, check_pairs, check_upload, need
+from ssl_core.secure_sum.evidence import Fault, ProvenFault
+from ssl_core.secure_sum.intake import check_ack, check_again, check_agreement, check_upload, need
 from ssl_core.secure_sum.messages import Agreement, Close, Start, Upload, Void
 from ssl_core.secure_sum.opening import remove_masks
 from ssl_core.secure_sum.params import SumParams
-from ssl_core.secure_sum.ring import decode_mean
-from ssl_core.secure_sum.server_round import ServerRound, make_consent, make_unmask
+from ssl_core.secure_sum.ring import Words
+from ssl_core.secure_sum.server_round import (
+    ServerRound,
+    is_answered,
+    keep_answer,
+    keep_relief,
+    make_backup,
+    make_close,
+    make_consent,
+    make_unmask,
+    pair_up,
+    recover,
+)
+from ssl_core.secure_sum.starting import check_own_start
 from ssl_core.secure_sum.statements import (
     GENESIS,
     keyset_hash,
@@ -34,6 +51,7 @@ from ssl_core.secure_sum.statements import (
     transcript,
     vector_hash,
 )
+from ssl_core.secure_sum.vector import mean_update
 from ssl_core.trust.identity import Identity
 
 
@@ -75,35 +93,23 @@ class SecureSumCoordinator:
 
     def resume(self, start: bytes) -> None:
         """Continue the round of our own START: the sites send again what they sent."""
-        signed, body = read_signed(Start, start)
-        close = read_signed(Close, body.close)[1] if body.close else None
-        checks.server_signed(self._params, signed)
-        checks.round_within(self._params, body.round)
-        checks.keys_are_ours(body.keyset, self._keyset)
-        checks.participants_sorted(body.participants)
-        checks.participants_known(self._params, body.participants)
-        checks.enough_for_roster(self._params, body.participants)
-        checks.enough_participants(self._params, body.participants)
-        checks.previous_follows(body, close)
-        checks.close_before(body, close)
-        checks.model_follows(body, close)
-        if close is not None:
-            checks.server_signed(self._params, read_signed(Close, body.close)[0])
-        running = np.zeros(self._params.dimension, np.uint32)
+        last = None if self._round is None else self._round.start
+        body = check_own_start(self._params, self._keyset, start, last)
+        running = np.zeros(self._params.dimension, self._params.word)
         self._round = ServerRound(start=body, context=start_context(self._params, body), running=running)
 
-    def add_upload(self, site: str, body: bytes, vector: npt.NDArray[np.uint32]) -> bool:
+    def add_upload(self, site: str, body: bytes, vector: Words) -> bool:
         """Check an upload and add its vector; False when it came twice, or after U was fixed without this site."""
         now, place = self._open(), self._participant(site)
         if now.survivors is not None and place not in now.survivors:
             return False
         upload = decode(Upload, body)
+        member = self._params.members[place]
         if place in now.headers:
-            need(upload.header == now.headers[place], "site uploaded twice, differently", site)
+            with self._blaming(now, site):
+                check_again(now.context, member, now.headers[place], upload.header)
             return False
-        header, parts = check_upload(
-            self._params, now.context, now.start.participants, self._params.members[place], upload, vector
-        )
+        header, parts = check_upload(self._params, now.context, now.start.participants, member, upload, vector)
         np.add(now.running, vector, out=now.running)
         now.headers[place], now.parts[place] = header, parts
         return True
@@ -174,27 +180,48 @@ class SecureSumCoordinator:
         return {self._params.members[site].name: sign(self._identity, now.context, body) for site, body in now.requests.items()}
 
     def add_answer(self, site: str, body: bytes) -> None:
-        """Check and keep a survivor's answer."""
+        """Check and keep a survivor's answer; one that holds a wrong share is refused with evidence."""
         now, survivors = self._ready()
         place = self._survivor(site)
-        member, participants = self._params.members[place], now.start.participants
-        answer = check_answer(now.context, participants, survivors, member, now.parts[place], body)
-        now.answers.setdefault(place, answer)
+        with self._blaming(now, site):
+            released = check_answer(self._params, now.context, now.start.participants, survivors, place, now.parts, body)
+        if place not in now.answers:
+            keep_answer(self._params, now, place, released)
+
+    def backup_requests(self) -> dict[str, bytes]:
+        """BACKUP for each survivor that answered, about those that did not; empty while that cannot help."""
+        now, survivors = self._ready()
+        requests = make_backup(self._params, now, survivors)
+        return {self._params.members[site].name: sign(self._identity, now.context, body) for site, body in requests.items()}
+
+    def add_backup(self, site: str, body: bytes) -> None:
+        """Check and keep what a survivor that answered says for others."""
+        now, survivors = self._ready()
+        place = self._survivor(site)
+        need(place in now.answers, "site has not answered for itself", site)
+        with self._blaming(now, site):
+            relief = check_backup_answer(self._params, now.context, now.start.participants, survivors, place, now.parts, body)
+        keep_relief(self._params, now, place, relief)
 
     @property
     def answered(self) -> bool:
-        """At least t answers when U = C; else those of all survivors."""
+        """Whether the sum can be opened: t right shares of each survivor, and each one's elements with lost sites."""
         now, survivors = self._ready()
-        limit = self._shares(now) if survivors == now.start.participants else len(survivors)
-        return len(now.answers) >= limit
+        return is_answered(self._params, now, survivors)
 
-    def total(self) -> npt.NDArray[np.uint32]:
-        """Sum of w_i q_i over U, uint32 [P] in Z_2^32; `RoundVoid` when a secret does not fit its commitment."""
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """Who broke the protocol in this round, and the evidence where a third party can check it."""
+        return () if self._round is None else tuple(self._round.faults)
+
+    def total(self) -> Words:
+        """Sum of w_i q_i over U, words [P] of the ring; `RoundVoid` when a secret does not fit its commitment."""
         now, survivors = self._ready()
         if not now.opened:
             if not self.answered:
                 raise ProtocolError("too few answers for a sum", field="answers", value=len(now.answers))
-            remove_masks(self._params, now.context, now.start.participants, survivors, now.parts, now.answers, now.running)
+            own, pairs = recover(self._params, now, survivors)
+            remove_masks(own, pairs, now.running)
             now.opened = True
         return now.running.copy()
 
@@ -203,23 +230,13 @@ class SecureSumCoordinator:
         total = self.total()
         _, survivors = self._ready()
         weight = self._params.weight_of(survivors)
-        return decode_mean(total, update_range=self._params.update_range, levels=self._params.levels, weight=weight)
+        return mean_update(self._params, self._open().context, total, weight=weight)
 
     def close(self, model_hash: bytes) -> bytes:
         """CLOSE, which names the new model; the same when called again, another model is refused."""
         total = self.total()
         now, survivors = self._ready()
-        close = Close(
-            round=now.start.round,
-            participants=now.start.participants,
-            survivors=survivors,
-            headers=tuple(now.headers[site] for site in survivors),
-            keyset=self._keyset,
-            previous=now.start.previous,
-            start_model=now.start.model,
-            total=vector_hash(total),
-            model=model_hash,
-        )
+        close = make_close(now, survivors, vector_hash(total), model_hash)
         if now.closed not in (None, close):
             raise ProtocolError("round was closed with another model", field="model")
         now.closed = close
@@ -255,10 +272,16 @@ class SecureSumCoordinator:
         if missing:
             names = ", ".join(self._params.names(missing))
             raise ProtocolError("survivors have not sent their uploads again", field="sites", value=names)
-        if not now.paired:
-            check_pairs(self._params, now.start.participants, now.survivors, now.parts)
-            now.paired = True
+        pair_up(self._params, now, now.survivors)
         return now, now.survivors
+
+    @contextmanager
+    def _blaming(self, now: ServerRound, site: str) -> Iterator[None]:
+        try:
+            yield
+        except ProvenFault as fault:
+            now.blame(Fault(sites=(site,), problem=fault.problem, evidence=fault.evidence))
+            raise
 
     def _shares(self, now: ServerRound) -> int:
         return self._params.thresholds(len(now.start.participants)).shares

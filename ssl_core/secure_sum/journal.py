@@ -2,8 +2,12 @@
 
 STARTED -> UPLOADED -> (agreed) -> ANSWERED -> CLOSED or VOID. A round that a later one has overtaken is VOID. The log
 belongs to one (session, site), is append-only, and every append is on disk before it returns; the store's owner
-implements `SiteStore` (memory.py has one for tests and simulations). Nothing in the log opens a mask: keys and opened
-shares live in the store's one small secret file (vault.py), the masked vector in a file of its own.
+implements `SiteStore` (memory.py has one for tests and simulations). Each promise is kept with the signed message that
+asked for it, so that a later one that contradicts it is evidence, after a restart too; what was found so is an ALARM,
+which changes no state.
+Nothing in the log opens a mask: it holds hashes, sets, and the server's signed messages, whose shares are sealed under
+chains that CLOSE and VOID erase. Keys and opened shares live in the store's one small secret file (vault.py), the masked
+vector and the sealed parts of the open round in files of their own.
 """
 
 from __future__ import annotations
@@ -13,13 +17,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, ClassVar, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from ssl_core.errors import StateError
-from ssl_core.secure_sum.codec import Message, UInt, decode, encode
-from ssl_core.secure_sum.messages import Close, Digest, Sites
-from ssl_core.secure_sum.statements import GENESIS, read_signed, transcript
+from ssl_core.secure_sum.codec import MAX_BYTES, Blob, Message, UInt, decode, encode
+from ssl_core.secure_sum.evidence import Evidence
+from ssl_core.secure_sum.messages import Close, Digest, Header, Sites
+from ssl_core.secure_sum.ring import Words
+from ssl_core.secure_sum.statements import read_signed
+
+Request = Annotated[bytes, Blob(MAX_BYTES // 4)]
 
 
 class RoundState(Enum):
@@ -59,33 +64,41 @@ class SiteStore(Protocol):
     def latest(self, kind: str) -> Record | None:
         """The last line of one kind."""
 
-    def write_vector(self, round: int, vector: npt.NDArray[np.uint32]) -> None:
-        """Keep a masked vector uint32 [P] for resending; an older one of the same round is replaced."""
+    def write_parts(self, round: int, parts: bytes) -> None:
+        """Keep an upload's sealed parts for resending; older ones of the same round are replaced."""
 
-    def read_vector(self, round: int) -> npt.NDArray[np.uint32] | None:
+    def read_parts(self, round: int) -> bytes | None:
+        """The parts of a round, None when there are none."""
+
+    def write_vector(self, round: int, vector: Words) -> None:
+        """Keep a masked vector [P] for resending; an older one of the same round is replaced."""
+
+    def read_vector(self, round: int) -> Words | None:
         """The vector of a round, None when there is none."""
 
     def drop_vectors(self, before: int) -> None:
-        """Forget the vectors of all rounds below `before`."""
+        """Forget the vectors and parts of all rounds below `before`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch(Message):
-    """Log: the site accepted this key set."""
+    """Log: the site accepted this key set; `offers` is the whole of it, `keyset` its hash."""
 
     TAG: ClassVar[str] = "EPOCH"
     epoch: Annotated[int, UInt(4)]
     keyset: Digest
+    offers: Annotated[bytes, Blob(MAX_BYTES // 4)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started(Message):
-    """Log: the site accepted this START."""
+    """Log: the site accepted this START; `request` is the signed message, here and below."""
 
     TAG: ClassVar[str] = "STARTED"
     context: Digest
     participants: Sites
     model: Digest
+    request: Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +107,7 @@ class Agreed(Message):
 
     TAG: ClassVar[str] = "AGREED"
     survivors: Sites
+    request: Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +117,7 @@ class Answered(Message):
     TAG: ClassVar[str] = "ANSWERED"
     survivors: Sites
     reply: Digest
+    request: Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,10 +127,17 @@ class Entry:
     round: int
     state: RoundState | None = None
     started: Started | None = None
-    upload: bytes | None = None
-    agreed: tuple[int, ...] | None = None
+    header: Header | None = None
+    agreed: Agreed | None = None
     answered: Answered | None = None
     close: bytes | None = None
+
+    @property
+    def said(self) -> tuple[bytes, ...]:
+        """The server's signed messages of this round that the site acted upon."""
+        kept = (self.started, self.agreed, self.answered)
+        requests = tuple(record.request for record in kept if record is not None)
+        return requests if self.close is None else (*requests, self.close)
 
 
 class Journal:
@@ -146,10 +168,23 @@ class Journal:
         return None if record is None else read_signed(Close, record.body)[1]
 
     @property
-    def transcript(self) -> bytes:
-        """The hash of the last CLOSE."""
-        close = self.last_close
-        return GENESIS if close is None else transcript(close)
+    def last_participants(self) -> tuple[int, tuple[int, ...]]:
+        """(round, participants) of the last round that this site started or saw closed; (0, ()) before the first."""
+        started, close = self._store.latest("STARTED"), self.last_close
+        known = [] if started is None else [(started.round, decode(Started, started.body).participants)]
+        known += [] if close is None else [(close.round, close.participants)]
+        return max(known, default=(0, ()))
+
+    @property
+    def alarms(self) -> tuple[Evidence, ...]:
+        """Evidence that this site found, in order."""
+        return tuple(decode(Evidence, record.body) for record in self._store.records(0) if record.kind == Evidence.TAG)
+
+    def alarm(self, evidence: Evidence) -> None:
+        """Keep evidence; one piece for each party, kind and first statement, so that a flood of them fills no disk."""
+        known = {(kept.party, kept.kind, kept.first) for kept in self.alarms}
+        if (evidence.party, evidence.kind, evidence.first) not in known:
+            self.write(0, Evidence.TAG, evidence)
 
     def entry(self, round: int) -> Entry:
         """What happened in `round`."""
@@ -159,8 +194,8 @@ class Journal:
             round=round,
             state=self._state(round, frozenset(found)),
             started=decode(Started, found["STARTED"]) if "STARTED" in found else None,
-            upload=found.get("UPLOADED"),
-            agreed=decode(Agreed, found["AGREED"]).survivors if "AGREED" in found else None,
+            header=decode(Header, found["UPLOADED"]) if "UPLOADED" in found else None,
+            agreed=decode(Agreed, found["AGREED"]) if "AGREED" in found else None,
             answered=answered,
             close=found.get("CLOSED"),
         )

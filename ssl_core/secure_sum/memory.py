@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
-
 from ssl_core.secure_sum.journal import Record
+from ssl_core.secure_sum.ring import Words
 
 
 class MemoryStore:
@@ -16,7 +14,8 @@ class MemoryStore:
     def __init__(self) -> None:
         self._secrets: bytes | None = None
         self._log: list[Record] = []
-        self._vectors: dict[int, npt.NDArray[np.uint32]] = {}
+        self._vectors: dict[int, Words] = {}
+        self._parts: dict[int, bytes] = {}
 
     def __repr__(self) -> str:
         return "MemoryStore(redacted)"
@@ -27,6 +26,7 @@ class MemoryStore:
         other._secrets = self._secrets
         other._log = list(self._log)
         other._vectors = dict(self._vectors)
+        other._parts = dict(self._parts)
         return other
 
     def read_secrets(self) -> bytes | None:
@@ -49,15 +49,24 @@ class MemoryStore:
         """The last line of one kind."""
         return next((record for record in reversed(self._log) if record.kind == kind), None)
 
-    def write_vector(self, round: int, vector: npt.NDArray[np.uint32]) -> None:
+    def write_parts(self, round: int, parts: bytes) -> None:
+        """Keep an upload's parts."""
+        self._parts[round] = parts
+
+    def read_parts(self, round: int) -> bytes | None:
+        """The parts of a round, None when there are none."""
+        return self._parts.get(round)
+
+    def write_vector(self, round: int, vector: Words) -> None:
         """Keep a masked vector."""
         self._vectors[round] = vector.copy()
 
-    def read_vector(self, round: int) -> npt.NDArray[np.uint32] | None:
+    def read_vector(self, round: int) -> Words | None:
         """The vector of a round, None when there is none."""
         found = self._vectors.get(round)
         return None if found is None else found.copy()
 
     def drop_vectors(self, before: int) -> None:
-        """Forget the vectors of all rounds below `before`."""
+        """Forget the vectors and parts of all rounds below `before`."""
+        self._parts = {round: parts for round, parts in self._parts.items() if round >= before}
         self._vectors = {round: vector for round, vector in self._vectors.items() if round >= before}

@@ -1,19 +1,24 @@
 """Every message of the secure sum, as frozen dataclasses with their wire forms.
 
-Server to site: START, CONSENT, UNMASK, CLOSE, VOID. Site to server: OFFER, UPLOAD, AGREEMENT, ANSWER, ACK. Sites are
-named by their place in `SumParams.members`. What each is signed over stands in statements.py. What a site sends has a
-length that depends on the number of participants alone (ruling 26).
+Server to site: START, CONSENT, UNMASK, BACKUP, CLOSE, VOID. Site to server: OFFER, UPLOAD, AGREEMENT, ANSWER,
+BACKUP-ANSWER, ACK. Sites are named by their place in `SumParams.members`. What each is signed over stands in
+statements.py. What a site sends has a length that depends on the number of participants alone, and for BACKUP-ANSWER on
+how many sites the server asks about (ruling 26).
+ANSWER-HEAD and BACKUP-HEAD never travel: they are what those two answers are signed over, with a hash in the place of
+each secret, so that an answer can be shown to a third party without what it opens.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Annotated, ClassVar
 
-from ssl_core.secure_sum.codec import MAX_BYTES, Blob, Fixed, Hidden, Listing, Message, Nested, Text, UInt
+from ssl_core.secure_sum.codec import MAX_BYTES, MAX_SITES, Blob, Fixed, Hidden, Listing, Message, Nested, Text, UInt
 from ssl_core.trust.identity import Secret
 
-SEALED_BYTES = 12 + 32 + 16
+SEAL_BYTES = 12 + 16
+ELEMENT_BYTES = 32
 
 Round = Annotated[int, UInt(4)]
 Site = Annotated[int, UInt(2)]
@@ -91,18 +96,39 @@ class Header(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed(Message):
+    """Shares sealed to one site (nonce | AES-256-GCM), and the commitment to what is inside; both public."""
+
+    TAG: ClassVar[str] = "SEALED"
+    blob: Annotated[bytes, Blob(1 << 16)]
+    commitment: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packet(Message):
+    """What one participant deals to another: its share of b, and its shares of all the dealer's pair elements.
+
+    `backup` is empty, with a commitment of zeros, in the packet to oneself and where no backup is dealt.
+    """
+
+    TAG: ClassVar[str] = "PACKET"
+    share: Annotated[Sealed, Nested(Sealed)]
+    backup: Annotated[Sealed, Nested(Sealed)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parts(Message):
-    """Agreement to "survivors = participants"; for each participant a sealed share and a commitment (own place: b)."""
+    """Agreement to "survivors = participants"; for each participant a commitment (own place: b) and a packet."""
 
     TAG: ClassVar[str] = "PARTS"
     agreement: Signature
-    shares: Annotated[tuple[bytes, ...], Listing(Fixed(SEALED_BYTES))]
     commitments: Annotated[tuple[bytes, ...], Listing(Fixed(32))]
+    packets: Annotated[tuple[Packet, ...], Listing(Nested(Packet))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload(Message):
-    """Site -> server, beside the masked vector uint32 [P]."""
+    """Site -> server, beside the masked vector [P]."""
 
     TAG: ClassVar[str] = "UPLOAD"
     context: Digest
@@ -140,23 +166,84 @@ class Proof(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unmask(Message):
-    """Server -> one survivor: the survivors, who agreed, and the shares sealed to `recipient` in survivors' order."""
+    """Server -> one survivor: the survivors, who agreed, and their shares sealed to `recipient`, in survivors' order."""
 
     TAG: ClassVar[str] = "UNMASK"
     round: Round
     recipient: Site
     survivors: Sites
     proof: Annotated[tuple[Proof, ...], Listing(Nested(Proof))]
-    shares: Annotated[tuple[bytes, ...], Listing(Fixed(SEALED_BYTES))]
+    shares: Annotated[tuple[Sealed, ...], Listing(Nested(Sealed))]
+
+
+class Mark(IntEnum):
+    """What the 32 bytes behind it are: a share, the pair element of a lost site, or the seal key of what does not fit."""
+
+    SHARE = 0
+    PAIR = 1
+    COMPLAINT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Answer(Message):
-    """Site -> server: for each participant j, 32 bytes: its share of b_j if j survives, else the pair element e_ij."""
+    """Site -> server: for each participant, in order, a mark and 32 bytes. The signature covers ANSWER-HEAD."""
 
     TAG: ClassVar[str] = "ANSWER"
+    context: Digest
+    values: Annotated[tuple[Secret, ...], Listing(Hidden(1 + ELEMENT_BYTES, 1 + ELEMENT_BYTES))]
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerHead(Message):
+    """ANSWER without its secrets: marks and a hash for each participant, and the commitments that UNMASK showed."""
+
+    TAG: ClassVar[str] = "ANSWER-HEAD"
+    context: Digest
+    site: Site
+    shown: Annotated[tuple[bytes, ...], Listing(Fixed(32))]
+    marks: Annotated[bytes, Blob(MAX_SITES)]
+    digests: Annotated[tuple[bytes, ...], Listing(Fixed(32))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backup(Message):
+    """Server -> one site that answered: who of the survivors has not, and their backup shares sealed to `recipient`."""
+
+    TAG: ClassVar[str] = "BACKUP"
     round: Round
-    values: Annotated[tuple[Secret, ...], Listing(Hidden(32, 32))]
+    recipient: Site
+    survivors: Sites
+    missing: Sites
+    backups: Annotated[tuple[Sealed, ...], Listing(Nested(Sealed))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BackupAnswer(Message):
+    """Site -> server: for each missing site k a mark and, for each other participant j, 32 bytes.
+
+    These are the share of e_kj where j is lost, and the hash of that share where j survives, so that the whole can be
+    checked against k's one commitment. All zeros behind a complaint: its key would open shares that must stay closed.
+    """
+
+    TAG: ClassVar[str] = "BACKUP-ANSWER"
+    context: Digest
+    missing: Sites
+    values: Annotated[tuple[Secret, ...], Listing(Hidden(1, 1 << 16))]
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupHead(Message):
+    """BACKUP-ANSWER without its secrets: for each missing site the commitment shown, a mark, and the one that came out."""
+
+    TAG: ClassVar[str] = "BACKUP-HEAD"
+    context: Digest
+    site: Site
+    missing: Sites
+    shown: Annotated[tuple[bytes, ...], Listing(Fixed(32))]
+    marks: Annotated[bytes, Blob(MAX_SITES)]
+    digests: Annotated[tuple[bytes, ...], Listing(Fixed(32))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

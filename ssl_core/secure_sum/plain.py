@@ -14,11 +14,13 @@ import numpy.typing as npt
 
 from ssl_core.errors import ProtocolError, RoundVoid
 from ssl_core.secure_sum import checks
-from ssl_core.secure_sum.codec import decode, encode
+from ssl_core.secure_sum.codec import decode, digest, encode
+from ssl_core.secure_sum.evidence import Fault
 from ssl_core.secure_sum.params import SumParams
 from ssl_core.secure_sum.plain_site import PlainEnd, PlainSet, PlainSite, PlainStart, PlainUpload
-from ssl_core.secure_sum.ring import decode_mean
+from ssl_core.secure_sum.ring import Words
 from ssl_core.secure_sum.statements import vector_hash
+from ssl_core.secure_sum.vector import mean_update
 from ssl_core.trust.identity import Identity
 
 __all__ = ["PlainCoordinator", "PlainSite"]
@@ -57,7 +59,7 @@ class PlainCoordinator:
         self._start, self._over, self._closed = body, False, None
         self._clear()
 
-    def add_upload(self, site: str, body: bytes, vector: npt.NDArray[np.uint32]) -> bool:
+    def add_upload(self, site: str, body: bytes, vector: Words) -> bool:
         """Add an upload."""
         place, upload = self._params.index(site), decode(PlainUpload, body)
         if place in self._uploads or (self._survivors is not None and place not in self._survivors):
@@ -113,22 +115,35 @@ class PlainCoordinator:
         """Take an answer."""
         self._take(self._answers, site, body, 2)
 
+    def backup_requests(self) -> dict[str, bytes]:
+        """There is no backup."""
+        return {}
+
+    def add_backup(self, site: str, body: bytes) -> None:
+        """There is no backup."""
+        raise ProtocolError("the plain sum has no backup", field="site", value=site)
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """There are no signatures to prove any."""
+        return ()
+
     @property
     def answered(self) -> bool:
-        """t answers when U = C, else all, as in the masked sum."""
+        """t answers when U = C, else all, as in the masked sum without backup."""
         survivors = self._ready()
         return len(self._answers) >= (self._shares() if survivors == self._now().participants else len(survivors))
 
-    def total(self) -> npt.NDArray[np.uint32]:
-        """Sum over the survivors, uint32 [P]."""
+    def total(self) -> Words:
+        """Sum over the survivors, words [P]."""
         if not self.answered:
             raise ProtocolError("too few answers for a sum", field="answers", value=len(self._answers))
         return self._total.copy()
 
     def mean(self) -> npt.NDArray[np.float64]:
         """The weighted mean, float64 [P]."""
-        weight, params = self._params.weight_of(self._ready()), self._params
-        return decode_mean(self.total(), update_range=params.update_range, levels=params.levels, weight=weight)
+        weight, context = self._params.weight_of(self._ready()), digest("plain", encode(self._now()))
+        return mean_update(self._params, context, self.total(), weight=weight)
 
     def close(self, model_hash: bytes) -> bytes:
         """End the round."""
@@ -152,7 +167,7 @@ class PlainCoordinator:
         self._consents: set[int] = set()
         self._answers: set[int] = set()
         self._survivors = None
-        self._total = np.zeros(self._params.dimension, np.uint32)
+        self._total = np.zeros(self._params.dimension, self._params.word)
 
     def _now(self, message: PlainUpload | PlainSet | None = None) -> PlainStart:
         if self._start is None or (message is not None and message.round != self._start.round):

@@ -21,11 +21,10 @@ from ssl_core.secure_sum.codec import Fixed, Message, UInt, decode, digest, enco
 from ssl_core.secure_sum.journal import Record, RoundState, SiteStore
 from ssl_core.secure_sum.messages import Digest, Round, Sites
 from ssl_core.secure_sum.params import SumParams
-from ssl_core.secure_sum.ring import encode_update
 from ssl_core.secure_sum.roles import MaskedUpload, RoundTicket
 from ssl_core.secure_sum.statements import vector_hash
+from ssl_core.secure_sum.vector import quantise
 from ssl_core.trust.identity import Identity, Secret
-from ssl_core.trust.random import AesCtrStream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,17 +125,19 @@ class PlainSite:
             return kept
         if self._begun != round:
             raise RoundVoid("round was not begun in this process: this site declines it", field="round", value=round)
-        vector = encode_update(
-            update,
-            update_range=self._params.update_range,
-            levels=self._params.levels,
-            weight=self._params.members[self._site].weight,
-            stream=AesCtrStream(Secret(self._random(32))),
-        )
+        context = digest("plain", self._read(round, RoundState.STARTED) or b"")
+        vector = quantise(self._params, context, self._site, update, Secret(self._random(32)))
         body = encode(PlainUpload(round=round, vector=vector_hash(vector)))
         self._store.write_vector(round, vector)
         self._write(round, RoundState.UPLOADED, body)
         return body, vector
+
+    def recognise(self, start: bytes) -> None:
+        """Refuse another START of a known round."""
+        body = decode(PlainStart, start)
+        kept = self._read(body.round, RoundState.STARTED)
+        if kept not in (None, start):
+            raise ProtocolError("round was begun with another START", field="round", value=body.round)
 
     def resend(self, round: int) -> MaskedUpload | None:
         """The upload once more; None when there was none."""
@@ -165,6 +166,10 @@ class PlainSite:
         if kept is None:
             self._write(body.round, RoundState.ANSWERED, request)
         return request
+
+    def backup(self, request: bytes) -> bytes:
+        """There is no backup."""
+        raise ProtocolError("the plain sum has no backup", field="backup")
 
     def close(self, close: bytes) -> bytes:
         """Take a CLOSE; again gives the same."""

@@ -1,7 +1,7 @@
 """The two roles as protocols: what the masked sum (site.py, coordinator.py) and the plain one (plain.py) both offer.
 
-All messages are bytes; vectors travel beside them as uint32 [P] in Z_2^32. Methods raise `ProtocolError` for what must
-be refused and `RoundVoid` for a round that can give no sum any more.
+All messages are bytes; vectors travel beside them as words [P] of the ring, uint32 or uint16. Methods raise
+`ProtocolError` for what must be refused and `RoundVoid` for a round that can give no sum any more.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ssl_core.secure_sum.evidence import Fault
 from ssl_core.secure_sum.journal import RoundState
+from ssl_core.secure_sum.ring import Words
 
-MaskedUpload = tuple[bytes, npt.NDArray[np.uint32]]
+MaskedUpload = tuple[bytes, Words]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,10 @@ class SumSite(Protocol):
         """Accept a START; `model_hash` [32] is of the model that came with it."""
 
     def upload(self, round: int, update: npt.NDArray[np.float32]) -> MaskedUpload:
-        """(body, vector uint32 [P]) of `update` float32 [P]; the same when called again."""
+        """(body, vector [P]) of `update` float32 [P]; the same when called again."""
+
+    def recognise(self, start: bytes) -> None:
+        """Refuse a START of a known round that is not the one it was begun with; asked before `resend`."""
 
     def resend(self, round: int) -> MaskedUpload | None:
         """The upload once more; None when there was none and this site declines."""
@@ -58,6 +63,9 @@ class SumSite(Protocol):
 
     def unmask(self, request: bytes) -> bytes:
         """The answer for one set of survivors."""
+
+    def backup(self, request: bytes) -> bytes:
+        """What this site, having answered, says for survivors that were lost since."""
 
     def close(self, close: bytes) -> bytes:
         """Take a CLOSE; returns the acknowledgement."""
@@ -75,7 +83,7 @@ class SumCoordinator(Protocol):
     def resume(self, start: bytes) -> None:
         """Continue an open round under its own START."""
 
-    def add_upload(self, site: str, body: bytes, vector: npt.NDArray[np.uint32]) -> bool:
+    def add_upload(self, site: str, body: bytes, vector: Words) -> bool:
         """Add an upload to the running sum; False for one that came twice or too late."""
 
     @property
@@ -105,12 +113,22 @@ class SumCoordinator(Protocol):
     def add_answer(self, site: str, body: bytes) -> None:
         """Take an answer."""
 
+    def backup_requests(self) -> dict[str, bytes]:
+        """BACKUP for each survivor that answered; empty while nothing can be gained."""
+
+    def add_backup(self, site: str, body: bytes) -> None:
+        """Take what a survivor says for others."""
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """Who broke the protocol in this round."""
+
     @property
     def answered(self) -> bool:
         """Whether the answers are enough for the sum."""
 
-    def total(self) -> npt.NDArray[np.uint32]:
-        """Sum of w_i q_i over the survivors, uint32 [P]."""
+    def total(self) -> Words:
+        """Sum of w_i q_i over the survivors, words [P]."""
 
     def mean(self) -> npt.NDArray[np.float64]:
         """The weighted mean update, float64 [P]."""

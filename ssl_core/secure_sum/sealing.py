@@ -1,56 +1,110 @@
-"""Seals one Shamir share from one site to another, and commits to secrets before they are opened.
+"""Seals shares from one site to another, and commits to every secret that may be opened.
 
-Key: HKDF-Expand(CK_r, "seal" | from | to | context), one for each direction and round; AES-256-GCM with a random nonce,
-associated data from | to | context. A share that is sent to another place, reflected, or moved to another round does
-not open. Commitments are H("b" | context | b_i) and H("e" | context | e_ij) (ruling 10): of 255-bit secrets, so they
-hide them; they let the server check each recovered secret and name the pair whose ends differ.
+Key: HKDF-Expand(CK_r, "seal" | from | to | context | kind), one for each direction, round and kind; AES-256-GCM with a
+random nonce, associated data from | to | context | kind. What is sent to another place, reflected, or moved to another
+round or kind does not open. Each key seals ONE message, as a site deals once a round: giving a key away opens that
+message and nothing else, since HKDF outputs under different labels are independent of each other and of CK_r.
+Commitments are SHA-256 under a tag of their own over context, places and secret (ruling 10). Every secret is a uniform
+255-bit element given all that t - 1 holders know, so that a commitment hides it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ssl_core.errors import ProtocolError
-from ssl_core.secure_sum.codec import digest, join
-from ssl_core.secure_sum.shamir import from_bytes, to_bytes
+from ssl_core.secure_sum.codec import digest, join, prefix
+from ssl_core.secure_sum.messages import SEAL_BYTES
+from ssl_core.secure_sum.shamir import is_element
 from ssl_core.trust.identity import Secret
 from ssl_core.trust.random import derive
 
 _NONCE = 12
+SHARE = "share"
+BACKUP = "backup"
 
 
-def seal(chain: Secret, context: bytes, *, sender: int, recipient: int, share: int, random: Callable[[int], bytes]) -> bytes:
-    """`share` readable by `recipient` alone, bytes [60]."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Who deals what to whom in which round: it names a key, binds a seal and stands in a commitment."""
+
+    context: bytes
+    sender: int
+    recipient: int
+    kind: str = SHARE
+
+    @property
+    def label(self) -> bytes:
+        """What key and seal are bound to."""
+        return join("seal", *self.ends, self.context, self.kind.encode("ascii"))
+
+    @property
+    def ends(self) -> tuple[bytes, bytes]:
+        """Sender and recipient, two bytes each."""
+        return self.sender.to_bytes(2, "big"), self.recipient.to_bytes(2, "big")
+
+
+def seal_key(chain: Secret, route: Route) -> Secret:
+    """The key of this one message; both ends compute it from their chain of the round."""
+    return derive(chain, route.label)
+
+
+def seal(chain: Secret, route: Route, content: bytes, random: Callable[[int], bytes]) -> bytes:
+    """`content` readable by the recipient alone, 28 bytes longer."""
     nonce = random(_NONCE)
-    key, label = _key(chain, context, sender, recipient)
-    return nonce + AESGCM(key.reveal()).encrypt(nonce, to_bytes(share), label)
+    return nonce + AESGCM(seal_key(chain, route).reveal()).encrypt(nonce, content, route.label)
 
 
-def unseal(chain: Secret, context: bytes, *, sender: int, recipient: int, sealed: bytes, name: str) -> int:
-    """What `sender`, called `name`, sealed; `ProtocolError` when that was no share for this place and round."""
-    key, label = _key(chain, context, sender, recipient)
+def unseal(key: Secret, route: Route, sealed: bytes) -> bytes | None:
+    """What was sealed; None when that is nothing the sender sealed for this place, round and kind."""
+    if len(sealed) < SEAL_BYTES:
+        return None
     try:
-        share = AESGCM(key.reveal()).decrypt(sealed[:_NONCE], sealed[_NONCE:], label)
-        return from_bytes(share)
-    except InvalidTag as error:
-        raise ProtocolError("sealed share does not open", field="sender", value=name) from error
-    except ProtocolError as error:
-        raise ProtocolError("sealed share is not an element of the field", field="sender", value=name) from error
+        return AESGCM(key.reveal()).decrypt(sealed[:_NONCE], sealed[_NONCE:], route.label)
+    except InvalidTag:
+        return None
 
 
-def commit_self(context: bytes, element: int) -> bytes:
-    """Commitment [32] to a site's own b_i."""
-    return digest("b", context, to_bytes(element))
+def commit_self(context: bytes, element: bytes) -> bytes:
+    """Commitment [32] to a site's own b_i, a field element as bytes [32]."""
+    return digest("b", context, element)
 
 
-def commit_pair(context: bytes, element: int) -> bytes:
-    """Commitment [32] to a pair's e_ij; both ends give the same."""
-    return digest("e", context, to_bytes(element))
+def commit_pair(context: bytes, element: bytes) -> bytes:
+    """Commitment [32] to a pair's e_ij, a field element as bytes [32]; both ends give the same."""
+    return digest("e", context, element)
 
 
-def _key(chain: Secret, context: bytes, sender: int, recipient: int) -> tuple[Secret, bytes]:
-    label = join("seal", sender.to_bytes(2, "big"), recipient.to_bytes(2, "big"), context)
-    return derive(chain, label), label
+def commit_share(route: Route, share: bytes) -> bytes:
+    """Commitment [32] of the sender to the recipient's share of b; `share` is a field element as bytes [32]."""
+    return digest("share", route.context, *route.ends, share)
+
+
+def is_share(route: Route, opened: bytes, commitment: bytes) -> bool:
+    """Whether what came out of a seal is the field element that was committed to."""
+    return is_element(opened) and commit_share(route, opened) == commitment
+
+
+def backup_leaves(route: Route, peers: Sequence[int], shares: Sequence[bytes]) -> list[bytes]:
+    """Commitments [32] to the recipient's shares of the sender's elements with `peers`, one for each."""
+    base = hashlib.sha256(join("backup-leaf", route.context, *route.ends))
+    leaves = []
+    for peer, share in zip(peers, shares, strict=True):
+        leaf = base.copy()
+        leaf.update(prefix([peer.to_bytes(2, "big"), share]))
+        leaves.append(leaf.digest())
+    return leaves
+
+
+def commit_backup(route: Route, leaves: Sequence[bytes]) -> bytes:
+    """One commitment [32] to all the leaves: it is checked with the shares of some peers and the leaves of the others."""
+    return digest("backup", route.context, *route.ends, *leaves)
+
+
+def commit_complaint(route: Route, key: bytes) -> bytes:
+    """What an answer says, in its signed head, of a seal key that it gives away [32]."""
+    return digest("complaint", route.context, *route.ends, key)

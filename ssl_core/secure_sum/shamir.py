@@ -2,6 +2,8 @@
 
 Comes in: a secret field element, t and the points x = 1 .. ; goes out: one field element a point. Combining works at
 x = 0 with Lagrange weights that depend on the points alone and are cached. Shamir, "How to share a secret", CACM 1979.
+Splitting is Horner's rule in whole integers with one reduction at the end: points are small, so that a step adds at most
+the point's own bits, and a backup of 200 secrets for 200 sites takes well under a second.
 Python's integers do not run in constant time: shares are handled on the machine of their owner or recipient only.
 """
 
@@ -31,12 +33,16 @@ def to_bytes(value: int) -> bytes:
     return value.to_bytes(32, "big")
 
 
+def is_element(data: bytes) -> bool:
+    """Whether these are the 32 bytes of a field element."""
+    return len(data) == 32 and int.from_bytes(data, "big") < PRIME
+
+
 def from_bytes(data: bytes) -> int:
     """The field element in 32 bytes; `ProtocolError` unless it is below p, so that each has one spelling."""
-    value = int.from_bytes(data, "big")
-    if len(data) != 32 or value >= PRIME:
+    if not is_element(data):
         raise ProtocolError("value is not an element of the field", field="share", limit="32 bytes, below 2^255 - 19")
-    return value
+    return int.from_bytes(data, "big")
 
 
 def split(secret: int, threshold: int, points: Sequence[int], random: Callable[[int], bytes]) -> list[int]:
@@ -46,13 +52,15 @@ def split(secret: int, threshold: int, points: Sequence[int], random: Callable[[
     if not 1 <= threshold <= len(points):
         raise ProtocolError("threshold does not fit the points", field="threshold", value=threshold, limit=len(points))
     _check(points)
-    coefficients = [secret, *(element(random) for _ in range(threshold - 1))]
+    drawn = random(_WIDE * (threshold - 1))
+    wide = (drawn[at : at + _WIDE] for at in range(0, len(drawn), _WIDE))
+    falling = [int.from_bytes(part, "big") % PRIME for part in wide] + [secret]
     shares = []
     for point in points:
         value = 0
-        for coefficient in reversed(coefficients):
-            value = (value * point + coefficient) % PRIME
-        shares.append(value)
+        for coefficient in falling:
+            value = value * point + coefficient
+        shares.append(value % PRIME)
     return shares
 
 

@@ -1,9 +1,13 @@
-"""Step 8 of 12: update float32 [P] -> masked uint32 [P] with sealed shares, signed; and all that a site answers later.
+"""Step 8 of 12: update float32 [P] -> masked words [P] with sealed shares, signed; and all that a site answers later.
 
-The masks are in upload.py, the releases in answer.py, the refusals in checks.py; here stands the order of things. A
-site uploads once a round, answers for one set of survivors a round, and what it promises is in its store before it is
-said; asked again, it returns the same bytes.
-x and b_i exist only in the process that ran `begin`: after a restart in between, the site declines (ruling 6).
+The masks are in upload.py, the shares in dealing.py, the releases in answer.py and backup.py, the keys in epochs.py, the
+refusals in checks.py; here stands the order of things. A site uploads once a round, answers for one set of survivors a
+round, and what it promises is in its store before it is said; asked again, it returns the same bytes. A message that
+contradicts one that it acted upon is refused with evidence, which it keeps (alarms.py).
+Of one round's sum, x and b_i exist only in the process that ran `begin` and are not written: after a restart in between,
+it declines (ruling 6). What is kept for resending, masked words and sealed shares of b_i, gives x to whoever also has the
+chains beside it, so that the store of an open round is as secret as x; CLOSE and VOID erase the chains. What training
+keeps elsewhere, such as optimizer moments (keep_state), is not of this file.
 Raises `ProtocolError` for a message to refuse, `RoundVoid` for a round that is over, `StateError` for its own state.
 """
 
@@ -11,20 +15,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import numpy as np
 import numpy.typing as npt
 
 from ssl_core.errors import ConfigError, ProtocolError, RoundVoid, StateError
-from ssl_core.secure_sum import checks, keys
+from ssl_core.secure_sum import backup_checks, checks
+from ssl_core.secure_sum.alarms import alarmed
 from ssl_core.secure_sum.answer import make_answer
+from ssl_core.secure_sum.backup import make_backup_answer
+from ssl_core.secure_sum.closing import take_close
 from ssl_core.secure_sum.codec import decode, digest, encode
-from ssl_core.secure_sum.journal import Agreed, Answered, Entry, Epoch, Journal, RoundState, SiteStore, Started
-from ssl_core.secure_sum.messages import Ack, Agreement, Close, Consent, Header, Start, Unmask, Upload, Void
+from ssl_core.secure_sum.epochs import Epochs
+from ssl_core.secure_sum.evidence import Evidence
+from ssl_core.secure_sum.journal import Agreed, Answered, Entry, Journal, RoundState, SiteStore, Started
+from ssl_core.secure_sum.messages import Ack, Agreement, Backup, Close, Consent, Start, Unmask, Upload, Void
 from ssl_core.secure_sum.params import SumParams
 from ssl_core.secure_sum.roles import MaskedUpload, RoundTicket
 from ssl_core.secure_sum.statements import (
-    keyset_hash,
+    are_parts_of,
     read_signed,
     sign,
     start_context,
@@ -34,7 +44,7 @@ from ssl_core.secure_sum.statements import (
 )
 from ssl_core.secure_sum.upload import make_upload
 from ssl_core.secure_sum.vault import Vault
-from ssl_core.trust.identity import Identity, Secret
+from ssl_core.trust.identity import Identity
 
 Random = Callable[[int], bytes]
 
@@ -52,6 +62,7 @@ class SecureSumSite:
         self._random = random
         self._journal = Journal(store, params.max_rounds)
         self._vault = Vault(store, params.hash)
+        self._epochs = Epochs(params, self._site, identity, self._journal, self._vault, random)
         self._begun: int | None = None
         self._settle()
 
@@ -60,42 +71,17 @@ class SecureSumSite:
 
     def offer_keys(self, epoch: int = 1) -> bytes:
         """The signed OFFER of this epoch; a new private key is durable before its public half is known."""
-        if epoch == self._vault.offer_epoch:
-            return self._vault.offer
-        accepted = self._journal.epoch
-        least = max(self._vault.offer_epoch, accepted.epoch if accepted else 0)
-        if epoch <= least:
-            raise ProtocolError("epochs only rise", field="epoch", value=epoch, limit=least)
-        private = keys.new_private(self._random)
-        offer = keys.make_offer(self._params, self._identity, site=self._site, epoch=epoch, private=private)
-        self._vault.put_offer(epoch, private, offer)
-        return offer
+        return self._epochs.offer(epoch)
 
     def accept_keys(self, keyset: bytes) -> None:
         """Check every offer, derive all CK_0, and erase the epoch's private key; an open round is void by it."""
-        epoch, publics, offers = keys.open_keyset(self._params, keyset)
-        name = keyset_hash(keyset)
-        if epoch == self._vault.epoch and name == self._vault.keyset:
-            return
-        accepted = self._journal.epoch
-        if accepted is not None and accepted.epoch == epoch and accepted.keyset != name:
-            raise ProtocolError("another key set was accepted for this epoch", field="epoch", value=epoch)
-        private = self._vault.pending
-        if private is None or epoch != self._vault.offer_epoch:
-            raise ProtocolError("this site made no offer for this epoch", field="epoch", value=epoch)
-        if offers[self._site] != self._vault.offer:
-            raise ProtocolError("key set holds another offer under this site's name", field="epoch", value=epoch)
-        chains = {
-            peer: keys.first_chain(self._params, keyset, site=self._site, peer=peer, private=private, public=publics[peer])
-            for peer in range(len(publics))
-            if peer != self._site
-        }
-        chains[self._site] = Secret(self._random(32))
-        self._journal.write(0, Epoch.TAG, Epoch(epoch=epoch, keyset=name))
-        if self.state(self._journal.last_round) in (RoundState.STARTED, RoundState.UPLOADED, RoundState.ANSWERED):
-            self._journal.write(self._journal.last_round, Void.TAG, b"")
-        self._vault.put_chains(epoch, name, chains)
+        self._epochs.accept(keyset)
         self._settle()
+
+    @property
+    def alarms(self) -> tuple[Evidence, ...]:
+        """Evidence against server or sites that this site found and keeps; `evidence.proves` checks each."""
+        return self._journal.alarms
 
     def state(self, round: int) -> RoundState | None:
         """Where a round stands here; None when it is unknown."""
@@ -106,25 +92,28 @@ class SecureSumSite:
         signed, body = read_signed(Start, start)
         own = self._journal.last_close
         close = read_signed(Close, body.close)[1] if body.close else None
-        checks.server_signed(self._params, signed)
-        checks.round_within(self._params, body.round)
-        checks.keys_are_ours(body.keyset, self._vault.keyset)
-        checks.participants_sorted(body.participants)
-        checks.participants_known(self._params, body.participants)
-        checks.self_invited(self._site, body.participants)
-        checks.enough_for_roster(self._params, body.participants)
-        checks.enough_participants(self._params, body.participants)
-        checks.round_is_new(body.round, self._journal.last_round)
-        checks.previous_not_forgotten(close, own)
-        checks.previous_follows(body, close)
-        checks.close_before(body, close)
-        checks.model_received(body, model_hash)
-        checks.model_follows(body, close)
-        context = start_context(self._params, body)
-        checks.context_is(signed, context)
+        with self._alarmed(body.round, start):
+            checks.server_signed(self._params, signed)
+            checks.round_within(self._params, body.round)
+            checks.keys_are_ours(body.keyset, self._vault.keyset)
+            checks.participants_sorted(body.participants)
+            checks.participants_known(self._params, body.participants)
+            checks.self_invited(self._site, body.participants)
+            checks.enough_for_roster(self._params, body.participants)
+            checks.enough_participants(self._params, body.participants)
+            checks.round_is_new(body.round, self._journal.last_round)
+            checks.previous_not_forgotten(close, own)
+            checks.previous_follows(body, close)
+            checks.close_before(body, close)
+            checks.churn_of_one(body.participants, self._last_participants(close))
+            checks.churn_within(self._params, body.participants, self._last_participants(close))
+            checks.model_received(body, model_hash)
+            checks.model_follows(body, close)
+            context = start_context(self._params, body)
+            checks.context_is(signed, context)
         if body.close:
             self._take_close(body.close)
-        started = Started(context=context, participants=body.participants, model=body.model)
+        started = Started(context=context, participants=body.participants, model=body.model, request=start)
         self._journal.write(body.round, Started.TAG, started)
         self._settle()
         self._begun = body.round
@@ -147,9 +136,20 @@ class SecureSumSite:
         if update.shape != (self._params.dimension,):
             raise ProtocolError("update has another length", field="update", value=update.shape, limit=self._params.dimension)
         body, vector = make_upload(self._params, self._site, self._identity, self._vault, entry.started, update, self._random)
+        upload = decode(Upload, body)
         self._store.write_vector(round, vector)
-        self._journal.write(round, RoundState.UPLOADED.value, body)
+        self._store.write_parts(round, upload.parts)
+        self._journal.write(round, RoundState.UPLOADED.value, upload.header)
         return body, vector
+
+    def recognise(self, start: bytes) -> None:
+        """Refuse a START of a round that this site began under another one; to be asked before `resend`."""
+        signed, body = read_signed(Start, start)
+        entry = self._journal.entry(body.round)
+        if entry.started is not None:
+            with self._alarmed(body.round, start):
+                checks.server_signed(self._params, signed)
+                checks.context_is(signed, entry.started.context)
 
     def resend(self, round: int) -> MaskedUpload | None:
         """The journaled upload; None when the round was started and nothing uploaded; `RoundVoid` when it is over."""
@@ -158,63 +158,85 @@ class SecureSumSite:
             raise ProtocolError("round is unknown to this site", field="round", value=round)
         if entry.state in (RoundState.VOID, RoundState.CLOSED):
             raise RoundVoid("round is over at this site", field="round", value=round)
-        if entry.upload is None:
+        if entry.header is None or entry.started is None:
             return None
-        vector = self._store.read_vector(round)
-        header = _header(entry)
-        if vector is None or header is None or vector_hash(vector) != header.vector:
+        vector, parts = self._store.read_vector(round), self._store.read_parts(round)
+        if vector is None or vector_hash(vector) != entry.header.vector:
             raise StateError("kept vector is not the one in the journal", field="round", value=round)
-        return entry.upload, vector
+        if parts is None or not are_parts_of(entry.header, parts):
+            raise StateError("kept parts are not those in the journal", field="round", value=round)
+        return encode(Upload(context=entry.started.context, header=entry.header, parts=parts)), vector
 
     def consent(self, request: bytes) -> bytes:
         """Agree to one set of survivors other than all; durable before it is returned (ruling 10)."""
         signed, body = read_signed(Consent, request)
-        checks.server_signed(self._params, signed)
-        entry = self._journal.entry(body.round)
-        checks.round_open(entry)
-        started = _started(entry)
-        checks.context_is(signed, started.context)
-        checks.not_answered(entry, body.survivors)
-        checks.survivors_sorted(body.survivors)
-        checks.survivors_invited(body.survivors, started.participants)
-        checks.consent_needed(body, started.participants)
-        checks.self_survives(self._site, body.survivors)
-        checks.enough_survivors(self._params, body.survivors, started.participants)
-        checks.headers_signed(self._params, started.context, body.survivors, body.headers)
-        checks.own_header(self._site, body.survivors, body.headers, _header(entry))
-        checks.agreed_once(entry, body.survivors)
+        with self._alarmed(body.round, request):
+            checks.server_signed(self._params, signed)
+            entry = self._journal.entry(body.round)
+            checks.round_open(entry)
+            started = _started(entry)
+            checks.context_is(signed, started.context)
+            checks.not_answered(entry, body.survivors)
+            checks.survivors_sorted(body.survivors)
+            checks.survivors_invited(body.survivors, started.participants)
+            checks.consent_needed(body, started.participants)
+            checks.self_survives(self._site, body.survivors)
+            checks.enough_survivors(self._params, body.survivors, started.participants)
+            checks.headers_signed(self._params, started.context, body.survivors, body.headers)
+            checks.own_header(self._site, body.survivors, body.headers, entry.header)
+            checks.agreed_once(entry, body.survivors)
         if entry.agreed is None:
-            self._journal.write(body.round, Agreed.TAG, Agreed(survivors=body.survivors))
+            self._journal.write(body.round, Agreed.TAG, Agreed(survivors=body.survivors, request=request))
         signature = self._identity.sign(survivors_statement(started.context, body.survivors))
         return encode(Agreement(context=started.context, signature=signature))
 
     def unmask(self, request: bytes) -> bytes:
         """Answer for one set of survivors, once and for all: shares of b_j of survivors, e_ij of the others."""
         signed, body = read_signed(Unmask, request)
-        checks.server_signed(self._params, signed)
-        checks.addressed_to(self._site, body)
-        entry = self._journal.entry(body.round)
-        checks.round_open(entry)
-        started = _started(entry)
-        checks.context_is(signed, started.context)
-        checks.survivors_sorted(body.survivors)
-        checks.survivors_invited(body.survivors, started.participants)
-        checks.self_survives(self._site, body.survivors)
-        checks.enough_survivors(self._params, body.survivors, started.participants)
-        checks.answered_once(entry, body.survivors)
-        checks.agreed_once(entry, body.survivors)
-        if entry.answered is not None:
-            return self._kept_answer(entry.answered)
-        checks.proof_sorted(body)
-        checks.proof_by_survivors(body)
-        checks.proof_complete(self._params, body, started.participants)
-        checks.proof_signed(self._params, started.context, body)
-        checks.shares_complete(body)
-        reply = sign(self._identity, started.context, make_answer(self._params, self._site, self._vault, started, body))
+        with self._alarmed(body.round, request):
+            checks.server_signed(self._params, signed)
+            checks.addressed_to(self._site, body)
+            entry = self._journal.entry(body.round)
+            checks.round_open(entry)
+            started = _started(entry)
+            checks.context_is(signed, started.context)
+            checks.survivors_sorted(body.survivors)
+            checks.survivors_invited(body.survivors, started.participants)
+            checks.self_survives(self._site, body.survivors)
+            checks.enough_survivors(self._params, body.survivors, started.participants)
+            checks.answered_once(entry, body.survivors)
+            checks.agreed_once(entry, body.survivors)
+            if entry.answered is not None:
+                return self._kept_answer(entry.answered)
+            checks.proof_sorted(body)
+            checks.proof_by_survivors(body)
+            checks.proof_complete(self._params, body, started.participants)
+            checks.proof_signed(self._params, started.context, body)
+            checks.shares_complete(body)
+        reply = make_answer(self._site, self._identity, self._vault, started, body)
         self._vault.put_answer(reply)
-        answered = Answered(survivors=body.survivors, reply=digest("reply", reply))
+        answered = Answered(survivors=body.survivors, reply=digest("reply", reply), request=request)
         self._journal.write(body.round, Answered.TAG, answered)
         return reply
+
+    def backup(self, request: bytes) -> bytes:
+        """Speak for survivors that were lost before they answered: shares of their e_kj with lost j; nothing is kept."""
+        signed, body = read_signed(Backup, request)
+        with self._alarmed(body.round, request):
+            checks.server_signed(self._params, signed)
+            checks.addressed_to(self._site, body)
+            entry = self._journal.entry(body.round)
+            backup_checks.round_answered(entry)
+            started = _started(entry)
+            checks.context_is(signed, started.context)
+            checks.answered_once(entry, body.survivors)
+            backup_checks.backup_in_use(self._params)
+            backup_checks.somebody_lost(body.survivors, started.participants)
+            backup_checks.missing_sorted(body)
+            backup_checks.missing_survive(body)
+            backup_checks.self_not_missing(self._site, body)
+            backup_checks.backups_complete(body)
+        return make_backup_answer(self._site, self._identity, self._vault, started, body)
 
     def close(self, close: bytes) -> bytes:
         """Take CLOSE, forget the round's secrets, and acknowledge the model that it names; again gives the same."""
@@ -235,30 +257,18 @@ class SecureSumSite:
         self._settle()
 
     def _take_close(self, data: bytes) -> Close:
-        signed, body = read_signed(Close, data)
-        own = self._journal.last_close
-        checks.server_signed(self._params, signed)
-        checks.round_within(self._params, body.round)
-        checks.participants_sorted(body.participants)
-        checks.participants_known(self._params, body.participants)
-        checks.enough_for_roster(self._params, body.participants)
-        checks.close_context_is_own(self._params, signed, body)
-        if body == own:
-            return body
-        entry = self._journal.entry(body.round)
-        checks.close_is_new(body, own, self._journal.last_round)
-        checks.close_follows(body, own)
-        checks.close_is_our_round(signed, entry)
-        checks.survivors_sorted(body.survivors)
-        checks.survivors_invited(body.survivors, body.participants)
-        checks.enough_survivors(self._params, body.survivors, body.participants)
-        checks.headers_signed(self._params, signed.context, body.survivors, body.headers)
-        checks.own_header(self._site, body.survivors, body.headers, _header(entry))
-        checks.close_matches_answer(body, entry)
-        checks.close_matches_agreement(body, entry)
-        self._journal.write(body.round, RoundState.CLOSED.value, data)
+        body = take_close(self._params, self._site, self._journal, data)
         self._settle()
         return body
+
+    def _alarmed(self, round: int, message: bytes) -> AbstractContextManager[None]:
+        return alarmed(self._params, self._journal, round, message)
+
+    def _last_participants(self, close: Close | None) -> tuple[int, ...]:
+        """Those of the last round that this site knows of, with the CLOSE that came now; all members before the first."""
+        known = [self._journal.last_participants]
+        known += [] if close is None else [(close.round, close.participants)]
+        return max(known)[1] or tuple(range(len(self._params.members)))
 
     def _settle(self) -> None:
         """Forget what the journal says is over: at once after each step, and here again after a crash in between."""
@@ -287,7 +297,3 @@ def _started(entry: Entry) -> Started:
     if entry.started is None:
         raise StateError("journal has an upload but no START", field="round", value=entry.round)
     return entry.started
-
-
-def _header(entry: Entry) -> Header | None:
-    return None if entry.upload is None else decode(Upload, entry.upload).header

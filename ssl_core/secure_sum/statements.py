@@ -11,38 +11,28 @@ import hashlib
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 
 from ssl_core.errors import ProtocolError, TrustError
 from ssl_core.secure_sum.codec import Message, MessageT, decode, digest, encode, join
-from ssl_core.secure_sum.messages import Close, Context, Header, Signed, Start
+from ssl_core.secure_sum.messages import AnswerHead, BackupHead, Close, Context, Header, Packet, Parts, Signed, Start
 from ssl_core.secure_sum.params import SumParams
+from ssl_core.secure_sum.ring import Words
 from ssl_core.trust.identity import Identity, verify
 
 GENESIS = digest("genesis")
 
 
-def context_hash(
-    params: SumParams, *, keyset: bytes, round: int, participants: Iterable[int], model: bytes, previous: bytes
-) -> bytes:
-    """The round's context [32]."""
-    context = Context(
-        session=params.session,
-        roster=params.roster,
-        params=params.hash,
-        keyset=keyset,
-        round=round,
-        participants=tuple(participants),
-        model=model,
-        previous=previous,
-    )
+def context_hash(context: Context) -> bytes:
+    """The hash [32] of a round's context, which stands in every message of it."""
     return digest("context", encode(context))
 
 
-def start_context(params: SumParams, start: Start) -> bytes:
-    """The context of the round that `start` begins."""
-    return context_hash(
-        params,
+def start_round(params: SumParams, start: Start) -> Context:
+    """The round that `start` begins."""
+    return Context(
+        session=params.session,
+        roster=params.roster,
+        params=params.hash,
         keyset=start.keyset,
         round=start.round,
         participants=start.participants,
@@ -51,16 +41,24 @@ def start_context(params: SumParams, start: Start) -> bytes:
     )
 
 
+def start_context(params: SumParams, start: Start) -> bytes:
+    """The context of the round that `start` begins."""
+    return context_hash(start_round(params, start))
+
+
 def close_context(params: SumParams, close: Close) -> bytes:
     """The context of the round that `close` ends; a site that was away can compute it too."""
-    return context_hash(
-        params,
+    context = Context(
+        session=params.session,
+        roster=params.roster,
+        params=params.hash,
         keyset=close.keyset,
         round=close.round,
         participants=close.participants,
         model=close.start_model,
         previous=close.previous,
     )
+    return context_hash(context)
 
 
 def keyset_hash(keyset: bytes) -> bytes:
@@ -68,15 +66,38 @@ def keyset_hash(keyset: bytes) -> bytes:
     return digest("keyset", keyset)
 
 
-def parts_hash(parts: bytes) -> bytes:
-    """What a header says of its upload's parts [32]."""
-    return digest("parts", parts)
+def parts_leaves(parts: Parts) -> tuple[bytes, ...]:
+    """Hashes [n + 1][32] of an upload's parts: agreement with commitments, then each packet."""
+    head = digest("parts-head", parts.agreement, *parts.commitments)
+    return (head, *(packet_hash(packet) for packet in parts.packets))
 
 
-def vector_hash(vector: npt.NDArray[np.uint32]) -> bytes:
-    """SHA-256 [32] of a vector's words, uint32 [P], little endian."""
-    words = np.ascontiguousarray(vector, dtype="<u4")
-    return hashlib.sha256(words.data).digest()
+def packet_hash(packet: Packet) -> bytes:
+    """The leaf [32] of one packet."""
+    return digest("packet", encode(packet))
+
+
+def parts_hash(leaves: Iterable[bytes]) -> bytes:
+    """What a header says of its upload's parts [32]; leaves apart, so that one packet can be shown without the others."""
+    return digest("parts", *leaves)
+
+
+def are_parts_of(header: Header, data: bytes) -> bool:
+    """Whether these bytes are the parts that a header names."""
+    try:
+        return parts_hash(parts_leaves(decode(Parts, data))) == header.parts
+    except ProtocolError:
+        return False
+
+
+def vector_hash(vector: Words) -> bytes:
+    """SHA-256 [32] of a vector's words, uint32 or uint16 [P], little endian."""
+    return hashlib.sha256(little_endian(vector).data).digest()
+
+
+def little_endian(vector: Words) -> Words:
+    """The words as they are hashed: the vector itself where it is contiguous and the machine is little endian."""
+    return np.ascontiguousarray(vector, dtype=vector.dtype.newbyteorder("<"))
 
 
 def transcript(close: Close) -> bytes:
@@ -122,6 +143,16 @@ def survivors_statement(context: bytes, survivors: tuple[int, ...]) -> bytes:
 def is_agreement_of(public: bytes, context: bytes, survivors: tuple[int, ...], signature: bytes) -> bool:
     """Whether `public` agreed to these survivors of this round."""
     return _verifies(public, survivors_statement(context, survivors), signature)
+
+
+def head_statement(head: AnswerHead | BackupHead) -> bytes:
+    """What the signature in an ANSWER or a BACKUP-ANSWER covers."""
+    return join("sign/" + head.TAG, encode(head))
+
+
+def is_head_of(public: bytes, head: AnswerHead | BackupHead, signature: bytes) -> bool:
+    """Whether `public` signed an answer with this head."""
+    return _verifies(public, head_statement(head), signature)
 
 
 def round_of(start: bytes) -> int:

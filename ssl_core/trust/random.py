@@ -21,7 +21,7 @@ from ssl_core.errors import PrivacyError
 from ssl_core.trust.identity import Secret
 
 _CHUNK = 1 << 18
-_ZEROS = bytes(_CHUNK)
+_ZEROS = memoryview(bytes(_CHUNK))
 
 
 def derive(key: Secret, label: bytes, length: int = 32) -> Secret:
@@ -30,12 +30,18 @@ def derive(key: Secret, label: bytes, length: int = 32) -> Secret:
 
 
 class AesCtrStream:
-    """The key stream of AES-256 in counter mode, counter from `nonce` [16]. Not thread safe; refuses to run after fork."""
+    """The key stream of AES-256 in counter mode, counter from `nonce` [16]. Not thread safe; refuses to run after fork.
 
-    def __init__(self, key: Secret, *, nonce: bytes = bytes(16)) -> None:
+    `block` enters the stream that many 16-byte blocks after its beginning, so that threads can share out one stream.
+    """
+
+    def __init__(self, key: Secret, *, nonce: bytes = bytes(16), block: int = 0) -> None:
         if len(key) != 32:
             raise PrivacyError("stream key has the wrong length", field="key bytes", value=len(key), limit=32)
-        self._start(key, nonce)
+        counter = int.from_bytes(nonce, "big") + block
+        if len(nonce) != 16 or block < 0 or counter >= 1 << 128:
+            raise PrivacyError("counter does not fit its 16 bytes", field="nonce, block", value=block, limit="below 2^128")
+        self._start(key, counter.to_bytes(16, "big"))
 
     def _start(self, key: Secret, nonce: bytes) -> None:
         self._encryptor = Cipher(algorithms.AES256(key.reveal()), modes.CTR(nonce)).encryptor()
@@ -51,7 +57,7 @@ class AesCtrStream:
         view = out.reshape(-1).data
         for begin in range(0, len(view), _CHUNK):
             part = view[begin : begin + _CHUNK]
-            self._encryptor.update_into(memoryview(_ZEROS)[: len(part)], part)
+            self._encryptor.update_into(_ZEROS[: len(part)], part)
 
     def take(self, count: int) -> bytes:
         """The next `count` bytes."""

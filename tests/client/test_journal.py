@@ -20,7 +20,8 @@ BODIES = st.binary(max_size=40)
 STEPS = st.one_of(
     st.tuples(st.just("secrets"), BODIES),
     st.tuples(st.just("append"), ROUNDS, st.sampled_from(KINDS), BODIES),
-    st.tuples(st.just("vector"), ROUNDS, st.lists(st.integers(0, 2**32 - 1), max_size=4)),
+    st.tuples(st.just("vector"), ROUNDS, st.lists(st.integers(0, 2**32 - 1), max_size=4), st.sampled_from(["u4", "u2"])),
+    st.tuples(st.just("parts"), ROUNDS, BODIES),
     st.tuples(st.just("drop"), ROUNDS),
     st.tuples(st.just("restart")),
     st.tuples(st.just("other study"), ROUNDS, BODIES),
@@ -34,9 +35,10 @@ def same(journal: SiteJournal, memory: MemoryStore) -> None:
     for number in range(13):
         assert list(journal.records(number)) == list(memory.records(number))
         left, right = journal.read_vector(number), memory.read_vector(number)
+        assert journal.read_parts(number) == memory.read_parts(number)
         assert (left is None) == (right is None)
         if left is not None and right is not None:
-            assert left.dtype == right.dtype == np.uint32 and np.array_equal(left, right)
+            assert left.dtype == right.dtype and np.array_equal(left, right)
 
 
 @settings(max_examples=60, deadline=None)
@@ -55,9 +57,12 @@ def test_it_behaves_as_the_store_in_memory_restarts_included(steps: list[tuple[A
                     journal.append(Record(*values))
                     memory.append(Record(*values))
                 case "vector":
-                    vector = np.array(values[1], np.uint32)
+                    vector = np.array(values[1], np.uint32).astype(values[2])
                     journal.write_vector(values[0], vector)
                     memory.write_vector(values[0], vector)
+                case "parts":
+                    journal.write_parts(*values)
+                    memory.write_parts(*values)
                 case "drop":
                     journal.drop_vectors(*values)
                     memory.drop_vectors(*values)
@@ -70,6 +75,7 @@ def test_it_behaves_as_the_store_in_memory_restarts_included(steps: list[tuple[A
                     other.append(Record(values[0], "STARTED", values[1]))
                     other.write_secrets(values[1])
                     other.write_vector(values[0], np.zeros(2, np.uint32))
+                    other.write_parts(values[0], values[1])
                     other.drop_vectors(13)
         same(journal, memory)
         chain.close()

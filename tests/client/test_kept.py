@@ -395,7 +395,7 @@ def test_what_lies_on_the_disk_between_two_rounds(make_federation: Callable[...,
 
     run_study(federation.operator.root, plan_hash, LocalExchange({**handlers, "site-a": handle}))
     common = {"CACHEDIR.TAG", "secrets.bin", "patients.npz"} | ({"optimizer.npz"} if keep_state else set())
-    assert listed == [common | {f"vector-{number}.u32"} for number in (1, 2, 3)]
+    assert listed == [common | {f"vector-{number}.u32", f"parts-{number}.bin"} for number in (1, 2, 3)]
 
 
 def test_a_copy_that_belongs_to_no_approval_is_deleted_and_nothing_else(make_federation: Callable[..., Any]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from server.exchange import LocalExchange
 from server.round_state import RoundState
 from server.rounds import run_study
-from ssl_core.errors import ProtocolError, StateError
+from ssl_core.errors import ProtocolError, StateError, TransportError
 from ssl_core.parcel import DECLINED, Parcel
 
 
@@ -66,6 +66,23 @@ def test_of_three_sites_none_may_be_lost_before_the_upload(make_federation: Call
     assert state.closed().count == 0 and state.used() == (2, [1, 2])
     commits = [e.body["round"] for e in federation.site("site-b").chain.entries("commit")]
     assert commits == [1, 2]
+    last = events(federation, plan_hash)[-1]
+    assert last["stage"] == "failed" and last["final"] is True
+
+
+def test_what_the_network_ended_may_be_started_again(make_federation: Callable[..., Any]) -> None:
+    federation = make_federation(3)
+    plan_hash = federation.launch(rounds__patience_s=1.0)
+    federation.invite_and_approve(plan_hash)
+
+    class Gone(LocalExchange):
+        def ask(self, *_parcels: Any, **_options: Any) -> None:
+            raise TransportError("the connection to the SuperLink ended")
+
+    with pytest.raises(TransportError):
+        run_study(federation.operator.root, plan_hash, Gone(federation.services()))
+    last = events(federation, plan_hash)[-1]
+    assert last["stage"] == "failed" and last["final"] is False
 
 
 def test_answers_that_are_lost_on_the_way_are_given_again_with_the_same_bytes(

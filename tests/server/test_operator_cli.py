@@ -199,7 +199,7 @@ def test_status_counts_from_the_events_alone(federation: Any) -> None:
     log.write("waiting", site="site-b")
     log.write("void", round=1, reason="too few")
     log.write("closed", round=2, done=1, survivors=3)
-    log.write("failed", reason="lost")
+    log.write("failed", reason="lost", final=True)
     facts = json.loads(run("status", "--json", "--home", home).stdout)
     assert [fact["plan"] for fact in facts] == [first, second], "oldest first, whatever happened in a study since"
     assert facts[0] == {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -99,6 +100,18 @@ def test_bad_plan_hashes_never_reach_the_command_line(tmp_path: Path) -> None:
     for text in ("", "abc", "AB" * 16, 'ab" other="1', "../" * 10):
         with pytest.raises(ConfigError, match="plan hash"):
             start_run(control, text)
+
+
+def test_another_command_never_reads_half_a_configuration(tmp_path: Path) -> None:
+    FlowerControl(tmp_path, port=1, ca_certificate=tmp_path / "ca")
+    path = tmp_path / "flwr" / "config.toml"
+    seen: list[str] = []
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(lambda: seen.extend(path.read_text() for _ in range(20_000)))
+        while not reading.done():
+            FlowerControl(tmp_path, port=1, ca_certificate=tmp_path / "ca")
+        reading.result()
+    assert len(set(seen)) == 1 and "127.0.0.1:1" in seen[0]
 
 
 def test_a_superlink_that_is_not_there_is_a_transport_error(tmp_path: Path) -> None:

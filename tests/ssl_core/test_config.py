@@ -47,7 +47,8 @@ def test_total_steps_reserve_the_void_rounds_too() -> None:
         ({"data__kind": "audio"}, "data"),
         ({"name": "Reports of 2026!"}, "name"),
         ({"rounds__rounds": 0}, "rounds"),
-        ({"aggregation__bits": 64}, "bits"),
+        ({"aggregation__bits": 32}, "bits"),
+        ({"aggregation__bandwidth": "quarter"}, "bandwidth"),
         ({"extra": 1}, "extra"),
     ],
 )

@@ -21,7 +21,7 @@ from ssl_core.parcel import (
 )
 
 VECTOR = np.arange(5, dtype=np.uint32)
-vectors = st.none() | st.sampled_from([np.uint32, np.float32]).flatmap(
+vectors = st.none() | st.sampled_from([np.uint32, np.uint16, np.float32]).flatmap(
     lambda dtype: hnp.arrays(dtype, st.integers(1, 50), elements={"allow_nan": False} if dtype is np.float32 else None)
 )
 
@@ -67,6 +67,9 @@ def test_bad_kinds(kind: object) -> None:
         VECTOR.astype(np.uint64),
         VECTOR.astype(np.float64),
         VECTOR.astype(">u4"),
+        VECTOR.astype(">u2"),
+        VECTOR.astype(np.int16),
+        VECTOR.astype(np.uint8),
         VECTOR.astype(object),
         VECTOR.reshape(1, 5),
         np.array(3, dtype=np.uint32),
@@ -105,7 +108,7 @@ def test_incoming_list() -> None:
 
 def test_the_outgoing_list_is_this_and_no_longer() -> None:
     """A new kind is a new way out of a hospital: whoever adds one must change this test on purpose."""
-    assert set(OutgoingKind) == {"APPROVAL", "KEYS_ACK", "UPLOAD", "CONSENT", "UNMASK", "CLOSE_ACK", "DECLINED"}
+    assert set(OutgoingKind) == {"APPROVAL", "KEYS_ACK", "UPLOAD", "CONSENT", "UNMASK", "BACKUP", "CLOSE_ACK", "DECLINED"}
 
 
 def test_each_question_has_one_kind_of_answer() -> None:
@@ -116,7 +119,7 @@ def test_each_question_has_one_kind_of_answer() -> None:
         if _leaves(question, Parcel(answer, b"x", VECTOR if answer is OutgoingKind.UPLOAD else None))
     }
     pairs = {("INVITE", "APPROVAL"), ("KEYS", "KEYS_ACK"), ("START", "UPLOAD"), ("CLOSE", "CLOSE_ACK")}
-    pairs |= {("CONSENT", "CONSENT"), ("UNMASK", "UNMASK")}
+    pairs |= {("CONSENT", "CONSENT"), ("UNMASK", "UNMASK"), ("BACKUP", "BACKUP")}
     assert allowed == pairs | {(question, "DECLINED") for question in IncomingKind}
 
 
@@ -124,6 +127,8 @@ def test_no_other_vector_leaves() -> None:
     assert _leaves(IncomingKind.INVITE, DECLINED)
     assert not _leaves(IncomingKind.START, Parcel("UPLOAD", b""))
     assert not _leaves(IncomingKind.START, Parcel("UPLOAD", b"", VECTOR.astype(np.float32)))
+    assert _leaves(IncomingKind.START, Parcel("UPLOAD", b"", VECTOR.astype(np.uint16)))
+    assert not _leaves(IncomingKind.CLOSE, Parcel("CLOSE_ACK", b"", VECTOR.astype(np.uint16)))
     assert not _leaves(IncomingKind.CONSENT, Parcel("CONSENT", b"", VECTOR))
     assert not _leaves(IncomingKind.START, Parcel("DECLINED", b"", VECTOR))
     assert not _leaves(IncomingKind.START, Parcel("METRICS", b""))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import inspect
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
@@ -10,11 +12,16 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ssl_core.secure_sum.codec import decode, encode
 from ssl_core.secure_sum.coordinator import SecureSumCoordinator
 from ssl_core.secure_sum.memory import MemoryStore
+from ssl_core.secure_sum.messages import Header, Parts, Upload
 from ssl_core.secure_sum.params import Member, SumParams
 from ssl_core.secure_sum.plain import PlainCoordinator, PlainSite
+from ssl_core.secure_sum.sealing import Route, seal
 from ssl_core.secure_sum.site import SecureSumSite
+from ssl_core.secure_sum.statements import header_statement, parts_hash, parts_leaves, vector_hash
+from ssl_core.secure_sum.vault import Vault
 from ssl_core.trust.identity import Identity
 
 MODEL = hashlib.sha256(b"model 0").digest()
@@ -54,6 +61,7 @@ def make_params(count: int, *, dimension: int = 11, corrupt: int | None = None, 
         update_range=1.0,
         min_sites=3,
         max_rounds=20,
+        backup=bool(changes.get("backup", True)),
     )
     params = replace(params, update_range=float(params.levels))
     return replace(params, **changes)  # type: ignore[arg-type]
@@ -119,6 +127,12 @@ class Federation:
                 self.answers += 1
                 self.coordinator.add_answer(name, reply)
 
+    def relieve(self, silent: Collection[str] = ()) -> None:
+        """BACKUP, when a survivor has not answered."""
+        for name, request in self.coordinator.backup_requests().items():
+            if name not in silent:
+                self.coordinator.add_backup(name, self.sites[name].backup(request))
+
     def close(self, round: int, lost: Collection[str] = ()) -> bytes:
         self.model = hashlib.sha256(f"model {round}".encode()).digest()
         self.last_close = self.coordinator.close(self.model)
@@ -140,6 +154,8 @@ class Federation:
         self.upload(round, {name: update for name, update in updates.items() if name not in before})
         self.agree(silent={*before, *after})
         self.unmask(silent={*before, *after})
+        if not self.coordinator.answered:
+            self.relieve()
         return self.coordinator.total()
 
     def whole_updates(self, seed: int, size: float = 1e6) -> dict[str, np.ndarray]:
@@ -157,6 +173,47 @@ class Federation:
         return [sum(weights[name] * int(updates[name][at]) for name in survivors) for at in range(self.params.dimension)]
 
 
+def altered(federation: Federation, at: int, *, parts=None, vector=None, signer=None, context=None, **header):
+    """(name, UPLOAD, vector) of member `at`'s upload in `federation.sent`, changed and signed again by itself."""
+    name = federation.names[at]
+    body, kept = federation.sent[name]
+    upload = decode(Upload, body)
+    vector = kept if vector is None else vector
+    changed = replace(decode(Parts, upload.parts), **(parts or {}))
+    hashes = {"vector": vector_hash(vector), "parts": parts_hash(parts_leaves(changed))} | header
+    context = context or upload.context
+    signature = (signer or federation.identities[name]).sign(header_statement(context, hashes["vector"], hashes["parts"]))
+    body = Upload(context=context, header=Header(**hashes, signature=signature), parts=encode(changed))
+    return name, encode(body), vector
+
+
+def repacked(federation: Federation, at: int, holder: int, *, kind: str = "share", **changes: object):
+    """(name, UPLOAD, vector) of member `at`, whose packet to `holder` was dealt otherwise.
+
+    `content` is sealed in the place of what was; `blob` and `commitment` are put there as they are.
+    """
+    name = federation.names[at]
+    upload = decode(Upload, federation.sent[name][0])
+    packets = list(decode(Parts, upload.parts).packets)
+    if "content" in changes:
+        chain = Vault(federation.stores[name], federation.params.hash).chain(holder)
+        route = Route(context=upload.context, sender=at, recipient=holder, kind=kind)
+        changes["blob"] = seal(chain, route, changes.pop("content"), lambda count: bytes(count))
+    packets[holder] = replace(packets[holder], **{kind: replace(getattr(packets[holder], kind), **changes)})
+    federation.sent[name] = altered(federation, at, parts={"packets": tuple(packets)})[1:]
+    return name, *federation.sent[name]
+
+
+def refusals(*modules) -> set[str]:
+    """Every sentence with which these modules refuse: first or second argument of `need` and of the errors."""
+    phrases = set()
+    for module in modules:
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("need", "RoundVoid", "ProtocolError"):
+                phrases |= {a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)}
+    return phrases
+
+
 def signed_view(total: np.ndarray) -> list[int]:
     """Z_2^32 as signed integers."""
     return [int(value) for value in total.view(np.int32)]
@@ -171,6 +228,9 @@ class Kit:
     identity_of = staticmethod(identity_of)
     seeded = staticmethod(seeded)
     signed_view = staticmethod(signed_view)
+    altered = staticmethod(altered)
+    repacked = staticmethod(repacked)
+    refusals = staticmethod(refusals)
     model = MODEL
 
 

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssl_core.errors import ProtocolError
-from ssl_core.secure_sum import codec, journal, messages, params, plain_site, vault
-from ssl_core.secure_sum.codec import Blob, Fixed, Hidden, Listing, Message, Nested, Real, Text, UInt, decode, encode
+from ssl_core.secure_sum import codec, evidence, journal, messages, params, plain_site, vault
+from ssl_core.secure_sum.codec import Blob, Fixed, Flag, Hidden, Listing, Message, Nested, Real, Text, UInt, decode, encode
 from ssl_core.trust.identity import Secret
 
 FORMS = sorted(
     {
         value
-        for module in (messages, params, journal, vault, plain_site)
+        for module in (messages, params, journal, vault, plain_site, evidence)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Message) and is_dataclass(value)
     }
@@ -39,6 +39,8 @@ def values(wire):
             return st.binary(max_size=min(limit, 40))
         case Hidden(least, limit):
             return st.binary(min_size=least, max_size=min(limit, 40)).map(Secret)
+        case Flag():
+            return st.booleans()
         case Text(limit):
             return st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=limit)
         case Listing(item, limit):
@@ -111,12 +113,14 @@ def smallest(wire):
             return 1
         case Real():
             return 1.5
+        case Flag():
+            return True
         case Fixed(size):
             return b"x" * size
         case Blob():
             return b"blob"
-        case Hidden(_, limit):
-            return Secret(b"s" * min(limit, 32))
+        case Hidden(least, limit):
+            return Secret(b"s" * max(least, min(limit, 32)))
         case Text():
             return "text"
         case Listing(item, _):
@@ -162,7 +166,7 @@ def test_second_spelling_is_refused_by_the_comparison():
 def test_list_of_a_thousand_million_is_refused_within_its_own_length():
     count = (10**9).to_bytes(4, "big")
     for listing in (count, count + bytes(1000), (1024).to_bytes(4, "big") + bytes(4)):
-        data = codec.prefix([b"AGREED", listing])
+        data = codec.prefix([b"AGREED", listing, b""])
         tracemalloc.start()
         with pytest.raises(ProtocolError):
             decode(journal.Agreed, data)
@@ -187,6 +191,8 @@ def test_too_long_a_message_is_refused():
         (Real(), float("nan")),
         (Real(), float("inf")),
         (Real(), -0.0),
+        (Flag(), 1),
+        (Flag(), b"\x01"),
         (Fixed(3), b"ab"),
         (Fixed(3), "abc"),
         (Fixed(3), bytearray(b"abc")),
@@ -214,6 +220,9 @@ def test_value_that_does_not_fit_is_not_encoded(wire, value):
     [
         (UInt(2), b"\x00"),
         (Real(), bytes(7)),
+        (Flag(), b""),
+        (Flag(), b"\x02"),
+        (Flag(), b"\x00\x00"),
         (Fixed(3), b"abcd"),
         (Blob(3), b"abcd"),
         (Hidden(2, 3), b"a"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 from dataclasses import replace
 
 import numpy as np
@@ -11,16 +9,17 @@ import pytest
 
 from ssl_core.errors import ConfigError, ProtocolError, RoundVoid
 from ssl_core.secure_sum import coordinator as coordinator_module
-from ssl_core.secure_sum import intake, opening, shamir
+from ssl_core.secure_sum import intake, opening, starting
 from ssl_core.secure_sum.codec import decode, encode
-from ssl_core.secure_sum.messages import Ack, Agreement, Answer, Close, Header, Parts, Start, Upload
-from ssl_core.secure_sum.statements import header_statement, parts_hash, read_signed, sign, vector_hash
-from ssl_core.trust.identity import Secret
+from ssl_core.secure_sum.evidence import ProvenFault, accused, proves
+from ssl_core.secure_sum.messages import Ack, Agreement, Close, Parts, Start, Upload
+from ssl_core.secure_sum.statements import read_signed, sign
 
 
-def prepared(kit, lost=()):
+def prepared(kit, lost=(), **changes):
     """Round 1 began; every site's upload is made, none but those of the first sites is added."""
-    federation = kit.Federation(kit.make_params(5))
+    federation = kit.Federation(kit.make_params(5, **changes))
+    federation.kit = kit
     federation.context = read_signed(Start, federation.begin(1))[0].context
     federation.updates = federation.whole_updates(1)
     federation.sent = {n: federation.sites[n].upload(1, u) for n, u in federation.updates.items()}
@@ -37,20 +36,6 @@ def added(kit, lost=()):
     return federation
 
 
-def altered(federation, at, *, parts=None, vector=None, signer=None, context=None, **header):
-    """Member `at`'s upload, changed and signed again by itself."""
-    name = federation.names[at]
-    body, kept = federation.sent[name]
-    upload = decode(Upload, body)
-    vector = kept if vector is None else vector
-    data = upload.parts if parts is None else encode(replace(decode(Parts, upload.parts), **parts))
-    hashes = {"vector": vector_hash(vector), "parts": parts_hash(data)} | header
-    context = context or upload.context
-    identity = signer or federation.identities[name]
-    signature = identity.sign(header_statement(context, hashes["vector"], hashes["parts"]))
-    return name, encode(Upload(context=context, header=Header(**hashes, signature=signature), parts=data)), vector
-
-
 def parts_of(federation, at):
     return decode(Parts, decode(Upload, federation.sent[federation.names[at]][0]).parts)
 
@@ -60,36 +45,34 @@ def swapped(body, **changes):
 
 
 UPLOADS = {
-    "upload is of another round": lambda f: altered(f, 1, context=bytes(32)),
-    "upload is not signed by its site": lambda f: altered(f, 1, signer=f.server),
+    "upload is of another round": lambda f: f.kit.altered(f, 1, context=bytes(32)),
+    "upload is not signed by its site": lambda f: f.kit.altered(f, 1, signer=f.server),
     "upload's parts are not those signed": lambda f: (
         f.names[1],
         swapped(f.sent[f.names[1]][0], parts=decode(Upload, f.sent[f.names[2]][0]).parts),
         f.sent[f.names[1]][1],
     ),
-    "masked vector is not of uint32": lambda f: altered(f, 1, vector=f.sent[f.names[1]][1].astype(np.uint64)),
-    "masked vector has another length": lambda f: altered(f, 1, vector=f.sent[f.names[1]][1][:-1]),
+    "masked vector is not of the ring's words": lambda f: f.kit.altered(f, 1, vector=f.sent[f.names[1]][1].astype(np.uint64)),
+    "masked vector has another length": lambda f: f.kit.altered(f, 1, vector=f.sent[f.names[1]][1][:-1]),
     "masked vector is not the one signed": lambda f: (
         f.names[1],
         f.sent[f.names[1]][0],
         f.sent[f.names[1]][1] ^ np.uint32(1),
     ),
-    "upload has not one share a participant": lambda f: altered(f, 1, parts={"shares": parts_of(f, 1).shares[:-1]}),
-    "upload has not one commitment a participant": lambda f: altered(
+    "upload has not one packet a participant": lambda f: f.kit.altered(f, 1, parts={"packets": parts_of(f, 1).packets[:-1]}),
+    "upload's seals have another length": lambda f: f.kit.repacked(f, 1, 2, blob=bytes(59)),
+    "upload has not one commitment a participant": lambda f: f.kit.altered(
         f, 1, parts={"commitments": parts_of(f, 1).commitments * 2}
     ),
-    "upload carries no agreement to all participants": lambda f: altered(f, 1, parts={"agreement": parts_of(f, 2).agreement}),
-    "site is not a participant": lambda f: (f.outsider, *f.sent[f.names[1]]),
+    "upload carries no agreement to all participants": lambda f: f.kit.altered(
+        f, 1, parts={"agreement": parts_of(f, 2).agreement}
+    ),
 }
 
 
 @pytest.mark.parametrize("phrase", UPLOADS)
 def test_upload_is_refused_and_not_added(kit, phrase):
     federation = prepared(kit)
-    federation.outsider = federation.names[4]
-    if phrase == "site is not a participant":
-        federation.coordinator.void()
-        federation.begin(2, participants=federation.names[:4])
     name, body, vector = UPLOADS[phrase](federation)
     with pytest.raises(ProtocolError, match=f"{phrase}; field: site; value: {name}"):
         federation.coordinator.add_upload(name, body, vector)
@@ -97,45 +80,62 @@ def test_upload_is_refused_and_not_added(kit, phrase):
     assert not federation.coordinator._round.running.any()
 
 
-def test_second_different_upload_is_refused(kit):
-    federation = added(kit)
-    name, body, vector = altered(federation, 1, vector=federation.sent[federation.names[1]][1] + np.uint32(1))
-    with pytest.raises(ProtocolError, match="site uploaded twice, differently"):
+def test_upload_of_a_member_that_was_not_invited_is_refused(kit):
+    federation = kit.Federation(kit.make_params(9, max_churn=2))
+    federation.begin(1, participants=federation.names[:7])
+    upload = federation.sites[federation.names[0]].upload(1, federation.whole_updates(1)[federation.names[0]])
+    with pytest.raises(ProtocolError, match="site is not a participant; field: site; value: site-08"):
+        federation.coordinator.add_upload(federation.names[8], *upload)
+
+
+@pytest.mark.parametrize(
+    ("holder", "changes"),
+    [
+        (2, {"kind": "share", "blob": bytes(61)}),
+        (2, {"kind": "backup", "blob": b""}),
+        (2, {"kind": "backup", "blob": bytes(28 + 32 * 5)}),
+        (1, {"kind": "backup", "blob": bytes(28 + 32 * 4)}),
+        (1, {"kind": "backup", "commitment": b"x" * 32}),
+    ],
+)
+def test_seals_of_another_length_are_refused(kit, holder, changes):
+    federation = prepared(kit)
+    name, body, vector = kit.repacked(federation, 1, holder, **changes)
+    with pytest.raises(ProtocolError, match="upload's seals have another length; field: site; value: site-01"):
         federation.coordinator.add_upload(name, body, vector)
 
 
-def answer_of(federation, at, *, signer=None, context=None, drop=0, **values):
-    name = federation.names[at]
-    signed, answer = read_signed(Answer, federation.sites[name].unmask(federation.requests[name]))
-    changed = list(answer.values)
-    for place, value in values.items():
-        changed[int(place[1:])] = Secret(value)
-    body = Answer(round=1, values=tuple(changed[: len(changed) - drop]))
-    return name, sign(signer or federation.identities[name], context or signed.context, body)
+@pytest.mark.parametrize("blob", [b"", bytes(28 + 32 * 4)])
+def test_backup_in_a_study_without_is_refused(kit, blob):
+    federation = prepared(kit, backup=False)
+    upload = kit.repacked(federation, 1, 2, kind="backup", blob=blob)
+    if blob:
+        with pytest.raises(ProtocolError, match="upload's seals have another length; field: site; value: site-01"):
+            federation.coordinator.add_upload(*upload)
+    else:
+        assert federation.coordinator.add_upload(*upload)
+        assert federation.coordinator.add_upload(*upload) is False
 
 
-ANSWERS = {
-    "answer is not signed by its site": lambda f: answer_of(f, 1, signer=f.server),
-    "answer is of another round": lambda f: answer_of(f, 1, context=bytes(32)),
-    "answer has not one value a participant": lambda f: answer_of(f, 1, drop=1),
-    "answer holds a value outside the field": lambda f: answer_of(f, 1, _0=shamir.PRIME.to_bytes(32, "big")),
-    "pair element is not the one committed to": lambda f: answer_of(f, 1, _4=bytes(32)),
-    "site is not a survivor": lambda f: (f.names[4], answer_of(f, 1)[1]),
-}
+def test_second_different_upload_is_refused_with_evidence(kit):
+    federation = added(kit)
+    name, body, vector = kit.altered(federation, 1, vector=federation.sent[federation.names[1]][1] + np.uint32(1))
+    for _ in range(2):
+        with pytest.raises(ProvenFault, match="site uploaded twice, differently") as caught:
+            federation.coordinator.add_upload(name, body, vector)
+    evidence = caught.value.evidence
+    assert evidence.kind == "UPLOAD" and proves(federation.params, evidence)
+    assert accused(federation.params, evidence) == name
+    assert [(fault.sites, fault.evidence) for fault in federation.coordinator.faults] == [((name,), evidence)]
 
 
-@pytest.mark.parametrize("phrase", ANSWERS)
-def test_answer_is_refused_and_not_counted(kit, phrase):
-    federation = added(kit, lost=(4,))
-    federation.agree()
-    federation.requests = federation.coordinator.unmask_requests()
-    name, body = ANSWERS[phrase](federation)
-    with pytest.raises(ProtocolError, match=f"{phrase}; field: site; value: {name}"):
-        federation.coordinator.add_answer(name, body)
-    assert not federation.coordinator._round.answers
-    federation.unmask()
-    rest = federation.names[:4]
-    assert kit.signed_view(federation.coordinator.total()) == federation.expected(federation.updates, rest)
+def test_second_upload_that_its_site_did_not_sign_convicts_nobody(kit):
+    federation = added(kit)
+    vector = federation.sent[federation.names[1]][1] + np.uint32(1)
+    name, body, vector = kit.altered(federation, 1, vector=vector, signer=federation.server)
+    with pytest.raises(ProtocolError, match="upload is not signed by its site") as caught:
+        federation.coordinator.add_upload(name, body, vector)
+    assert not isinstance(caught.value, ProvenFault) and federation.coordinator.faults == ()
 
 
 def consent_of(federation, at, **changes):
@@ -186,44 +186,38 @@ def test_pair_whose_commitments_differ_voids_the_round_by_name(kit):
     federation = prepared(kit)
     commitments = list(parts_of(federation, 1).commitments)
     commitments[3] = bytes(32)
-    name, body, vector = altered(federation, 1, parts={"commitments": tuple(commitments)})
+    name, body, vector = federation.kit.altered(federation, 1, parts={"commitments": tuple(commitments)})
     for other in federation.names:
         upload = (body, vector) if other == name else federation.sent[other]
         federation.coordinator.add_upload(other, *upload)
     federation.coordinator.fix_survivors()
-    with pytest.raises(RoundVoid, match="different keys for their pair; field: sites; value: site-01, site-03"):
-        federation.coordinator.unmask_requests()
+    for _ in range(2):
+        with pytest.raises(RoundVoid, match="different keys for their pair; field: sites; value: site-01, site-03"):
+            federation.coordinator.unmask_requests()
+    assert [fault.sites for fault in federation.coordinator.faults] == [("site-01", "site-03")]
 
 
-def test_wrong_share_voids_the_round_and_never_gives_a_wrong_sum(kit):
-    federation = added(kit)
-    federation.requests = federation.coordinator.unmask_requests()
-    for at in range(4):
-        name, body = answer_of(federation, at, **({"_2": bytes(32)} if at == 1 else {}))
-        federation.coordinator.add_answer(name, body)
-    before = federation.coordinator._round.running.copy()
-    with pytest.raises(RoundVoid, match=r"self mask cannot be recovered.*site-02"):
-        federation.coordinator.total()
-    assert (federation.coordinator._round.running == before).all()
-
-
-def test_every_refusal_of_the_intake_has_a_test():
-    phrases = set()
-    for module in (intake, opening, coordinator_module):
-        for node in ast.walk(ast.parse(inspect.getsource(module))):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("need", "RoundVoid"):
-                phrases |= {a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)}
-    tested = {*UPLOADS, *ANSWERS, *CONSENTS}
+def test_every_refusal_of_the_intake_has_a_test(kit):
     elsewhere = {
         "acknowledgement is not signed by its site",
         "acknowledgement is of another CLOSE",
         "two sites hold different keys for their pair",
-        "self mask cannot be recovered: a share of it is wrong",
         "site uploaded twice, differently",
+        "site is not a participant",
+        "site has not answered for itself",
         "too few survivors",
         "round is void",
+        "an upload outside these survivors is in the sum",
+        "survivors are fixed already",
+        "survivors have not sent their uploads again",
+        "too few agreements",
+        "too few answers for a sum",
+        "round was closed with another model",
+        "round was closed",
     }
-    assert phrases == tested | elsewhere
+    named_by_its_ring = "masked vector is not of uint32"
+    tested = {*UPLOADS, *CONSENTS, *ORDER} - {named_by_its_ring}
+    assert kit.refusals(intake, coordinator_module, opening, starting) == tested | elsewhere
 
 
 ORDER = {
@@ -346,6 +340,42 @@ STARTS = {
     "START carries the CLOSE of a later round": {"round": 1},
     "model in START is not the one that the last CLOSE names": {"model": bytes(32)},
 }
+CHURN = {
+    "participants differ from the last round's by exactly one site": (0, 1, 2, 3, 4, 5, 6, 7),
+    "participants differ from the last round's by too many sites": (0, 1, 2, 3, 4, 5, 6),
+}
+
+
+@pytest.mark.parametrize("phrase", CHURN)
+def test_start_with_other_participants_is_not_made(kit, phrase):
+    federation = kit.Federation(kit.make_params(9))
+    with pytest.raises(ProtocolError, match=phrase):
+        federation.coordinator.start(1, [federation.names[at] for at in CHURN[phrase]], federation.model, None)
+
+
+def test_churn_at_the_server_is_counted_from_the_last_round_that_it_knows(kit):
+    federation = kit.Federation(kit.make_params(9, max_churn=2))
+    federation.run(1, federation.whole_updates(1))
+    federation.close(1)
+    federation.begin(2, participants=federation.names[:7])
+    federation.coordinator.void()
+    with pytest.raises(ProtocolError, match="by too many sites; field: participants; value: 4; limit: 2"):
+        federation.coordinator.start(3, federation.names[2:], federation.model, federation.last_close)
+    federation.coordinator.start(3, federation.names, federation.model, federation.last_close)
+
+
+def test_churn_at_a_restarted_server_is_counted_from_the_close_that_start_carries(kit):
+    federation = kit.Federation(kit.make_params(9, max_churn=2))
+    invited = federation.names[:7]
+    federation.begin(1, participants=invited)
+    federation.upload(1, {name: update for name, update in federation.whole_updates(1).items() if name in invited})
+    federation.agree()
+    federation.unmask()
+    federation.close(1)
+    for participants, phrase in ((federation.names[2:], "by too many sites"), (federation.names[:8], "exactly one site")):
+        with pytest.raises(ProtocolError, match=phrase):
+            federation.make_coordinator().start(2, participants, federation.model, federation.last_close)
+    assert federation.make_coordinator().start(2, invited, federation.model, federation.last_close)
 
 
 @pytest.mark.parametrize("phrase", STARTS)

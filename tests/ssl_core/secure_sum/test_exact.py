@@ -19,7 +19,7 @@ def test_sum_is_exact_with_any_losses_that_can_be_borne(kit, data):
     thresholds = federation.params.thresholds(count)
     before = data.draw(st.sets(st.sampled_from(federation.names), max_size=count - thresholds.survivors))
     rest = [name for name in federation.names if name not in before]
-    silent = data.draw(st.sets(st.sampled_from(rest), max_size=0 if before else count - thresholds.shares))
+    silent = data.draw(st.sets(st.sampled_from(rest), max_size=len(rest) - thresholds.shares))
     updates = federation.whole_updates(data.draw(st.integers(0, 2**32)))
     total = federation.run(1, updates, before=before, after=silent)
     assert kit.signed_view(total) == federation.expected(updates, rest)
@@ -134,6 +134,29 @@ def test_five_sites_lose_one_before_and_one_after_may_be_given_up(kit):
     assert kit.signed_view(total) == federation.expected(updates, federation.names)
 
 
+@pytest.mark.parametrize("backup", [True, False])
+def test_ten_sites_lose_one_before_and_two_after_exact_with_backup_and_waits_without(kit, backup):
+    federation = kit.Federation(kit.make_params(10, backup=backup))
+    updates = federation.whole_updates(11)
+    early, late = federation.names[9], federation.names[2:4]
+    federation.begin(1)
+    federation.upload(1, {name: u for name, u in updates.items() if name != early})
+    federation.agree(silent=late)
+    federation.unmask(silent=late)
+    assert not federation.coordinator.answered
+    with pytest.raises(ProtocolError, match="too few answers"):
+        federation.coordinator.total()
+    federation.relieve()
+    assert federation.coordinator.answered is backup
+    if not backup:
+        assert federation.coordinator.backup_requests() == {}
+        for name in late:
+            request = federation.coordinator.unmask_requests()[name]
+            federation.coordinator.add_answer(name, federation.sites[name].unmask(request))
+    rest = [name for name in federation.names if name != early]
+    assert kit.signed_view(federation.coordinator.total()) == federation.expected(updates, rest)
+
+
 def test_late_upload_of_a_lost_site_is_dropped(kit):
     federation = kit.Federation(kit.make_params(4))
     updates = federation.whole_updates(6)
@@ -193,7 +216,7 @@ def test_void_rounds_between_closed_ones(kit):
 
 
 def test_only_some_members_are_invited(kit):
-    federation = kit.Federation(kit.make_params(9, corrupt=2))
+    federation = kit.Federation(kit.make_params(9, max_churn=2))
     invited = federation.names[1:8]
     updates = {name: u for name, u in federation.whole_updates(9).items() if name in invited}
     federation.begin(1, participants=invited)

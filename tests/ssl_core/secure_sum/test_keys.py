@@ -133,6 +133,26 @@ def test_key_set_is_taken_once_an_epoch(kit, federation):
         site.accept_keys(keys.make_keyset(federation.params, {**mine, **others}))
 
 
+def test_key_set_is_taken_after_a_death_between_journal_and_secrets(kit, federation, monkeypatch):
+    """The log says that E was accepted, the chains are not kept yet: the same E finishes it."""
+    store = MemoryStore()
+    federation.randoms = {name: kit.seeded(name) for name in federation.names}
+    site = federation.make_site(federation.names[0], store)
+    site.offer_keys()
+
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Vault, "put_chains", dies)
+        site.accept_keys(federation.keyset)
+    assert [record.kind for record in store._log] == ["EPOCH"]
+    again = federation.make_site(federation.names[0], store)
+    again.accept_keys(federation.keyset)
+    contents = decode(Contents, store._secrets)
+    assert contents.epoch == 1 and len(contents.chains) == 4 and len(contents.pending) == 0 and again.alarms == ()
+
+
 def test_key_set_needs_our_own_offer(kit, federation):
     stranger = federation.make_site(federation.names[0], MemoryStore())
     with pytest.raises(ProtocolError, match="made no offer for this epoch"):

@@ -13,7 +13,8 @@ from scipy import stats
 
 from ssl_core.errors import ProtocolError
 from ssl_core.secure_sum import masks
-from ssl_core.secure_sum.masks import apply, pair_mask, self_mask
+from ssl_core.secure_sum.masks import apply, apply_part, pair_mask, self_mask
+from ssl_core.secure_sum.ring import SPAN
 from ssl_core.trust.identity import Secret
 
 
@@ -21,33 +22,54 @@ def keys(count, label="key"):
     return [Secret(hashlib.sha256(f"{label} {at}".encode()).digest()) for at in range(count)]
 
 
-def blocks(key, words):
+def blocks(key, words, size=4):
     """The stream from AES in ECB mode over counters 0, 1, ...: another way to the same bytes."""
-    count = -(-words // 4)
+    count = -(-words * size // 16)
     counters = b"".join(at.to_bytes(16, "big") for at in range(count))
     cipher = Cipher(algorithms.AES256(key.reveal()), modes.ECB()).encryptor()  # noqa: S305 - an oracle for CTR
-    return np.frombuffer(cipher.update(counters), "<u4")[:words]
+    return np.frombuffer(cipher.update(counters), f"<u{size}")[:words]
 
 
+SIZES = pytest.mark.parametrize("size", [4, 2])
+
+
+@SIZES
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 40), st.integers(0, 3), st.integers(0, 3))
-def test_masks_are_aes_in_counter_mode(words, plus, minus):
-    vector = np.arange(words, dtype=np.uint32)
+def test_masks_are_aes_in_counter_mode(size, words, plus, minus):
+    vector = np.arange(words, dtype=f"u{size}")
     add, subtract = keys(plus, "plus"), keys(minus, "minus")
     expected = [
-        (at + sum(int(blocks(k, words)[at]) for k in add) - sum(int(blocks(k, words)[at]) for k in subtract)) % 2**32
+        (at + sum(int(blocks(k, words, size)[at]) for k in add) - sum(int(blocks(k, words, size)[at]) for k in subtract))
+        % 2 ** (8 * size)
         for at in range(words)
     ]
     apply(vector, add=add, subtract=subtract)
     assert vector.tolist() == expected
 
 
-@pytest.mark.parametrize("words", [masks._WORDS - 1, masks._WORDS, masks._WORDS + 1, 2 * masks._WORDS + 5])
-def test_chunks_continue_the_stream(words):
+@SIZES
+@pytest.mark.parametrize("around", [masks._PIECE, 2 * masks._PIECE, 4 * SPAN])
+def test_chunks_continue_the_stream(size, around):
     key = keys(1)
-    vector = np.zeros(words, np.uint32)
-    apply(vector, add=key, subtract=[])
-    assert (vector == blocks(key[0], words)).all()
+    for words in (around // size - 1, around // size, around // size + 5):
+        vector = np.zeros(words, f"u{size}")
+        apply(vector, add=key, subtract=[])
+        assert (vector == blocks(key[0], words, size)).all()
+
+
+@SIZES
+def test_threads_do_not_show(size):
+    add, subtract = keys(3, "plus"), keys(70, "minus")
+    vectors = []
+    for threads in (1, 2, 5):
+        vector = np.arange(3 * SPAN + 11, dtype=np.uint32).astype(f"u{size}")
+        apply(vector, add=add, subtract=subtract, threads=threads)
+        vectors.append(vector)
+    assert (vectors[0] == vectors[1]).all() and (vectors[0] == vectors[2]).all()
+    part = np.arange(8, 500, dtype=np.uint32).astype(f"u{size}")
+    apply_part(part, first=8, add=add, subtract=subtract)
+    assert (part == vectors[0][8:500]).all()
 
 
 def test_more_keys_than_one_batch_cancel():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 
 from ssl_core.errors import ConfigError, ProtocolError
@@ -41,10 +42,34 @@ def test_roster_of_ten_with_four_invited_is_refused(kit):
         kit.make_params(10).thresholds(4)
 
 
+@pytest.mark.parametrize("count", range(3, 40))
+def test_two_sets_of_answers_share_an_honest_site_whatever_sets_a_server_invites(kit, count):
+    # t of the invited alone lets a server open two sums of one round: six members, four invited to each (docs/proofs).
+    params = kit.make_params(count)
+    for one in range(3 * params.corrupt + 1, count + 1):
+        for other in range(3 * params.corrupt + 1, count + 1):
+            assert params.thresholds(one).shares + params.thresholds(other).shares > count + params.corrupt
+
+
 def test_levels_leave_headroom_for_all_weights(kit):
     params = kit.make_params(6)
     weight = sum(member.weight for member in params.members)
     assert params.levels * weight < 2**31 <= (params.levels + 1) * weight
+    assert params.word == np.uint32 and not params.rotated
+    params = replace(params, bits=16)
+    assert params.levels * weight < 2**15 <= (params.levels + 1) * weight
+    assert params.word == np.uint16 and params.rotated
+
+
+def test_narrow_ring_bears_weights_up_to_thirty_one(kit):
+    params = kit.make_params(5, bits=16)
+    fits = tuple(replace(m, weight=27 if at == 0 else 1) for at, m in enumerate(params.members))
+    assert replace(params, members=fits).levels == 1057
+    coarse = tuple(replace(m, weight=28 if at == 0 else 1) for at, m in enumerate(params.members))
+    message = 'Q is too small; field: Q; value: 1023; limit: 1024; .*at most 31, or set bandwidth to "full": at most 2097151'
+    with pytest.raises(ConfigError, match=message):
+        replace(params, members=coarse)
+    assert replace(params, members=coarse, bits=32).levels == (2**31 - 1) // 32
 
 
 @pytest.mark.parametrize(
@@ -52,12 +77,16 @@ def test_levels_leave_headroom_for_all_weights(kit):
     [
         ({"min_sites": 2}, "least number of participants does not fit"),
         ({"min_sites": 6}, "least number of participants does not fit"),
-        ({"bits": 16}, "ring has one legal size"),
+        ({"bits": 24}, "ring has two legal sizes"),
+        ({"bits": 8}, "ring has two legal sizes"),
         ({"dimension": 0}, "dimension and max_rounds"),
+        ({"max_churn": 1}, "differ by exactly one site tell that site's update"),
         ({"max_rounds": 0}, "dimension and max_rounds"),
         ({"update_range": 0.0}, "update range is not a positive number"),
         ({"update_range": float("inf")}, "update range is not a positive number"),
         ({"update_range": float("nan")}, "update range is not a positive number"),
+        ({"update_range": 2.0**-65}, "update range is not a positive number"),
+        ({"update_range": 2.0**65}, "update range is not a positive number"),
     ],
 )
 def test_parameters_that_give_no_safe_sum_are_refused(kit, changes, message):
@@ -84,6 +113,13 @@ def with_members(kit, change):
 def test_members_that_give_no_safe_sum_are_refused(kit, change, message):
     with pytest.raises(ConfigError, match=message):
         with_members(kit, change)
+
+
+def test_backup_has_a_largest_number_of_sites(kit):
+    assert kit.make_params(256).backup
+    with pytest.raises(ConfigError, match=r"backup shares grow with the square.*value: 257; limit: 256"):
+        kit.make_params(257)
+    assert not kit.make_params(257, backup=False).backup
 
 
 def test_server_that_is_also_a_site_is_refused(kit):
@@ -114,8 +150,11 @@ def test_hash_binds_every_field(kit):
         "update_range": 2.5,
         "min_sites": 4,
         "max_rounds": 21,
+        "bits": 16,
+        "backup": False,
+        "max_churn": 2,
     }
-    unchanged = {"corrupt", "bits"}  # each has one legal value here
+    unchanged = {"corrupt"}  # has one legal value here
     assert set(changes) | unchanged == {field.name for field in fields(SumParams)}
     hashes = {replace(base, **{name: value}).hash for name, value in changes.items()}
     assert len(hashes | {base.hash}) == len(changes) + 1

@@ -1,7 +1,8 @@
 """Each check of a site refuses its attack with its own sentence, changes nothing, and is missed when it is taken out.
 
-`ATTACKS` has one entry for each call of a check in site.py; a test reads site.py and compares, so that no check can be
-added without an attack, and none deleted without a failure.
+`ATTACKS` has one entry for each call of a check in site.py and closing.py; a test reads both and compares, so that no
+check can be added without an attack, and none deleted without a failure. Where the attack contradicts what the server
+signed before, the refusal brings evidence of that kind, and ALARMs with it are all that the disk gains.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from dataclasses import dataclass, replace
 import pytest
 
 from ssl_core.errors import ProtocolError, RoundVoid
-from ssl_core.secure_sum import checks
+from ssl_core.secure_sum import backup_checks, checks, closing
 from ssl_core.secure_sum import site as site_module
 from ssl_core.secure_sum.codec import decode
-from ssl_core.secure_sum.messages import Close, Consent, Header, Proof, Start, Unmask, Upload, Void
+from ssl_core.secure_sum.dealing import NO_BACKUP
+from ssl_core.secure_sum.evidence import ProvenFault, accused, proves
+from ssl_core.secure_sum.messages import Backup, Close, Consent, Header, Proof, Start, Unmask, Upload, Void
 from ssl_core.secure_sum.statements import (
     GENESIS,
     close_context,
@@ -40,16 +43,17 @@ class Attack:
     check: str
     phrase: str
     build: Callable
+    evidence: str | None = None
 
     def __str__(self) -> str:
         return f"{self.method}-{self.check}-{self.build.__name__}"
 
 
-def attack(method: str, check: str, phrase: str):
+def attack(method: str, check: str, phrase: str, evidence: str | None = None):
     """`build(kit)` returns (federation, attacked site, call)."""
 
     def keep(build: Callable) -> Callable:
-        ATTACKS.append(Attack(method, check, phrase, build))
+        ATTACKS.append(Attack(method, check, phrase, build, evidence))
         return build
 
     return keep
@@ -108,6 +112,14 @@ def start_of(federation, *, signer=None, context=None, **changes):
     return sign(signer or federation.server, context or start_context(federation.params, body), body)
 
 
+def replace_params(federation, **changes):
+    """The same federation under other parameters would be another one: all begins anew, and round 1 is closed."""
+    other = type(federation)(replace(federation.params, **changes))
+    other.run(1, other.whole_updates(1))
+    other.close(1)
+    return other
+
+
 def begins(federation, *, at=0, model=None, **changes):
     start = start_of(federation, **changes)
     return federation, federation.names[at], lambda site: site.begin(start, model or federation.model)
@@ -117,7 +129,7 @@ def asks(federation, form, data, *, at=0, signer=None, context=None, **changes):
     """Send a changed CONSENT or UNMASK."""
     signed, body = read_signed(form, data)
     request = sign(signer or federation.server, context or signed.context, replace(body, **changes))
-    method = "consent" if form is Consent else "unmask"
+    method = {Consent: "consent", Unmask: "unmask", Backup: "backup"}[form]
     return federation, federation.names[at], lambda site: getattr(site, method)(request)
 
 
@@ -174,12 +186,12 @@ def start_replayed(kit):
     return begins(uploaded(kit))
 
 
-@attack("begin", "round_is_new", "round number was used before")
+@attack("begin", "round_is_new", "round number was used before", "ROUND")
 def start_again_with_other_participants(kit):
     return begins(uploaded(kit), participants=(0, 1, 2, 3))
 
 
-@attack("begin", "round_is_new", "round number was used before")
+@attack("begin", "round_is_new", "round number was used before", "ROUND")
 def start_of_a_closed_round(kit):
     return begins(closed(kit), round=1, close=b"", previous=GENESIS)
 
@@ -254,6 +266,47 @@ def start_with_its_own_close(kit):
     return begins(federation, close=close, previous=transcript(body))
 
 
+@attack("begin", "churn_of_one", "participants differ from the last round's by exactly one site")
+def first_start_without_one_member(kit):
+    return begins(fresh(kit), participants=(0, 1, 2, 3))
+
+
+@attack("begin", "churn_of_one", "participants differ from the last round's by exactly one site")
+def start_without_one_of_the_last_round(kit):
+    return begins(replace_params(closed(kit), max_churn=4), participants=(0, 1, 2, 3))
+
+
+@attack("begin", "churn_of_one", "participants differ from the last round's by exactly one site")
+def start_with_one_more_than_in_a_round_that_was_given_up(kit):
+    federation = fresh(kit, 9, max_churn=4)
+    federation.begin(1, participants=federation.names[:7])
+    return begins(federation, round=2, participants=(0, 1, 2, 3, 4, 5, 6, 7))
+
+
+@attack("begin", "churn_of_one", "participants differ from the last round's by exactly one site")
+def start_with_one_more_than_in_a_round_that_this_site_missed(kit):
+    federation = fresh(kit, 9, max_churn=4)
+    invited = federation.names[2:]
+    federation.begin(1, participants=invited)
+    federation.upload(1, {name: update for name, update in federation.whole_updates(1).items() if name in invited})
+    federation.agree()
+    federation.unmask()
+    federation.close(1, lost=federation.names)
+    return begins(federation, participants=(0, 2, 3, 4, 5, 6, 7, 8))
+
+
+@attack("begin", "churn_within", "participants differ from the last round's by too many sites")
+def start_with_two_changes_where_none_is_allowed(kit):
+    return begins(fresh(kit, 9), participants=(0, 1, 2, 3, 4, 5, 6))
+
+
+@attack("begin", "churn_within", "participants differ from the last round's by too many sites")
+def start_with_four_changes_where_two_are_allowed(kit):
+    federation = fresh(kit, 9, max_churn=2)
+    federation.begin(1, participants=federation.names[:7])
+    return begins(federation, at=2, round=2, participants=(2, 3, 4, 5, 6, 7, 8))
+
+
 @attack("begin", "model_received", "model received is not the model that START names")
 def start_with_another_model_than_sent(kit):
     return begins(fresh(kit), model=ZERO)
@@ -269,6 +322,23 @@ def start_from_another_model(kit):
 @attack("begin", "context_is", "message is of another round, study, key set or model")
 def start_under_another_context(kit):
     return begins(fresh(kit), context=ZERO)
+
+
+# recognise
+
+
+@attack("recognise", "server_signed", "not signed by the server")
+def known_start_signed_by_a_site(kit):
+    federation = uploaded(kit)
+    start = start_of(federation, signer=federation.identities[federation.names[1]])
+    return federation, federation.names[0], lambda site: site.recognise(start)
+
+
+@attack("recognise", "context_is", "message is of another round, study, key set or model", "ROUND")
+def start_of_a_known_round_with_another_model(kit):
+    federation = uploaded(kit)
+    start = start_of(federation, model=ZERO)
+    return federation, federation.names[0], lambda site: site.recognise(start)
 
 
 # consent
@@ -311,7 +381,7 @@ def consent_under_another_context(kit):
     return consents(uploaded(kit), context=ZERO)
 
 
-@attack("consent", "not_answered", "round was answered: no consent any more")
+@attack("consent", "not_answered", "round was answered: no consent any more", "SURVIVORS")
 def consent_after_the_answer(kit):
     federation = answered(kit)
     other = uploaded(kit)
@@ -376,7 +446,7 @@ def consent_with_another_upload_of_ours(kit):
     return consents(federation, headers=(other_header(federation), *(header_of(federation, at) for at in (1, 2, 3))))
 
 
-@attack("consent", "agreed_once", "this site agreed to other survivors")
+@attack("consent", "agreed_once", "this site agreed to other survivors", "SURVIVORS")
 def consent_to_a_second_set(kit):
     federation = agreed(kit)
     second = (0, 1, 2, 4)
@@ -457,21 +527,21 @@ def unmask_three_of_five(kit):
     return unmasks(uploaded(kit, lost=()), survivors=(0, 1, 2))
 
 
-@attack("unmask", "answered_once", "this site answered for other survivors")
+@attack("unmask", "answered_once", "this site answered for other survivors", "SURVIVORS")
 def unmask_a_second_set(kit):
     federation = answered(kit)
     second = (0, 1, 2, 3)
     return unmasks(federation, survivors=second, proof=proof_of(federation, second, second))
 
 
-@attack("unmask", "answered_once", "this site answered for other survivors")
+@attack("unmask", "answered_once", "this site answered for other survivors", "SURVIVORS")
 def unmask_all_after_some(kit):
     federation = answered(kit, lost=(4,))
     everyone = tuple(range(5))
     return unmasks(federation, survivors=everyone, proof=proof_of(federation, everyone, everyone))
 
 
-@attack("unmask", "agreed_once", "this site agreed to other survivors")
+@attack("unmask", "agreed_once", "this site agreed to other survivors", "SURVIVORS")
 def unmask_another_set_than_agreed(kit):
     federation = agreed(kit)
     second = (0, 1, 2, 4)
@@ -516,6 +586,110 @@ def unmask_with_a_share_missing(kit):
     return unmasks(federation, shares=body.shares[:-1])
 
 
+# backup
+
+
+def relieved(kit, count=7, **changes):
+    """Round 1 lost one site before its upload and one before its answer; the others answered."""
+    federation = fresh(kit, count, **changes)
+    federation.start = federation.begin(1)
+    federation.context = read_signed(Start, federation.start)[0].context
+    updates = federation.whole_updates(1)
+    federation.upload(1, {name: updates[name] for name in federation.names[:-1]})
+    federation.agree()
+    federation.unmask(silent={federation.names[1]})
+    return federation
+
+
+def backups(federation, **changes):
+    return asks(federation, Backup, federation.coordinator.backup_requests()[federation.names[0]], **changes)
+
+
+@attack("backup", "server_signed", "not signed by the server")
+def backup_signed_by_a_site(kit):
+    federation = relieved(kit)
+    return backups(federation, signer=federation.identities[federation.names[1]])
+
+
+@attack("backup", "addressed_to", "request is addressed to another site")
+def backup_of_another_site(kit):
+    return backups(relieved(kit), at=2)
+
+
+@attack("backup", "round_answered", "this site has not answered in this round")
+def backup_before_the_answer(kit):
+    federation = relieved(kit)
+    return backups(federation, at=1, recipient=1)
+
+
+@attack("backup", "round_answered", "this site has not answered in this round")
+def backup_after_close(kit):
+    federation = relieved(kit)
+    result = backups(federation)
+    federation.relieve()
+    federation.close(1)
+    return result
+
+
+@attack("backup", "round_answered", "round is void at this site")
+def backup_after_void(kit):
+    federation = relieved(kit)
+    result = backups(federation)
+    federation.sites[federation.names[0]].void(federation.coordinator.void())
+    return result
+
+
+@attack("backup", "context_is", "message is of another round, study, key set or model")
+def backup_under_another_context(kit):
+    return backups(relieved(kit), context=ZERO)
+
+
+@attack("backup", "answered_once", "this site answered for other survivors", "SURVIVORS")
+def backup_for_another_set(kit):
+    return backups(relieved(kit), survivors=(0, 1, 2, 3, 4))
+
+
+@attack("backup", "backup_in_use", "study has no backup shares")
+def backup_in_a_study_without(kit):
+    federation = relieved(kit, backup=False)
+    body = Backup(round=1, recipient=0, survivors=tuple(range(6)), missing=(1,), backups=(NO_BACKUP,))
+    request = sign(federation.server, federation.context, body)
+    return federation, federation.names[0], lambda site: site.backup(request)
+
+
+@attack("backup", "somebody_lost", "no participant was lost")
+def backup_when_all_survive(kit):
+    federation = answered(kit)
+    body = Backup(round=1, recipient=0, survivors=tuple(range(5)), missing=(1,), backups=(NO_BACKUP,))
+    request = sign(federation.server, federation.context, body)
+    return federation, federation.names[0], lambda site: site.backup(request)
+
+
+@attack("backup", "missing_sorted", "missing sites are not sorted")
+def backup_of_a_site_twice(kit):
+    return backups(relieved(kit), missing=(1, 1))
+
+
+@attack("backup", "missing_survive", "a missing site is not a survivor")
+def backup_of_a_lost_site(kit):
+    return backups(relieved(kit), missing=(6,))
+
+
+@attack("backup", "missing_survive", "a missing site is not a survivor")
+def backup_of_a_stranger(kit):
+    return backups(relieved(kit), missing=(900,))
+
+
+@attack("backup", "self_not_missing", "this site is not missing")
+def backup_of_the_site_itself(kit):
+    return backups(relieved(kit), missing=(0,))
+
+
+@attack("backup", "backups_complete", "not one sealed backup for each missing site")
+def backup_with_a_seal_too_few(kit):
+    return backups(relieved(kit), missing=(1, 2))
+
+
 # close
 
 
@@ -525,13 +699,13 @@ def other_header(federation):
     return Header(vector=ZERO, parts=ZERO, signature=identity.sign(header_statement(federation.context, ZERO, ZERO)))
 
 
-@attack("_take_close", "server_signed", "not signed by the server")
+@attack("take_close", "server_signed", "not signed by the server")
 def close_signed_by_a_site(kit):
     federation, close = finished(kit)
     return closes(federation, close, signer=federation.identities[federation.names[1]])
 
 
-@attack("_take_close", "server_signed", "not signed by the server")
+@attack("take_close", "server_signed", "not signed by the server")
 def close_inside_start_signed_by_a_site(kit):
     federation, close = finished(kit)
     body = read_signed(Close, close)[1]
@@ -540,51 +714,51 @@ def close_inside_start_signed_by_a_site(kit):
     return begins(federation, round=2, close=forged, previous=transcript(body))
 
 
-@attack("_take_close", "round_within", "round is not in the plan")
+@attack("take_close", "round_within", "round is not in the plan")
 def close_of_a_round_beyond_the_plan(kit):
     federation, close = finished(kit)
     return closes(federation, close, round=2**32 - 1)
 
 
-@attack("_take_close", "participants_sorted", "participants are not sorted")
+@attack("take_close", "participants_sorted", "participants are not sorted", "ROUND")
 def close_with_participants_out_of_order(kit):
     federation, close = finished(kit)
     return closes(federation, close, participants=(1, 0, 2, 3, 4))
 
 
-@attack("_take_close", "participants_known", "a participant is not a member")
+@attack("take_close", "participants_known", "a participant is not a member", "ROUND")
 def close_with_a_stranger(kit):
     federation, close = finished(kit)
     return closes(federation, close, participants=(0, 1, 2, 3, 9))
 
 
-@attack("_take_close", "enough_for_roster", "too few participants for the corrupt sites")
+@attack("take_close", "enough_for_roster", "too few participants for the corrupt sites", "ROUND")
 def close_of_a_tiny_round(kit):
     federation, close = finished(kit)
     return closes(federation, close, participants=(0, 1, 2))
 
 
-@attack("_take_close", "close_context_is_own", "CLOSE does not describe its own round")
+@attack("take_close", "close_context_is_own", "CLOSE does not describe its own round")
 def close_under_another_context(kit):
     federation, close = finished(kit)
     return closes(federation, close, context=ZERO)
 
 
-@attack("_take_close", "close_is_new", "CLOSE is older than what this site has seen")
+@attack("take_close", "close_is_new", "CLOSE is older than what this site has seen", "CLOSE")
 def close_with_another_model_afterwards(kit):
     federation, close = finished(kit)
     federation.sites[federation.names[0]].close(close)
     return closes(federation, close, model=ZERO)
 
 
-@attack("_take_close", "close_is_new", "CLOSE is older than what this site has seen")
+@attack("take_close", "close_is_new", "CLOSE is older than what this site has seen")
 def close_after_the_next_start_left_it_out(kit):
     federation, close = finished(kit)
     federation.sites[federation.names[0]].begin(start_of(federation, round=2), federation.model)
     return closes(federation, close)
 
 
-@attack("_take_close", "close_follows", "CLOSE does not follow the last one")
+@attack("take_close", "close_follows", "CLOSE does not follow the last one", "ROUND")
 def close_with_another_past(kit):
     federation = closed(kit)
     federation.begin(2)
@@ -594,45 +768,45 @@ def close_with_another_past(kit):
     return closes(federation, federation.coordinator.close(b"n" * 32), previous=ZERO)
 
 
-@attack("_take_close", "close_is_our_round", "CLOSE is of another round than this site started")
+@attack("take_close", "close_is_our_round", "CLOSE is of another round than this site started", "ROUND")
 def close_of_a_round_with_another_model(kit):
     federation, close = finished(kit)
     return closes(federation, close, start_model=ZERO)
 
 
-@attack("_take_close", "survivors_sorted", "survivors are not sorted")
+@attack("take_close", "survivors_sorted", "survivors are not sorted", "SURVIVORS")
 def close_with_a_survivor_twice(kit):
     federation, close = finished(kit)
     return closes(federation, close, survivors=(0, 1, 2, 3, 3))
 
 
-@attack("_take_close", "survivors_invited", "a survivor is not a participant")
+@attack("take_close", "survivors_invited", "a survivor is not a participant", "SURVIVORS")
 def close_with_an_uninvited_survivor(kit):
     federation, close = finished(kit)
     return closes(federation, close, survivors=(0, 1, 2, 3, 9))
 
 
-@attack("_take_close", "enough_survivors", "too few survivors")
+@attack("take_close", "enough_survivors", "too few survivors", "SURVIVORS")
 def close_with_three_of_five(kit):
     federation, close = finished(kit)
     return closes(federation, close, survivors=(0, 1, 2))
 
 
-@attack("_take_close", "headers_signed", "survivor did not sign an upload of this round")
+@attack("take_close", "headers_signed", "survivor did not sign an upload of this round")
 def close_with_a_phantom(kit):
     federation, close = finished(kit)
     headers = read_signed(Close, close)[1].headers
     return closes(federation, close, headers=(*headers[:4], replace(headers[4], parts=ZERO)))
 
 
-@attack("_take_close", "own_header", "upload under this site's name is not the one in its journal")
+@attack("take_close", "own_header", "upload under this site's name is not the one in its journal")
 def close_with_another_upload_of_ours(kit):
     federation, close = finished(kit)
     headers = read_signed(Close, close)[1].headers
     return closes(federation, close, headers=(other_header(federation), *headers[1:]))
 
 
-@attack("_take_close", "own_header", "upload under this site's name is not the one in its journal")
+@attack("take_close", "own_header", "upload under this site's name is not the one in its journal")
 def close_after_the_journal_was_rolled_back(kit):
     federation, close = finished(kit)
     rolled_back = fresh(kit)
@@ -641,14 +815,14 @@ def close_after_the_journal_was_rolled_back(kit):
     return closes(federation, close)
 
 
-@attack("_take_close", "close_matches_answer", "CLOSE names other survivors than this site answered for")
+@attack("take_close", "close_matches_answer", "CLOSE names other survivors than this site answered for", "SURVIVORS")
 def close_with_fewer_than_answered(kit):
     federation, close = finished(kit)
     headers = read_signed(Close, close)[1].headers
     return closes(federation, close, survivors=(0, 1, 2, 3), headers=headers[:4])
 
 
-@attack("_take_close", "close_matches_agreement", "CLOSE names other survivors than this site agreed to")
+@attack("take_close", "close_matches_agreement", "CLOSE names other survivors than this site agreed to", "SURVIVORS")
 def close_with_more_than_agreed(kit):
     federation = agreed(kit)
     reply = read_signed(Start, federation.start)[1]
@@ -700,26 +874,35 @@ def void_under_another_context(kit):
 
 
 def disk(store):
-    return store._secrets, tuple(store._log), {key: bytes(value) for key, value in store._vectors.items()}
+    vectors = {key: bytes(value) for key, value in store._vectors.items()}
+    return store._secrets, tuple(r for r in store._log if r.kind != "ALARM"), vectors, dict(store._parts)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
 def test_attack_is_refused_and_changes_nothing(kit, attack):
     federation, name, call = attack.build(kit)
     site = federation.make_site(name)
-    before = disk(federation.stores[name])
+    before, alarms = disk(federation.stores[name]), len(site.alarms)
     with pytest.raises(ProtocolError) as caught:
         call(site)
     assert attack.phrase in str(caught.value)
     assert isinstance(caught.value, RoundVoid) == ("void" in attack.phrase)
     assert disk(federation.stores[name]) == before
+    found = federation.make_site(name).alarms[alarms:]
+    assert {evidence.kind for evidence in found} == ({attack.evidence} if attack.evidence else set())
+    assert isinstance(caught.value, ProvenFault) == bool(found)
+    if found:
+        assert caught.value.evidence == found[0]
+        assert all(proves(federation.params, evidence) for evidence in found)
+        assert {accused(federation.params, evidence) for evidence in found} == {"the server"}
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
 def test_attack_is_not_refused_so_without_its_check(kit, attack, monkeypatch):
     federation, name, call = attack.build(kit)
     site = federation.make_site(name)
-    monkeypatch.setattr(checks, attack.check, lambda *_: None)
+    module = next(module for module in (checks, backup_checks) if hasattr(module, attack.check))
+    monkeypatch.setattr(module, attack.check, lambda *_: None)
     refusal = ""
     try:
         call(site)
@@ -730,14 +913,16 @@ def test_attack_is_not_refused_so_without_its_check(kit, attack, monkeypatch):
 
 def test_every_check_of_a_site_has_an_attack():
     called = set()
-    tree = ast.parse(inspect.getsource(site_module))
-    for method in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+    trees = [ast.parse(inspect.getsource(module)) for module in (site_module, closing)]
+    for method in (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
         for node in ast.walk(method):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 value = node.func.value
-                if isinstance(value, ast.Name) and value.id == "checks":
+                if isinstance(value, ast.Name) and value.id in ("checks", "backup_checks"):
                     called.add((method.name, node.func.attr))
     assert called == {(attack.method, attack.check) for attack in ATTACKS}
-    public = {name for name, value in vars(checks).items() if inspect.isfunction(value) and name[0] != "_"}
-    own = {name for name in public if vars(checks)[name].__module__ == checks.__name__}
-    assert own == {attack.check for attack in ATTACKS}
+    own = set()
+    for module in (checks, backup_checks):
+        public = {name for name, value in vars(module).items() if inspect.isfunction(value) and name[0] != "_"}
+        own |= {name for name in public if vars(module)[name].__module__ == module.__name__}
+    assert own - {"need"} == {attack.check for attack in ATTACKS}

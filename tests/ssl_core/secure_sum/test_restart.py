@@ -1,12 +1,18 @@
-"""A site killed at any write, and started again over its store: promises hold, the sum is exact, or the round is void."""
+"""A site killed at any write, and started again over its store: promises hold, the sum is exact, or the round is void.
+
+CONTINUE (ruling 6) is the same message again: this site gets every message of every state three times, the third time
+after it was started again, and every reply must be the same bytes.
+"""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from ssl_core.errors import ChoralError, ProtocolError, RoundVoid, StateError
 from ssl_core.secure_sum.journal import RoundState
 from ssl_core.secure_sum.memory import MemoryStore
+from ssl_core.secure_sum.statements import round_of
 
 
 class Killed(BaseException):
@@ -36,6 +42,9 @@ class MortalStore(MemoryStore):
     def append(self, record):
         self._write(super().append, record)
 
+    def write_parts(self, round, parts):
+        self._write(super().write_parts, round, parts)
+
     def write_vector(self, round, vector):
         self._write(super().write_vector, round, vector)
 
@@ -46,9 +55,9 @@ class MortalStore(MemoryStore):
 class Client:
     """What a site's daemon does with each message: begin, or send again, or decline."""
 
-    def __init__(self, federation, name, updates):
-        self.federation, self.name, self.updates = federation, name, updates
-        self.sent, self.answers = {}, {}
+    def __init__(self, federation, name, updates, times=1):
+        self.federation, self.name, self.updates, self.times = federation, name, updates, times
+        self.replies = {}
         self.deaths = 0
 
     def deliver(self, call):
@@ -68,27 +77,33 @@ class Client:
             except Killed:
                 self.deaths += 1
 
-    def start(self, round, start):
-        def call(site):
-            if site.state(round) is None:
-                site.begin(start, self.federation.model)
-                return site.upload(round, self.updates[round][self.name])
-            return site.resend(round)
-
-        reply = self.deliver(call)
-        if reply is not None:
-            body, vector = reply
-            assert self.sent.setdefault(round, (body, vector.tobytes())) == (body, vector.tobytes())
+    def ask(self, kind, message):
+        """The reply, the same up to three times: at once, again, and after a restart."""
+        call = getattr(self, f"_{kind}", None) or (lambda site, data: getattr(site, kind)(data))
+        for again in range(self.times):
+            if again == 2:
+                self.restart()
+            reply = self.deliver(lambda site: call(site, message))
+            assert self.replies.setdefault((kind, message), reply) == reply
         return reply
 
-    def unmask(self, round, request):
-        reply = self.deliver(lambda site: site.unmask(request))
-        assert self.answers.setdefault(round, reply) == reply
-        return reply
+    def _start(self, site, start):
+        round = round_of(start)
+        if site.state(round) is None:
+            site.begin(start, self.federation.model)
+            body, vector = site.upload(round, self.updates[round][self.name])
+        else:
+            site.recognise(start)
+            kept = site.resend(round)
+            if kept is None:
+                return None
+            body, vector = kept
+        return body, vector.tobytes()
 
 
-def run_with_death(kit, fatal, before, lost_close):
-    federation = kit.Federation(kit.make_params(4))
+def run_with_death(kit, fatal, before, lost_close, losses=False, rounds=(1, 2)):
+    """With `losses` one site never uploads, and another does not answer where t others are left."""
+    federation = kit.Federation(kit.make_params(6 if losses else 4))
     name = federation.names[1]
     mortal = MortalStore()
     mortal._secrets, mortal._log = federation.stores[name]._secrets, list(federation.stores[name]._log)
@@ -96,20 +111,24 @@ def run_with_death(kit, fatal, before, lost_close):
     federation.restart(name)
     mortal.writes, mortal.fatal = 0, (fatal, before)
     updates = {round: federation.whole_updates(round) for round in (1, 2)}
-    clients = {n: Client(federation, n, updates) for n in federation.names}
+    clients = {n: Client(federation, n, updates, 3 if n == name else 1) for n in federation.names}
     results = {}
-    for round in (1, 2):
+    for round in rounds:
         start = federation.coordinator.start(round, federation.names, federation.model, federation.last_close)
         for n, client in clients.items():
-            reply = client.start(round, start)
-            if reply is not None:
-                federation.coordinator.add_upload(n, *reply)
+            reply = client.ask("start", start)
+            if reply is not None and not (losses and n == federation.names[-1]):
+                federation.coordinator.add_upload(n, reply[0], np.frombuffer(reply[1], np.uint32))
         federation.coordinator.fix_survivors()
         survivors = federation.coordinator.survivors
         for n, request in federation.coordinator.consent_requests().items():
-            federation.coordinator.add_consent(n, clients[n].deliver(lambda site, r=request: site.consent(r)))
+            federation.coordinator.add_consent(n, clients[n].ask("consent", request))
+        enough = len(survivors) > federation.params.thresholds(len(federation.names)).shares
         for n, request in federation.coordinator.unmask_requests().items():
-            federation.coordinator.add_answer(n, clients[n].unmask(round, request))
+            if not (losses and enough and n == federation.names[2]):
+                federation.coordinator.add_answer(n, clients[n].ask("unmask", request))
+        for n, request in federation.coordinator.backup_requests().items():
+            federation.coordinator.add_backup(n, clients[n].ask("backup", request))
         total = kit.signed_view(federation.coordinator.total())
         assert total == federation.expected(updates[round], survivors)
         results[round] = survivors
@@ -117,13 +136,32 @@ def run_with_death(kit, fatal, before, lost_close):
         federation.last_close = federation.coordinator.close(federation.model)
         for n, client in clients.items():
             if not (lost_close and n == name):
-                ack = client.deliver(lambda site, c=federation.last_close: site.close(c))
-                federation.coordinator.add_ack(n, ack)
+                federation.coordinator.add_ack(n, client.ask("close", federation.last_close))
+    assert federation.coordinator.faults == () and all(site.alarms == () for site in federation.sites.values())
     return federation, clients[name], results, mortal
 
 
 def writes_of_a_whole_run(kit, lost_close):
     return run_with_death(kit, 0, True, lost_close)[3].writes
+
+
+def test_no_death_and_every_message_three_times(kit):
+    federation, client, results, _ = run_with_death(kit, 0, True, False, losses=True)
+    assert {kind for kind, _ in client.replies} == {"start", "consent", "unmask", "backup", "close"}
+    assert results == {1: federation.names[:5], 2: federation.names[:5]}
+
+
+def test_death_at_every_write_of_rounds_with_losses_and_backup(kit):
+    total = run_with_death(kit, 0, True, False, losses=True, rounds=(1,))[3].writes
+    assert total >= 10
+    declined = 0
+    for fatal in range(1, total + 1):
+        federation, client, results, _ = run_with_death(kit, fatal, False, False, losses=True, rounds=(1,))
+        assert client.deaths == 1
+        absent = [round for round, survivors in results.items() if client.name not in survivors]
+        assert len(absent) <= 1 and all(federation.names[-1] not in survivors for survivors in results.values())
+        declined += len(absent)
+    assert declined > 0
 
 
 @pytest.mark.parametrize("lost_close", [False, True])
@@ -276,6 +314,25 @@ def test_vector_that_was_changed_on_disk_is_not_sent(kit):
     name = federation.names[0]
     federation.stores[name]._vectors[1][0] ^= 1
     with pytest.raises(StateError, match="kept vector is not the one in the journal"):
+        federation.sites[name].resend(1)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda parts: parts[:-1] + bytes([parts[-1] ^ 1]), lambda parts: parts[:-1], lambda parts: b""]
+)
+def test_parts_that_were_changed_on_disk_are_not_sent(kit, change):
+    federation = at(kit, "uploaded")
+    name = federation.names[0]
+    federation.stores[name]._parts[1] = change(federation.stores[name]._parts[1])
+    with pytest.raises(StateError, match="kept parts are not those in the journal"):
+        federation.sites[name].resend(1)
+
+
+def test_parts_that_are_gone_are_not_sent(kit):
+    federation = at(kit, "uploaded")
+    name = federation.names[0]
+    federation.stores[name]._parts.clear()
+    with pytest.raises(StateError, match="kept parts are not those in the journal"):
         federation.sites[name].resend(1)
 
 

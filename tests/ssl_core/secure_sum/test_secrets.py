@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from ssl_core.errors import ChoralError
-from ssl_core.secure_sum.codec import decode, encode
+from ssl_core.secure_sum.codec import decode
 from ssl_core.secure_sum.messages import Answer
-from ssl_core.secure_sum.statements import read_signed
 from ssl_core.secure_sum.vault import Contents, Vault
 
 
@@ -31,6 +30,10 @@ def recorded(kit):
     return federation, name, draws, chains
 
 
+def secrets_of(released):
+    return [value.reveal() for kind in (released.shares, released.pairs, released.complaints) for value in kind.values()]
+
+
 def spellings(secret):
     return {repr(secret), secret.hex(), repr(list(secret)), str(int.from_bytes(secret, "big"))}
 
@@ -41,7 +44,7 @@ def test_no_repr_shows_a_secret(recorded):
     answer = federation.coordinator._round.answers[0]
     contents = decode(Contents, federation.stores[name]._secrets)
     shown = repr((site, site._vault, contents, answer, federation.stores[name], site._identity))
-    hidden = [*chains, *draws, *(value.reveal() for value in answer.values)]
+    hidden = [*chains, *draws, *secrets_of(answer)]
     assert "redacted" in shown
     for secret in hidden:
         assert not any(text in shown for text in spellings(secret))
@@ -60,7 +63,8 @@ def test_x_and_b_are_never_on_disk(recorded):
     federation, name, draws, _ = recorded
     rounding, own = draws[0], draws[1]
     store = federation.stores[name]
-    image = b"".join([store._secrets, *(record.body for record in store._log), *(v.tobytes() for v in store._vectors.values())])
+    logged, vectors = (record.body for record in store._log), (vector.tobytes() for vector in store._vectors.values())
+    image = b"".join([store._secrets, *logged, *vectors, *store._parts.values()])
     prime = 2**255 - 19
     assert len(rounding) == 32 and len(own) == 48
     assert rounding not in image and own not in image
@@ -74,21 +78,20 @@ def test_opened_shares_are_in_the_secret_file_only(recorded):
     federation, name, _, _ = recorded
     answer = federation.coordinator._round.answers[0]
     log = b"".join(record.body for record in federation.stores[name]._log)
-    for value in answer.values:
-        assert value.reveal() not in log
-        assert value.reveal() in federation.stores[name]._secrets
+    for value in secrets_of(answer):
+        assert value not in log
+        assert value in federation.stores[name]._secrets
 
 
-def test_errors_of_a_wrong_share_show_no_secret(recorded):
-    federation, _, _, chains = recorded
-    answers = federation.coordinator._round.answers
-    first = answers[0]
-    wrong = Answer(round=1, values=(first.values[1], *first.values[1:]))
-    answers[0] = wrong
+def test_faults_and_errors_of_a_wrong_share_show_no_secret(recorded):
+    federation, name, _, chains = recorded
+    federation.coordinator._round.shares[0][1] = federation.coordinator._round.shares[1][1]
+    hidden = [*chains, *secrets_of(federation.coordinator._round.answers[0])]
     with pytest.raises(ChoralError) as caught:
         federation.coordinator.total()
-    hidden = [*chains, *(value.reveal() for value in first.values)]
-    assert not any(text in str(caught.value) for secret in hidden for text in spellings(secret))
+    shown = f"{caught.value} {caught.value!r} {federation.coordinator.faults!r}"
+    assert federation.coordinator.faults[0].sites == (name,)
+    assert not any(text in shown for secret in hidden for text in spellings(secret))
 
 
 @pytest.mark.parametrize("count", [3, 4, 7])
@@ -128,7 +131,7 @@ def test_answer_and_agreement_have_one_length_whoever_is_lost(kit):
         federation.agree()
         request = federation.coordinator.unmask_requests()[federation.names[0]]
         reply = federation.sites[federation.names[0]].unmask(request)
-        assert len(read_signed(Answer, reply)[1].values) == 7
+        assert len(decode(Answer, reply).values) == 7
         if lost:
             consent = federation.coordinator.consent_requests()[federation.names[0]]
             lengths.add(("agreement", len(federation.sites[federation.names[0]].consent(consent))))
@@ -137,5 +140,8 @@ def test_answer_and_agreement_have_one_length_whoever_is_lost(kit):
 
 
 def test_answer_encodes_its_secrets_only_when_sent(recorded):
-    answer = recorded[0].coordinator._round.answers[0]
-    assert all(value.reveal() in encode(answer) for value in answer.values)
+    federation, name, _, _ = recorded
+    reply = federation.sites[name].unmask(federation.coordinator.unmask_requests()[name])
+    assert all(secret in reply for secret in secrets_of(federation.coordinator._round.answers[0]))
+    assert not any(text in repr(decode(Answer, reply)) for secret in secrets_of(federation.coordinator._round.answers[0])
+                   for text in spellings(secret))  # fmt: skip

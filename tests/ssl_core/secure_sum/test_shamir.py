@@ -41,6 +41,28 @@ def test_any_t_shares_give_the_secret(data):
     assert combine(some) == interpolate(some, 0) == secret
 
 
+def plain_split(secret, threshold, points, draw):
+    """Horner's rule mod p, one reduction a step: what `split` does without the steps in between."""
+    drawn = draw(48 * (threshold - 1))
+    falling = [int.from_bytes(drawn[48 * at : 48 * at + 48], "big") % PRIME for at in range(threshold - 1)] + [secret]
+    shares = []
+    for x in points:
+        value = 0
+        for coefficient in falling:
+            value = (value * x + coefficient) % PRIME
+        shares.append(value)
+    return shares
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_split_is_the_plain_reference(data):
+    points = data.draw(st.lists(st.integers(1, 2000) | st.integers(PRIME - 9, PRIME - 1), min_size=1, max_size=12, unique=True))
+    threshold = data.draw(st.integers(1, len(points)))
+    secret, seed = data.draw(st.integers(0, PRIME - 1)), data.draw(st.integers(0, 99))
+    assert split(secret, threshold, points, seeded(seed)) == plain_split(secret, threshold, points, seeded(seed))
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(2, 8), st.integers(0, PRIME - 1), st.integers(0, PRIME - 1), st.integers(0, 99))
 def test_fewer_shares_fit_any_secret(threshold, secret, other, seed):

@@ -9,12 +9,12 @@ import hashlib
 import hmac
 import importlib.util
 import json
-import math
 import struct
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -123,6 +123,8 @@ def test_params_hash(frozen):
         u16(frozen["min_sites"]),
         u32(frozen["max_rounds"]),
         bytes([frozen["bits"]]),
+        bytes([frozen["backup"]]),
+        u16(frozen["max_churn"]),
     )
     assert tagged(b"params", encoded).hex() == frozen["params_hash"]
 
@@ -183,13 +185,12 @@ def quantised(frozen, at):
     """Exact rational arithmetic, but for the one float64 product that scales."""
     name, _, weight = frozen["members"][at]
     levels = (2**31 - 1) // sum(member[2] for member in frozen["members"])
-    uniforms = struct.unpack("<9Q", aes_stream(raw(frozen, name, 2), 72))
+    coins = struct.unpack("<9i", aes_stream(raw(frozen, name, 2), 36))
     out = []
-    for value, uniform in zip(frozen["updates"][name], uniforms, strict=True):
+    for value, coin in zip(frozen["updates"][name], coins, strict=True):
         scaled = Fraction(min(max(value * (levels / frozen["update_range"]), -levels), levels))
-        whole = math.floor(scaled)
-        below_one = 1 - Fraction((uniform >> 11) + 1, 2**53)
-        out.append((whole + (below_one < scaled - whole)) * weight)
+        whole = round(scaled)
+        out.append((whole + round(scaled - whole + Fraction(coin, 2**32))) * weight)
     return out
 
 
@@ -197,7 +198,7 @@ def test_masked_vectors_and_their_sum(frozen):
     total = [0] * 9
     for i, name in enumerate(names(frozen)):
         y = quantised(frozen, i)
-        total = [a + b for a, b in zip(total, y, strict=True)]
+        total = [a + b for a, b in zip(total, y, strict=True)] if i < 3 else total
         mask = words(tagged(b"self", own(frozen, name).to_bytes(32, "big")), 9)
         y = [a + b for a, b in zip(y, mask, strict=True)]
         for j in range(4):
@@ -208,32 +209,143 @@ def test_masked_vectors_and_their_sum(frozen):
     assert [value % 2**32 for value in total] == frozen["total"]
 
 
+def unpack(data):
+    """The fields of a message, its tag first."""
+    parts = []
+    while data:
+        size = struct.unpack(">I", data[:4])[0]
+        parts.append(data[4 : 4 + size])
+        data = data[4 + size :]
+    return parts
+
+
+def items(data):
+    count, parts = struct.unpack(">I", data[:4])[0], unpack(data[4:])
+    assert count == len(parts)
+    return parts
+
+
+def threshold_of(frozen):
+    return (4 + frozen["corrupt"]) // 2 + 1
+
+
+def coefficients(frozen, name):
+    """b's polynomial and those of e_ij for the others j, with the draws: t - 1 coefficients of 48 bytes in each."""
+    i, wide = names(frozen).index(name), threshold_of(frozen) - 1
+    out = []
+    for at, secret in enumerate([own(frozen, name), *(element(frozen, i, j) for j in range(4) if j != i)]):
+        drawn = raw(frozen, name, 4 + at)
+        assert len(drawn) == 48 * wide
+        higher = [int.from_bytes(drawn[48 * k : 48 * k + 48], "big") % P for k in range(wide)]
+        out.append([secret, *reversed(higher)])
+    return out
+
+
+def element(frozen, i, j):
+    return int.from_bytes(bytes.fromhex(frozen["e"][i][j]), "big")
+
+
+def value_at(polynomial, x):
+    return (sum(c * pow(x, power, P) for power, c in enumerate(polynomial)) % P).to_bytes(32, "big")
+
+
+def opened(frozen, i, j, kind, sealed):
+    label = lp(b"choral/sum/v1/seal", u16(i), u16(j), bytes.fromhex(frozen["context"]), kind)
+    key = derive(bytes.fromhex(frozen["CK_1"][i][j]), label)
+    return AESGCM(key).decrypt(sealed[:12], sealed[12:], label)
+
+
+def share_hash(frozen, i, j, share):
+    return tagged(b"share", bytes.fromhex(frozen["context"]), u16(i), u16(j), share)
+
+
+def leaves(frozen, i, j, shares):
+    """The hashes of holder j's shares of i's elements."""
+    context = bytes.fromhex(frozen["context"])
+    peers = [peer for peer in range(4) if peer != i]
+    return [tagged(b"backup-leaf", context, u16(i), u16(j), u16(p), s) for p, s in zip(peers, shares, strict=True)]
+
+
+def backup_hash(frozen, i, j, hashes):
+    return tagged(b"backup", bytes.fromhex(frozen["context"]), u16(i), u16(j), *hashes)
+
+
 def test_commitments_and_sealed_shares(frozen):
     context = bytes.fromhex(frozen["context"])
     for i, name in enumerate(names(frozen)):
         upload = frozen["uploads"][name]
-        threshold = (4 + frozen["corrupt"]) // 2 + 1
-        coefficients = [own(frozen, name)] + [
-            int.from_bytes(raw(frozen, name, 4 + at), "big") % P for at in range(threshold - 1)
-        ]
+        secret, *elements = coefficients(frozen, name)
+        nonces = iter(frozen["draws"][name][8:])
         for j in range(4):
-            secret = own(frozen, name).to_bytes(32, "big") if i == j else bytes.fromhex(frozen["e"][i][j])
-            assert tagged(b"b" if i == j else b"e", context, secret).hex() == upload["commitments"][j]
-            label = lp(b"choral/sum/v1/seal", u16(i), u16(j), context)
-            sealed = bytes.fromhex(upload["sealed"][j])
-            key = derive(bytes.fromhex(frozen["CK_1"][i][j]), label)
-            share = AESGCM(key).decrypt(sealed[:12], sealed[12:], label)
-            expected = sum(c * pow(j + 1, power, P) for power, c in enumerate(coefficients)) % P
-            assert int.from_bytes(share, "big") == expected
-            assert sealed[:12] == raw(frozen, name, 4 + threshold - 1 + j)
+            value = own(frozen, name).to_bytes(32, "big") if i == j else bytes.fromhex(frozen["e"][i][j])
+            assert tagged(b"b" if i == j else b"e", context, value).hex() == upload["commitments"][j]
+            sealed, commitment = map(bytes.fromhex, upload["shares"][j])
+            assert opened(frozen, i, j, b"share", sealed) == value_at(secret, j + 1)
+            assert commitment == share_hash(frozen, i, j, value_at(secret, j + 1))
+            assert sealed[:12].hex() == next(nonces)
+            sealed, commitment = map(bytes.fromhex, upload["backups"][j])
+            if i == j:
+                assert sealed == b"" and commitment == bytes(32)
+                continue
+            shares = [value_at(polynomial, j + 1) for polynomial in elements]
+            assert opened(frozen, i, j, b"backup", sealed) == b"".join(shares)
+            assert commitment == backup_hash(frozen, i, j, leaves(frozen, i, j, shares))
+            assert sealed[:12].hex() == next(nonces)
+        assert next(nonces, None) is None
+
+
+def test_header_signs_vector_and_parts(frozen):
+    context = bytes.fromhex(frozen["context"])
+    for name, identity, _ in frozen["members"]:
+        upload = frozen["uploads"][name]
+        vector, parts, signature = map(bytes.fromhex, upload["header"])
+        assert vector == hashlib.sha256(struct.pack("<9I", *upload["y"])).digest()
+        commitments = [bytes.fromhex(value) for value in upload["commitments"]]
+        hashes = [tagged(b"parts-head", bytes.fromhex(upload["agreement"]), *commitments)]
+        for share, backup in zip(upload["shares"], upload["backups"], strict=True):
+            sealed = [lp(b"SEALED", *map(bytes.fromhex, pair)) for pair in (share, backup)]
+            hashes.append(tagged(b"packet", lp(b"PACKET", *sealed)))
+        assert parts == tagged(b"parts", *hashes)
+        signed = lp(b"choral/sum/v1/sign/HEADER", context, vector, parts)
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(identity)).verify(signature, signed)
+        agreed = lp(b"choral/sum/v1/sign/SURVIVORS", context, *(u16(at) for at in range(4)))
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(identity)).verify(bytes.fromhex(upload["agreement"]), agreed)
+
+
+def test_answers(frozen):
+    """Survivors 0, 1, 2: their shares of b, the element with site 3, and a signature over hashes of these."""
+    context = bytes.fromhex(frozen["context"])
+    polynomials = [coefficients(frozen, name)[0] for name in names(frozen)]
+    for i, (name, identity, _) in enumerate(frozen["members"][:3]):
+        tag, said, values, signature = unpack(bytes.fromhex(frozen["answers"][name]))
+        expected = [b"\x00" + value_at(polynomials[j], i + 1) for j in range(3)] + [b"\x01" + bytes.fromhex(frozen["e"][i][3])]
+        assert (tag, said, items(values)) == (b"ANSWER", context, expected)
+        shown = [bytes.fromhex(frozen["uploads"][other]["shares"][i][1]) for other in names(frozen)[:3]]
+        hashes = [share_hash(frozen, j, i, expected[j][1:]) for j in range(3)] + [tagged(b"e", context, expected[3][1:])]
+        assert shown == hashes[:3]
+        head = lp(b"ANSWER-HEAD", context, u16(i), listing(shown), bytes([0, 0, 0, 1]), listing(hashes))
+        signed = lp(b"choral/sum/v1/sign/ANSWER-HEAD", head)
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(identity)).verify(signature, signed)
+
+
+def test_backup_answer(frozen):
+    """Site 0 for sites 1 and 2: its shares of their elements with site 3, hashes in the place of the others."""
+    context = bytes.fromhex(frozen["context"])
+    tag, said, missing, values, signature = unpack(bytes.fromhex(frozen["backup_answer"]))
+    assert (tag, said, items(missing)) == (b"BACKUP-ANSWER", context, [u16(1), u16(2)])
+    shown = []
+    for dealer, value in zip((1, 2), items(values), strict=True):
+        shares = [value_at(polynomial, 1) for polynomial in coefficients(frozen, names(frozen)[dealer])[1:]]
+        hashes = leaves(frozen, dealer, 0, shares)
+        assert value == b"\x00" + b"".join([*hashes[:2], shares[2]])
+        shown.append(backup_hash(frozen, dealer, 0, hashes))
+    head = lp(b"BACKUP-HEAD", context, u16(0), listing([u16(1), u16(2)]), listing(shown), bytes(2), listing(shown))
+    identity = bytes.fromhex(frozen["members"][0][1])
+    Ed25519PublicKey.from_public_bytes(identity).verify(signature, lp(b"choral/sum/v1/sign/BACKUP-HEAD", head))
 
 
 def test_transcript_is_the_hash_of_the_closed_body(frozen):
-    data, parts = bytes.fromhex(frozen["close"]), []
-    while data:
-        size = int.from_bytes(data[:4], "big")
-        parts.append(data[4 : 4 + size])
-        data = data[4 + size :]
+    parts = unpack(bytes.fromhex(frozen["close"]))
     assert parts[:3] == [b"SIGNED", b"CLOSE", bytes.fromhex(frozen["context"])]
     assert tagged(b"transcript", parts[3]).hex() == frozen["transcript"]
     total = hashlib.sha256(struct.pack("<9I", *frozen["total"])).digest()

@@ -1,5 +1,7 @@
 """Writes tests/vectors/secure_sum.json: one round of four sites with known randomness, from the package itself.
 
+All upload, the last one too late: the others consent, answer, and one of them speaks for the other two (BACKUP).
+
 Run once, by hand, when the protocol changes on purpose; test_vectors.py then holds both the package and an independent
 recomputation to the file: python tests/ssl_core/secure_sum/write_vectors.py
 """
@@ -15,8 +17,8 @@ import numpy as np
 
 from ssl_core.secure_sum.codec import decode
 from ssl_core.secure_sum.keys import pair_element
-from ssl_core.secure_sum.messages import Close, Parts, Start, Upload
-from ssl_core.secure_sum.statements import keyset_hash, read_signed, transcript
+from ssl_core.secure_sum.messages import Backup, Close, Parts, Start, Upload
+from ssl_core.secure_sum.statements import keyset_hash, read_signed, sign, transcript
 from ssl_core.secure_sum.vault import Vault
 
 HERE = Path(__file__).resolve().parent
@@ -61,19 +63,29 @@ def compute(kit) -> dict:
     elements = [[pair_element(vaults[i].chain(j), context).to_bytes(32, "big").hex() for j in range(4)] for i in range(4)]
     updates = {name: np.linspace(-0.3, 0.3, 9, dtype=np.float32) * (at + 1) / 4 for at, name in enumerate(names)}
     updates = {name: update.astype(np.float32) for name, update in updates.items()}
-    uploads = {}
+    uploads, packed = {}, {}
     for name in names:
         body, vector = federation.sites[name].upload(1, updates[name])
-        federation.coordinator.add_upload(name, body, vector)
-        parts = decode(Parts, decode(Upload, body).parts)
+        if name != names[3]:
+            federation.coordinator.add_upload(name, body, vector)
+        upload = decode(Upload, body)
+        parts = packed[name] = decode(Parts, upload.parts)
         uploads[name] = {
             "body": body.hex(),
             "y": vector.tolist(),
+            "header": [part.hex() for part in (upload.header.vector, upload.header.parts, upload.header.signature)],
+            "agreement": parts.agreement.hex(),
             "commitments": [commitment.hex() for commitment in parts.commitments],
-            "sealed": [share.hex() for share in parts.shares],
+            "shares": [[packet.share.blob.hex(), packet.share.commitment.hex()] for packet in parts.packets],
+            "backups": [[packet.backup.blob.hex(), packet.backup.commitment.hex()] for packet in parts.packets],
         }
     federation.agree()
-    federation.unmask()
+    answers = {name: federation.sites[name].unmask(r) for name, r in federation.coordinator.unmask_requests().items()}
+    for name, answer in answers.items():
+        federation.coordinator.add_answer(name, answer)
+    sealed = tuple(packed[name].packets[0].backup for name in names[1:3])
+    request = Backup(round=1, recipient=0, survivors=(0, 1, 2), missing=(1, 2), backups=sealed)
+    reply = federation.sites[names[0]].backup(sign(federation.server, context, request))
     total = federation.coordinator.total()
     close = federation.close(1)
     return {
@@ -87,6 +99,8 @@ def compute(kit) -> dict:
         "min_sites": params.min_sites,
         "max_rounds": params.max_rounds,
         "bits": params.bits,
+        "backup": params.backup,
+        "max_churn": params.max_churn,
         "model": kit.model.hex(),
         "params_hash": params.hash.hex(),
         "keyset": federation.keyset.hex(),
@@ -99,6 +113,8 @@ def compute(kit) -> dict:
         "e": elements,
         "updates": {name: [float(value) for value in update] for name, update in updates.items()},
         "uploads": uploads,
+        "answers": {name: answer.hex() for name, answer in answers.items()},
+        "backup_answer": reply.hex(),
         "total": total.tolist(),
         "close": close.hex(),
         "transcript": transcript(read_signed(Close, close)[1]).hex(),

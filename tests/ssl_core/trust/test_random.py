@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 
 import numpy as np
+import pytest
 from scipy import stats
 
 from ssl_core.errors import PrivacyError
@@ -29,6 +30,20 @@ def test_pieces_of_the_stream_are_the_stream() -> None:
     whole = AesCtrStream(key).take(1_000_000)
     pieces = AesCtrStream(key)
     assert b"".join(pieces.take(n) for n in (1, 15, 333_333, 666_651)) == whole
+
+
+@pytest.mark.parametrize("nonce", [bytes(16), b"\x00" * 8 + b"\xff" * 8])
+def test_a_stream_is_entered_at_any_block(nonce: bytes) -> None:
+    key = Secret(bytes(range(32)))
+    whole = AesCtrStream(key, nonce=nonce).take(16 * 70_000)
+    for block in (0, 1, 255, 65_535, 65_536, 69_000):
+        assert AesCtrStream(key, nonce=nonce, block=block).take(100) == whole[16 * block : 16 * block + 100]
+
+
+@pytest.mark.parametrize(("nonce", "block"), [(b"\xff" * 16, 1), (bytes(16), -1), (bytes(16), 2**128), (bytes(15), 0)])
+def test_a_counter_never_wraps(nonce: bytes, block: int) -> None:
+    with pytest.raises(PrivacyError, match="counter does not fit"):
+        AesCtrStream(Secret(bytes(32)), nonce=nonce, block=block)
 
 
 def test_uniforms_are_uniform_and_never_zero() -> None:
