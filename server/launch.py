@@ -200,12 +200,13 @@ def progress(home: OperatorHome, plan_hash: str) -> dict[str, Any]:
         elif stage in {"finished", "stopped", "failed"}:
             facts["state"] = stage if "reason" not in event else f"{stage}: {event['reason']}"
     accepted = home.accepted
-    named = peek((folder / "plan.json").read_bytes(), "plan").get("roster")
-    if accepted is not None and named != accepted.digest and not (folder / "finished").exists():
-        facts["state"] = (
-            f"over: made for an earlier roster than version {accepted.version}; launch its plan (TOML) again, and every "
-            "hospital approves it anew"
-        )
+    if accepted is not None and not (folder / "finished").exists():
+        named = peek((folder / "plan.json").read_bytes(), "plan").get("roster")
+        if named != accepted.digest:
+            facts["state"] = (
+                f"over: made for an earlier roster than version {accepted.version}; launch its plan (TOML) again, and every "
+                "hospital approves it anew"
+            )
     return facts
 
 
