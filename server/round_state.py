@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from server.model_update import ServerState
+from ssl_core.model_update import ServerState
 from ssl_core.chain import write_durably
 from ssl_core.errors import StateError
 from ssl_core.folder import sync

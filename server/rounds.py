@@ -18,7 +18,7 @@ import numpy as np
 from server.exchange import Exchange
 from server.home import OperatorHome
 from server.invitation import agree_on_keys
-from server.model_update import apply_update
+from ssl_core.model_update import apply_update
 from server.round_state import Closed
 from server.study import RosterReplaced, StudyRun, StudyStopped
 from ssl_core.chain import write_durably

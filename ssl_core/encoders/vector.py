@@ -6,14 +6,13 @@ SHA-256 over its little-endian bytes, so that all machines agree on what "the sa
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
 from ssl_core.errors import ConfigError
+from ssl_core.model_update import weights_digest
 
 
 def to_vector(model: nn.Module) -> npt.NDArray[np.float32]:
@@ -44,4 +43,4 @@ def weights_hash(vector: npt.NDArray[np.float32]) -> str:
     """64 hex digits of SHA-256 over the little-endian bytes of `vector` float32 [P]."""
     if vector.dtype != np.float32 or vector.ndim != 1:
         raise ConfigError("weights to hash have the wrong type", field="vector", value=vector.dtype, limit="float32 [P]")
-    return hashlib.sha256(vector.astype("<f4", copy=False).tobytes()).hexdigest()
+    return weights_digest(vector).hex()

@@ -98,15 +98,10 @@ def churn_within(params: SumParams, participants: Sites, last: Sites) -> None:
     need(found <= params.max_churn, problem, field="participants", value=found, limit=params.max_churn)
 
 
-def model_received(start: Start, model: bytes) -> None:
-    """The model that came is the one that START names."""
-    need(start.model == model, "model received is not the model that START names", field="model")
-
-
-def model_follows(start: Start, close: Close | None) -> None:
-    """A round starts from the model that the last CLOSE named."""
-    follows = close is None or start.model == close.model
-    need(follows, "model in START is not the one that the last CLOSE names", field="model")
+def model_follows(start: Start, close: Close | None, initial: bytes) -> None:
+    """A round starts from the model that the last CLOSE named, the first from the signed plan's."""
+    expected = initial if close is None else close.model
+    need(start.model == expected, "model in START is not the plan's initial one, or the last CLOSE's", field="model")
 
 
 def previous_follows(start: Start, close: Close | None) -> None:
@@ -268,13 +263,6 @@ def close_is_new(close: Close, own: Close | None, last_round: int) -> None:
     """Closed rounds rise, and none comes back that a later START overtook."""
     newer = (own is None or close.round > own.round) and close.round >= last_round
     need(newer, "CLOSE is older than what this site has seen, or another for the same round", field="round")
-
-
-def close_follows(close: Close, own: Close | None) -> None:
-    """A CLOSE follows ours, or a round lies between that this site may have missed."""
-    last, known = (0, GENESIS) if own is None else (own.round, transcript(own))
-    follows = close.previous == known or close.round > last + 1
-    need(follows, "CLOSE does not follow the last one that this site took", field="previous")
 
 
 def close_matches_answer(close: Close, entry: Entry) -> None:

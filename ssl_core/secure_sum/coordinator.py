@@ -24,7 +24,7 @@ from ssl_core.secure_sum.answer import check_answer
 from ssl_core.secure_sum.backup import check_backup_answer
 from ssl_core.secure_sum.codec import decode
 from ssl_core.secure_sum.evidence import Fault, ProvenFault
-from ssl_core.secure_sum.intake import check_ack, check_again, check_agreement, check_upload, need
+from ssl_core.secure_sum.intake import check_again, check_agreement, check_upload, check_upload_ack, need
 from ssl_core.secure_sum.messages import Agreement, Close, Start, Upload, Void
 from ssl_core.secure_sum.opening import remove_masks
 from ssl_core.secure_sum.params import SumParams
@@ -110,9 +110,17 @@ class SecureSumCoordinator:
                 check_again(now.context, member, now.headers[place], upload.header)
             return False
         header, parts = check_upload(self._params, now.context, now.start.participants, member, upload, vector)
+        check_upload_ack(self._params, now.start.close, member, upload.ack)
         np.add(now.running, vector, out=now.running)
         now.headers[place], now.parts[place] = header, parts
+        if upload.ack:
+            now.acks[place] = upload.ack
         return True
+
+    @property
+    def acks(self) -> dict[str, bytes]:
+        """Signed ACKs, by site, of the CLOSE in this round's START: t of them make a checkpoint."""
+        return {self._params.members[site].name: ack for site, ack in sorted(self._open().acks.items())}
 
     @property
     def uploaded(self) -> tuple[str, ...]:
@@ -215,7 +223,7 @@ class SecureSumCoordinator:
         return () if self._round is None else tuple(self._round.faults)
 
     def total(self) -> Words:
-        """Sum of w_i q_i over U, words [P] of the ring; `RoundVoid` when a secret does not fit its commitment."""
+        """Sum of w_i q_i over U, words [P] of the ring, not to be changed; `RoundVoid` when a secret fits no commitment."""
         now, survivors = self._ready()
         if not now.opened:
             if not self.answered:
@@ -223,31 +231,25 @@ class SecureSumCoordinator:
             own, pairs = recover(self._params, now, survivors)
             remove_masks(own, pairs, now.running)
             now.opened = True
-        return now.running.copy()
+        total = now.running.view()
+        total.flags.writeable = False
+        return total
 
     def mean(self) -> npt.NDArray[np.float64]:
         """The mean update of U weighted by w_i, float64 [P] (parameter units)."""
         total = self.total()
-        _, survivors = self._ready()
-        weight = self._params.weight_of(survivors)
-        return mean_update(self._params, self._open().context, total, weight=weight)
+        now, survivors = self._ready()
+        return mean_update(self._params, now.context, total, weight=self._params.weight_of(survivors))
 
-    def close(self, model_hash: bytes) -> bytes:
-        """CLOSE, which names the new model; the same when called again, another model is refused."""
+    def close(self, model: bytes, state: bytes) -> bytes:
+        """CLOSE, which names the new model and optimizer state; the same when called again, another model is refused."""
         total = self.total()
         now, survivors = self._ready()
-        close = make_close(now, survivors, vector_hash(total), model_hash)
+        close = make_close(now, survivors, vector_hash(total), model, state)
         if now.closed not in (None, close):
             raise ProtocolError("round was closed with another model", field="model")
         now.closed = close
         return sign(self._identity, now.context, close)
-
-    def add_ack(self, site: str, body: bytes) -> None:
-        """Check a member's acknowledgement of the CLOSE of this round; `ProtocolError` when it is of something else."""
-        now = self._open()
-        if now.closed is None:
-            raise ProtocolError("round is not closed", field="round", value=now.start.round)
-        check_ack(now.context, now.closed, self._params.members[self._params.index(site)], body)
 
     def void(self) -> bytes:
         """VOID: this round gives no sum, ever; a closed round is not given up any more."""

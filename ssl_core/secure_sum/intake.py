@@ -16,7 +16,6 @@ from ssl_core.secure_sum.evidence import HeaderOf, Kind, ProvenFault, evidence_o
 from ssl_core.secure_sum.messages import (
     ELEMENT_BYTES,
     SEAL_BYTES,
-    Ack,
     Agreement,
     Close,
     Header,
@@ -27,13 +26,13 @@ from ssl_core.secure_sum.messages import (
 from ssl_core.secure_sum.params import Member, SumParams
 from ssl_core.secure_sum.ring import Words
 from ssl_core.secure_sum.statements import (
+    close_context,
+    is_ack_of,
     is_agreement_of,
     is_header_of,
-    is_signed_by,
     parts_hash,
     parts_leaves,
     read_signed,
-    transcript,
     vector_hash,
 )
 
@@ -95,11 +94,17 @@ def check_agreement(context: bytes, survivors: Sites, member: Member, agreement:
 
 
 def check_ack(context: bytes, close: Close, member: Member, body: bytes) -> None:
-    """An acknowledgement of this very CLOSE."""
-    signed, ack = read_signed(Ack, body)
-    need(is_signed_by(member.identity, signed), "acknowledgement is not signed by its site", member.name)
-    expected = Ack(round=close.round, transcript=transcript(close), model=close.model)
-    need(signed.context == context and ack == expected, "acknowledgement is of another CLOSE", member.name)
+    """An acknowledgement of this very CLOSE, whose round has this context."""
+    need(is_ack_of(member.identity, context, close, body), "acknowledgement is not of this CLOSE by this site", member.name)
+
+
+def check_upload_ack(params: SumParams, close: bytes, member: Member, ack: bytes) -> None:
+    """An upload acknowledges the CLOSE that its START carried, and nothing where that carried none."""
+    if not close:
+        need(not ack, "upload acknowledges a CLOSE that there was not", member.name)
+        return
+    body = read_signed(Close, close)[1]
+    check_ack(close_context(params, body), body, member, ack)
 
 
 def _packet_fits(params: SumParams, packet: Packet, participants: int, own: bool) -> bool:

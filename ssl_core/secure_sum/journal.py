@@ -24,6 +24,7 @@ from ssl_core.secure_sum.messages import Close, Digest, Header, Sites
 from ssl_core.secure_sum.ring import Words
 from ssl_core.secure_sum.statements import read_signed
 
+DISPUTED = "DISPUTED"
 Request = Annotated[bytes, Blob(MAX_BYTES // 4)]
 
 
@@ -185,6 +186,17 @@ class Journal:
         known = {(kept.party, kept.kind, kept.first) for kept in self.alarms}
         if (evidence.party, evidence.kind, evidence.first) not in known:
             self.write(0, Evidence.TAG, evidence)
+
+    @property
+    def disputes(self) -> tuple[int, ...]:
+        """Rounds whose signed model is not what the published sum gives, as this site found."""
+        kept = [record.body for record in self._store.records(0) if record.kind == DISPUTED]
+        return tuple(sorted({read_signed(Close, close)[1].round for close in kept}))
+
+    def dispute(self, close: bytes) -> None:
+        """Keep a signed CLOSE that this site's own recomputation contradicts; the same once."""
+        if Record(0, DISPUTED, close) not in self._store.records(0):
+            self.write(0, DISPUTED, close)
 
     def entry(self, round: int) -> Entry:
         """What happened in `round`."""

@@ -1,7 +1,7 @@
 """Every message of the secure sum, as frozen dataclasses with their wire forms.
 
-Server to site: START, CONSENT, UNMASK, BACKUP, CLOSE, VOID. Site to server: OFFER, UPLOAD, AGREEMENT, ANSWER,
-BACKUP-ANSWER, ACK. Sites are named by their place in `SumParams.members`. What each is signed over stands in
+Server to site: START, CONSENT, UNMASK, BACKUP, CLOSE, CHECKPOINT, VOID. Site to server: OFFER, UPLOAD, AGREEMENT,
+ANSWER, BACKUP-ANSWER, ACK. Sites are named by their place in `SumParams.members`. What each is signed over stands in
 statements.py. What a site sends has a length that depends on the number of participants alone, and for BACKUP-ANSWER on
 how many sites the server asks about (ruling 26).
 ANSWER-HEAD and BACKUP-HEAD never travel: they are what those two answers are signed over, with a hash in the place of
@@ -128,12 +128,13 @@ class Parts(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload(Message):
-    """Site -> server, beside the masked vector [P]."""
+    """Site -> server, beside the masked vector [P]. `ack` is the signed ACK of START's CLOSE, empty where it has none."""
 
     TAG: ClassVar[str] = "UPLOAD"
     context: Digest
     header: Annotated[Header, Nested(Header)]
     parts: Annotated[bytes, Blob(MAX_BYTES // 2)]
+    ack: Annotated[bytes, Blob(512)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,7 +249,11 @@ class BackupHead(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Close(Message):
-    """Server -> all: what was summed. Its hash is the transcript that the next round's context binds."""
+    """Server -> all: what was summed, and what came of it. Its hash is the transcript that the next round's context binds.
+
+    `total` is the hash of the sum [P], which is published beside it; `model` and `state` those of the new global weights and
+    of the server optimizer's moments.
+    """
 
     TAG: ClassVar[str] = "CLOSE"
     round: Round
@@ -260,16 +265,36 @@ class Close(Message):
     start_model: Digest
     total: Digest
     model: Digest
+    state: Digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ack(Message):
-    """Site -> server: it took this CLOSE, which names this model."""
+    """Site -> server: it took this CLOSE, and its own recomputation gave this model and this state (ruling 12)."""
 
     TAG: ClassVar[str] = "ACK"
     round: Round
     transcript: Digest
     model: Digest
+    state: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acked(Message):
+    """One site's signed ACK."""
+
+    TAG: ClassVar[str] = "ACKED"
+    site: Site
+    ack: Annotated[bytes, Blob(512)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint(Message):
+    """Server -> a site that cannot replay: a signed CLOSE, and the ACKs of t sites that recomputed its model."""
+
+    TAG: ClassVar[str] = "CHECKPOINT"
+    close: Annotated[bytes, Blob(MAX_BYTES // 2)]
+    acks: Annotated[tuple[Acked, ...], Listing(Nested(Acked))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -138,24 +138,24 @@ class PlainCoordinator:
         """Sum over the survivors, words [P]."""
         if not self.answered:
             raise ProtocolError("too few answers for a sum", field="answers", value=len(self._answers))
-        return self._total.copy()
+        return self._total
 
     def mean(self) -> npt.NDArray[np.float64]:
         """The weighted mean, float64 [P]."""
         weight, context = self._params.weight_of(self._ready()), digest("plain", encode(self._now()))
         return mean_update(self._params, context, self.total(), weight=weight)
 
-    def close(self, model_hash: bytes) -> bytes:
+    @property
+    def acks(self) -> dict[str, bytes]:
+        """Uploads acknowledge nothing here."""
+        return {}
+
+    def close(self, model: bytes, state: bytes) -> bytes:
         """End the round."""
         self.total()
         self._over = True
-        self._closed = encode(PlainEnd(round=self._now().round, model=model_hash))
+        self._closed = encode(PlainEnd(round=self._now().round, model=model))
         return self._closed
-
-    def add_ack(self, site: str, body: bytes) -> None:
-        """Check an acknowledgement."""
-        if body != self._closed:
-            raise ProtocolError("acknowledgement is of another CLOSE", field="site", value=site)
 
     def void(self) -> bytes:
         """Give the round up."""

@@ -21,6 +21,7 @@ from ssl_core.secure_sum.codec import Fixed, Message, UInt, decode, digest, enco
 from ssl_core.secure_sum.journal import Record, RoundState, SiteStore
 from ssl_core.secure_sum.messages import Digest, Round, Sites
 from ssl_core.secure_sum.params import SumParams
+from ssl_core.secure_sum.ring import Words
 from ssl_core.secure_sum.roles import MaskedUpload, RoundTicket
 from ssl_core.secure_sum.statements import vector_hash
 from ssl_core.secure_sum.vector import quantise
@@ -98,14 +99,12 @@ class PlainSite:
         order = (RoundState.CLOSED, RoundState.VOID, RoundState.ANSWERED, RoundState.UPLOADED, RoundState.STARTED)
         return next((state for state in order if state.value in kinds), None)
 
-    def begin(self, start: bytes, model_hash: bytes) -> RoundTicket:
+    def begin(self, start: bytes, total: Words | None) -> RoundTicket:
         """Accept a START."""
         body = decode(PlainStart, start)
         checks.round_within(self._params, body.round)
         checks.round_is_new(body.round, self._last_round())
         checks.self_invited(self._site, body.participants)
-        if body.model != model_hash:
-            raise ProtocolError("model received is not the model that START names", field="model")
         self._write(body.round, RoundState.STARTED, start)
         self._begun = body.round
         names = self._params.names(body.participants)
@@ -115,7 +114,6 @@ class PlainSite:
             participants=names,
             context=digest("plain", start),
             weight=weight,
-            first=self._store.latest("CLOSED") is None,
         )
 
     def upload(self, round: int, update: npt.NDArray[np.float32]) -> MaskedUpload:
@@ -171,7 +169,7 @@ class PlainSite:
         """There is no backup."""
         raise ProtocolError("the plain sum has no backup", field="backup")
 
-    def close(self, close: bytes) -> bytes:
+    def close(self, close: bytes, total: Words | None) -> bytes:
         """Take a CLOSE; again gives the same."""
         body = decode(PlainEnd, close)
         kept = self._read(body.round, RoundState.CLOSED)

@@ -6,7 +6,7 @@ All messages are bytes; vectors travel beside them as words [P] of the ring, uin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,16 +22,12 @@ MaskedUpload = tuple[bytes, Words]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundTicket:
-    """A round that this site accepted: it may now train and upload once, in this process.
-
-    `first` says that no round was closed before it: it starts from the plan's initial weights, whatever its number.
-    """
+    """A round that this site accepted: it may now train and upload once, in this process."""
 
     round: int
     participants: tuple[str, ...]
     context: bytes
     weight: int
-    first: bool
 
 
 class SumSite(Protocol):
@@ -46,8 +42,8 @@ class SumSite(Protocol):
     def state(self, round: int) -> RoundState | None:
         """Where a round stands here; None when it is unknown."""
 
-    def begin(self, start: bytes, model_hash: bytes) -> RoundTicket:
-        """Accept a START; `model_hash` [32] is of the model that came with it."""
+    def begin(self, start: bytes, total: Words | None) -> RoundTicket:
+        """Accept a START; `total` [P] is the sum that its CLOSE names, None before the first."""
 
     def upload(self, round: int, update: npt.NDArray[np.float32]) -> MaskedUpload:
         """(body, vector [P]) of `update` float32 [P]; the same when called again."""
@@ -67,8 +63,8 @@ class SumSite(Protocol):
     def backup(self, request: bytes) -> bytes:
         """What this site, having answered, says for survivors that were lost since."""
 
-    def close(self, close: bytes) -> bytes:
-        """Take a CLOSE; returns the acknowledgement."""
+    def close(self, close: bytes, total: Words | None) -> bytes:
+        """Take a CLOSE with the sum [P] that it names; returns the acknowledgement."""
 
     def void(self, message: bytes) -> None:
         """Take a VOID."""
@@ -133,11 +129,12 @@ class SumCoordinator(Protocol):
     def mean(self) -> npt.NDArray[np.float64]:
         """The weighted mean update, float64 [P]."""
 
-    def close(self, model_hash: bytes) -> bytes:
-        """End the round; `model_hash` [32] is of the model that the server made of the sum."""
+    @property
+    def acks(self) -> Mapping[str, bytes]:
+        """Signed acknowledgements, by site, of the CLOSE in this round's START."""
 
-    def add_ack(self, site: str, body: bytes) -> None:
-        """Check an acknowledgement of the last CLOSE."""
+    def close(self, model: bytes, state: bytes) -> bytes:
+        """End the round; digests [32] of the weights and of the moments that the server made of the sum."""
 
     def void(self) -> bytes:
         """Give the round up, for ever."""

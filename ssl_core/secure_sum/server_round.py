@@ -40,6 +40,7 @@ class ServerRound:
     running: Words
     headers: dict[int, Header] = field(default_factory=dict)
     parts: dict[int, Parts] = field(default_factory=dict)
+    acks: dict[int, bytes] = field(default_factory=dict)
     survivors: Sites | None = None
     paired: bool = False
     agreements: dict[int, bytes] = field(default_factory=dict)
@@ -114,8 +115,8 @@ def make_backup(params: SumParams, now: ServerRound, survivors: Sites) -> dict[i
     }
 
 
-def make_close(now: ServerRound, survivors: Sites, total: bytes, model: bytes) -> Close:
-    """CLOSE with the hashes of sum and new model."""
+def make_close(now: ServerRound, survivors: Sites, total: bytes, model: bytes, state: bytes) -> Close:
+    """CLOSE with the hashes of sum, new model and new optimizer state."""
     return Close(
         round=now.start.round,
         participants=now.start.participants,
@@ -126,6 +127,7 @@ def make_close(now: ServerRound, survivors: Sites, total: bytes, model: bytes) -
         start_model=now.start.model,
         total=total,
         model=model,
+        state=state,
     )
 
 

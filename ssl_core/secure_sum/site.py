@@ -25,21 +25,25 @@ from ssl_core.secure_sum import backup_checks, checks
 from ssl_core.secure_sum.alarms import alarmed
 from ssl_core.secure_sum.answer import make_answer
 from ssl_core.secure_sum.backup import make_backup_answer
-from ssl_core.secure_sum.closing import take_close
+from ssl_core.secure_sum.closing import take_checkpoint, take_close
 from ssl_core.secure_sum.codec import decode, digest, encode
 from ssl_core.secure_sum.epochs import Epochs
 from ssl_core.secure_sum.evidence import Evidence
+from ssl_core.secure_sum.history import History
 from ssl_core.secure_sum.journal import Agreed, Answered, Entry, Journal, RoundState, SiteStore, Started
-from ssl_core.secure_sum.messages import Ack, Agreement, Backup, Close, Consent, Start, Unmask, Upload, Void
+from ssl_core.secure_sum.messages import Agreement, Backup, Close, Consent, Signed, Start, Unmask, Upload, Void
 from ssl_core.secure_sum.params import SumParams
+from ssl_core.secure_sum.ring import Words
 from ssl_core.secure_sum.roles import MaskedUpload, RoundTicket
+from ssl_core.secure_sum.starting import check_start
 from ssl_core.secure_sum.statements import (
+    ack_of,
+    acknowledgement,
     are_parts_of,
     read_signed,
+    round_of,
     sign,
-    start_context,
     survivors_statement,
-    transcript,
     vector_hash,
 )
 from ssl_core.secure_sum.upload import make_upload
@@ -52,13 +56,22 @@ Random = Callable[[int], bytes]
 class SecureSumSite:
     """One site in one session. Its state is in `store`; a new object over the same store goes on where it stood."""
 
-    def __init__(self, params: SumParams, name: str, identity: Identity, store: SiteStore, random: Random = os.urandom) -> None:
+    def __init__(
+        self,
+        params: SumParams,
+        name: str,
+        identity: Identity,
+        store: SiteStore,
+        history: History,
+        random: Random = os.urandom,
+    ) -> None:
         self._params = params
         self._site = params.index(name)
         if params.members[self._site].identity != identity.public:
             raise ConfigError("identity is not the one that the roster names", field="site", value=name)
         self._identity = identity
         self._store = store
+        self._history = history
         self._random = random
         self._journal = Journal(store, params.max_rounds)
         self._vault = Vault(store, params.hash)
@@ -83,36 +96,23 @@ class SecureSumSite:
         """Evidence against server or sites that this site found and keeps; `evidence.proves` checks each."""
         return self._journal.alarms
 
+    @property
+    def disputes(self) -> tuple[int, ...]:
+        """Rounds whose signed model the published sum does not give, as this site found."""
+        return self._journal.disputes
+
     def state(self, round: int) -> RoundState | None:
         """Where a round stands here; None when it is unknown."""
         return self._journal.entry(round).state
 
-    def begin(self, start: bytes, model_hash: bytes) -> RoundTicket:
-        """Accept START: its CLOSE first, then STARTED, then everything older is forgotten."""
-        signed, body = read_signed(Start, start)
-        own = self._journal.last_close
-        close = read_signed(Close, body.close)[1] if body.close else None
-        with self._alarmed(body.round, start):
-            checks.server_signed(self._params, signed)
-            checks.round_within(self._params, body.round)
-            checks.keys_are_ours(body.keyset, self._vault.keyset)
-            checks.participants_sorted(body.participants)
-            checks.participants_known(self._params, body.participants)
-            checks.self_invited(self._site, body.participants)
-            checks.enough_for_roster(self._params, body.participants)
-            checks.enough_participants(self._params, body.participants)
-            checks.round_is_new(body.round, self._journal.last_round)
-            checks.previous_not_forgotten(close, own)
-            checks.previous_follows(body, close)
-            checks.close_before(body, close)
-            checks.churn_of_one(body.participants, self._last_participants(close))
-            checks.churn_within(self._params, body.participants, self._last_participants(close))
-            checks.model_received(body, model_hash)
-            checks.model_follows(body, close)
-            context = start_context(self._params, body)
-            checks.context_is(signed, context)
+    def begin(self, start: bytes, total: Words | None) -> RoundTicket:
+        """Accept START: its CLOSE first, with the sum [P] that this names, then STARTED; everything older is forgotten."""
+        with self._alarmed(round_of(start), start):
+            keyset, initial = self._vault.keyset, self._history.initial
+            context, body = check_start(self._params, self._site, self._journal, keyset, initial, start)
         if body.close:
-            self._take_close(body.close)
+            self._take_close(body.close, total)
+        self._history.need_at(body.previous)
         started = Started(context=context, participants=body.participants, model=body.model, request=start)
         self._journal.write(body.round, Started.TAG, started)
         self._settle()
@@ -122,7 +122,6 @@ class SecureSumSite:
             participants=self._params.names(body.participants),
             context=context,
             weight=self._params.members[self._site].weight,
-            first=close is None,
         )
 
     def upload(self, round: int, update: npt.NDArray[np.float32]) -> MaskedUpload:
@@ -165,7 +164,13 @@ class SecureSumSite:
             raise StateError("kept vector is not the one in the journal", field="round", value=round)
         if parts is None or not are_parts_of(entry.header, parts):
             raise StateError("kept parts are not those in the journal", field="round", value=round)
-        return encode(Upload(context=entry.started.context, header=entry.header, parts=parts)), vector
+        upload = Upload(
+            context=entry.started.context,
+            header=entry.header,
+            parts=parts,
+            ack=acknowledgement(self._identity, entry.started.request),
+        )
+        return encode(upload), vector
 
     def consent(self, request: bytes) -> bytes:
         """Agree to one set of survivors other than all; durable before it is returned (ruling 10)."""
@@ -238,11 +243,15 @@ class SecureSumSite:
             backup_checks.backups_complete(body)
         return make_backup_answer(self._site, self._identity, self._vault, started, body)
 
-    def close(self, close: bytes) -> bytes:
-        """Take CLOSE, forget the round's secrets, and acknowledge the model that it names; again gives the same."""
-        body = self._take_close(close)
-        ack = Ack(round=body.round, transcript=transcript(body), model=body.model)
-        return sign(self._identity, read_signed(Close, close)[0].context, ack)
+    def close(self, close: bytes, total: Words | None) -> bytes:
+        """Take CLOSE with its sum [P], forget the round's secrets, acknowledge the model recomputed; again gives the same."""
+        return self._ack(*self._take_close(close, total))
+
+    def checkpoint(self, message: bytes, values: npt.NDArray[np.float64]) -> bytes:
+        """Take a CLOSE that t sites vouch for, with its model and moments (history.py), after more was missed than is kept."""
+        taken = take_checkpoint(self._params, self._site, self._journal, self._history, message, values)
+        self._settle()
+        return self._ack(*taken)
 
     def void(self, message: bytes) -> None:
         """Take VOID: the round's secrets are forgotten, nothing is said in it any more."""
@@ -256,19 +265,16 @@ class SecureSumSite:
         self._journal.write(body.round, Void.TAG, message)
         self._settle()
 
-    def _take_close(self, data: bytes) -> Close:
-        body = take_close(self._params, self._site, self._journal, data)
+    def _take_close(self, data: bytes, total: Words | None) -> tuple[Signed, Close]:
+        taken = take_close(self._params, self._site, self._journal, self._history, data, total)
         self._settle()
-        return body
+        return taken
+
+    def _ack(self, signed: Signed, close: Close) -> bytes:
+        return sign(self._identity, signed.context, ack_of(close))
 
     def _alarmed(self, round: int, message: bytes) -> AbstractContextManager[None]:
         return alarmed(self._params, self._journal, round, message)
-
-    def _last_participants(self, close: Close | None) -> tuple[int, ...]:
-        """Those of the last round that this site knows of, with the CLOSE that came now; all members before the first."""
-        known = [self._journal.last_participants]
-        known += [] if close is None else [(close.round, close.participants)]
-        return max(known)[1] or tuple(range(len(self._params.members)))
 
     def _settle(self) -> None:
         """Forget what the journal says is over: at once after each step, and here again after a crash in between."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from ssl_core.errors import ProtocolError, TrustError
 from ssl_core.secure_sum.codec import Message, MessageT, decode, digest, encode, join
-from ssl_core.secure_sum.messages import AnswerHead, BackupHead, Close, Context, Header, Packet, Parts, Signed, Start
+from ssl_core.secure_sum.messages import Ack, AnswerHead, BackupHead, Close, Context, Header, Packet, Parts, Signed, Start
 from ssl_core.secure_sum.params import SumParams
 from ssl_core.secure_sum.ring import Words
 from ssl_core.trust.identity import Identity, verify
@@ -103,6 +103,29 @@ def little_endian(vector: Words) -> Words:
 def transcript(close: Close) -> bytes:
     """The hash [32] of a closed round and, through `previous`, of all before it."""
     return digest("transcript", encode(close))
+
+
+def ack_of(close: Close) -> Ack:
+    """What a site that took this CLOSE, and recomputed its model, says."""
+    return Ack(round=close.round, transcript=transcript(close), model=close.model, state=close.state)
+
+
+def acknowledgement(identity: Identity, start: bytes) -> bytes:
+    """The signed ACK of the CLOSE that a START carries, the same whenever it is asked for; empty where it carries none."""
+    close = read_signed(Start, start)[1].close
+    if not close:
+        return b""
+    signed, body = read_signed(Close, close)
+    return sign(identity, signed.context, ack_of(body))
+
+
+def is_ack_of(public: bytes, context: bytes, close: Close, data: bytes) -> bool:
+    """Whether these bytes are `public`'s acknowledgement of this CLOSE, whose round has this context."""
+    try:
+        signed, ack = read_signed(Ack, data)
+    except ProtocolError:
+        return False
+    return is_signed_by(public, signed) and signed.context == context and ack == ack_of(close)
 
 
 def sign(identity: Identity, context: bytes, body: Message) -> bytes:

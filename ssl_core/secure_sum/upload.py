@@ -19,7 +19,7 @@ from ssl_core.secure_sum.journal import Started
 from ssl_core.secure_sum.messages import Header, Upload
 from ssl_core.secure_sum.params import SumParams
 from ssl_core.secure_sum.ring import Words
-from ssl_core.secure_sum.statements import header_statement, parts_hash, parts_leaves
+from ssl_core.secure_sum.statements import acknowledgement, header_statement, parts_hash, parts_leaves
 from ssl_core.secure_sum.vault import Vault
 from ssl_core.secure_sum.vector import mask_update
 from ssl_core.trust.identity import Identity, Secret
@@ -58,4 +58,5 @@ def make_upload(
     hashes = vector_digest, parts_hash(parts_leaves(parts))
     signature = identity.sign(header_statement(context, *hashes))
     header = Header(vector=hashes[0], parts=hashes[1], signature=signature)
-    return encode(Upload(context=context, header=header, parts=data)), vector
+    ack = acknowledgement(identity, started.request)
+    return encode(Upload(context=context, header=header, parts=data, ack=ack)), vector

@@ -50,8 +50,10 @@ from deploy.demo import machine_line
 from ssl_core.secure_sum import masks
 from ssl_core.secure_sum.journal import Started
 from ssl_core.secure_sum.memory import MemoryStore
+from ssl_core.secure_sum.messages import Start
 from ssl_core.secure_sum.params import Member, SumParams
 from ssl_core.secure_sum.ring import Words
+from ssl_core.secure_sum.statements import sign, start_context
 from ssl_core.secure_sum.threads import default_threads
 from ssl_core.secure_sum.upload import make_upload
 from ssl_core.secure_sum.vault import Vault
@@ -77,6 +79,7 @@ class Site:
     def of(cls, count: int, dimension: int, bits: int) -> Site:
         """The middle one of `count` sites of weight 1."""
         identities = [Identity.generate() for _ in range(count)]
+        server = Identity.generate()
         params = SumParams(
             session=os.urandom(32),
             roster=os.urandom(32),
@@ -84,7 +87,7 @@ class Site:
                 Member(name=f"site-{at:04d}", identity=identity.public, weight=1) for at, identity in enumerate(identities)
             ),
             corrupt=(count - 1) // 3,
-            server=Identity.generate().public,
+            server=server.public,
             dimension=dimension,
             update_range=6.0,
             min_sites=3,
@@ -93,7 +96,10 @@ class Site:
         )
         vault = Vault(MemoryStore(), params.hash)
         vault.put_chains(1, os.urandom(32), {peer: Secret(os.urandom(32)) for peer in range(count)})
-        started = Started(context=os.urandom(32), participants=tuple(range(count)), model=bytes(32), request=b"")
+        everyone = tuple(range(count))
+        start = Start(round=1, participants=everyone, model=bytes(32), keyset=bytes(32), previous=bytes(32), close=b"")
+        context = start_context(params, start)
+        started = Started(context=context, participants=everyone, model=bytes(32), request=sign(server, context, start))
         return cls(params, identities[count // 2], vault, started, count // 2)
 
     def upload(self, update: npt.NDArray[np.float32]) -> tuple[bytes, Words]:

@@ -18,12 +18,12 @@ from typer.testing import Result
 from client.origin import NOT_CHECKED
 from client.study import store_plan
 from server.exchange import LocalExchange
-from server.model_update import ServerState
 from server.registry import publish
 from server.round_state import Closed, RoundState
 from server.rounds import run_study
 from ssl_core.card import read_card, save_encoder
 from ssl_core.encoders.vector import weights_hash
+from ssl_core.model_update import ServerState
 from ssl_core.session import open_plan
 from ssl_core.trust.envelope import canonical
 from ssl_core.trust.identity import Identity, fingerprint

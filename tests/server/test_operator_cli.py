@@ -18,10 +18,10 @@ from tests_commands import run as choral
 from deploy.supervisor import StateLock
 from server.bundle import RunStatus
 from server.events import EventLog
-from server.model_update import ServerState
 from server.round_state import Closed, RoundState
 from ssl_core.card import load_encoder
 from ssl_core.chain import write_durably
+from ssl_core.model_update import ServerState
 from ssl_core.session import open_plan
 from ssl_core.trust.envelope import seal
 from ssl_core.trust.identity import Identity

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server.model_update import ServerState
 from server.registry import publish
 from server.round_state import Closed, RoundState
 from ssl_core.card import load_encoder, read_card
 from ssl_core.chain import write_durably
 from ssl_core.encoders.vector import to_vector
 from ssl_core.errors import ConfigError, StateError, TrustError
+from ssl_core.model_update import ServerState
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import server.round_state as module
-from server.model_update import ServerState
 from server.round_state import Closed, RoundState
 from ssl_core.errors import StateError
+from ssl_core.model_update import ServerState
 
 P = 5
 

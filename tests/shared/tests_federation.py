@@ -11,19 +11,30 @@ from dataclasses import dataclass, replace
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ssl_core.config import AggregationSpec
+from ssl_core.model_update import GlobalModel, ServerState, weights_digest
 from ssl_core.secure_sum.codec import decode, encode
 from ssl_core.secure_sum.coordinator import SecureSumCoordinator
+from ssl_core.secure_sum.history import History, MemoryModels
+from ssl_core.secure_sum.intake import check_ack
 from ssl_core.secure_sum.memory import MemoryStore
-from ssl_core.secure_sum.messages import Header, Parts, Upload
+from ssl_core.secure_sum.messages import Close, Header, Parts, Upload
 from ssl_core.secure_sum.params import Member, SumParams
 from ssl_core.secure_sum.plain import PlainCoordinator, PlainSite
 from ssl_core.secure_sum.sealing import Route, seal
 from ssl_core.secure_sum.site import SecureSumSite
-from ssl_core.secure_sum.statements import header_statement, parts_hash, parts_leaves, vector_hash
+from ssl_core.secure_sum.statements import (
+    close_context,
+    header_statement,
+    parts_hash,
+    parts_leaves,
+    read_signed,
+    vector_hash,
+)
 from ssl_core.secure_sum.vault import Vault
 from ssl_core.trust.identity import Identity
 
-MODEL = hashlib.sha256(b"model 0").digest()
+SPEC = AggregationSpec(update_range=1.0, optimizer="fedavgm", learning_rate=0.5, momentum=0.5)
 
 
 def identity_of(name: str) -> Identity:
@@ -72,6 +83,7 @@ class Federation:
 
     params: SumParams
     plain: bool = False
+    initial: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self.names = tuple(member.name for member in self.params.members)
@@ -79,6 +91,10 @@ class Federation:
         self.identities = {name: identity_of(name) for name in self.names}
         self.server = identity_of("server")
         self.randoms = {name: seeded(name) for name in self.names}
+        if self.initial is None:
+            self.initial = np.zeros(self.params.dimension, np.float32)
+        self.now = GlobalModel(self.initial, ServerState.empty())
+        self.models = {name: MemoryModels() for name in self.names}
         self.sites = {name: self.make_site(name) for name in self.names}
         offers = {name: site.offer_keys() for name, site in self.sites.items()}
         self.role = PlainCoordinator if self.plain else SecureSumCoordinator
@@ -87,12 +103,28 @@ class Federation:
             site.accept_keys(self.keyset)
         self.coordinator = self.make_coordinator()
         self.last_close: bytes | None = None
-        self.model = MODEL
+        self.last_total: np.ndarray | None = None
+        self.published: list[tuple[bytes, np.ndarray]] = []
         self.answers = 0
 
-    def make_site(self, name: str, store: MemoryStore | None = None) -> SecureSumSite | PlainSite:
-        form = PlainSite if self.plain else SecureSumSite
-        return form(self.params, name, self.identities[name], store or self.stores[name], self.randoms[name])
+    @property
+    def model(self) -> bytes:
+        """Digest of the global model that the next round starts from."""
+        return self.now.digest
+
+    def make_site(
+        self, name: str, store: MemoryStore | None = None, models: MemoryModels | None = None
+    ) -> SecureSumSite | PlainSite:
+        store, random = store or self.stores[name], self.randoms[name]
+        if self.plain:
+            return PlainSite(self.params, name, self.identities[name], store, random)
+        return SecureSumSite(self.params, name, self.identities[name], store, self.history(name, models), random)
+
+    def history(self, name: str, models: MemoryModels | None = None) -> History:
+        """A site's own history, begun with the plan's weights."""
+        history = History(self.params, SPEC, weights_digest(self.initial), models or self.models[name])
+        history.begin(self.initial)
+        return history
 
     def make_coordinator(self) -> SecureSumCoordinator | PlainCoordinator:
         return self.role(self.params, self.server, self.keyset)
@@ -105,7 +137,7 @@ class Federation:
         start = self.coordinator.start(round, invited, self.model, self.last_close)
         for name in invited:
             if name not in away:
-                self.sites[name].begin(start, self.model)
+                self.sites[name].begin(start, self.last_total)
         return start
 
     def upload(self, round: int, updates: dict[str, np.ndarray]) -> None:
@@ -132,13 +164,26 @@ class Federation:
             if name not in silent:
                 self.coordinator.add_backup(name, self.sites[name].backup(request))
 
+    def finish(self) -> bytes:
+        """The server's step, and its CLOSE, not yet sent."""
+        self.now, self.last_total = self.now.after(self.coordinator.mean(), SPEC), self.coordinator.total()
+        self.last_close = self.coordinator.close(self.now.digest, self.now.state.digest)
+        self.published.append((self.last_close, self.last_total))
+        return self.last_close
+
     def close(self, round: int, lost: Collection[str] = ()) -> bytes:
-        self.model = hashlib.sha256(f"model {round}".encode()).digest()
-        self.last_close = self.coordinator.close(self.model)
+        """The server's step, CLOSE, and who takes it."""
+        self.finish()
         for name in self.names:
             if name not in lost:
-                self.coordinator.add_ack(name, self.sites[name].close(self.last_close))
+                self.take(name, self.sites[name].close(self.last_close, self.last_total))
         return self.last_close
+
+    def take(self, name: str, ack: bytes) -> None:
+        """Check a site's acknowledgement of the last CLOSE."""
+        if not self.plain:
+            close = read_signed(Close, self.last_close)[1]
+            check_ack(close_context(self.params, close), close, self.params.members[self.params.index(name)], ack)
 
     def run(
         self,
@@ -182,7 +227,8 @@ def altered(federation: Federation, at: int, *, parts=None, vector=None, signer=
     hashes = {"vector": vector_hash(vector), "parts": parts_hash(parts_leaves(changed))} | header
     context = context or upload.context
     signature = (signer or federation.identities[name]).sign(header_statement(context, hashes["vector"], hashes["parts"]))
-    body = Upload(context=context, header=Header(**hashes, signature=signature), parts=encode(changed))
+    header = Header(**hashes, signature=signature)
+    body = Upload(context=context, header=header, parts=encode(changed), ack=upload.ack)
     return name, encode(body), vector
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from tests_federation import MODEL, Federation, altered, identity_of, make_params, refusals, repacked, seeded, signed_view
+from tests_federation import Federation, altered, identity_of, make_params, refusals, repacked, seeded, signed_view
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,6 @@ class Kit:
     altered = staticmethod(altered)
     repacked = staticmethod(repacked)
     refusals = staticmethod(refusals)
-    model = MODEL
 
 
 @pytest.fixture(scope="session")

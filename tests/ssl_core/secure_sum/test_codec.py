@@ -137,7 +137,7 @@ def test_tags_are_distinct():
 
 def test_message_of_another_type_is_refused():
     with pytest.raises(ProtocolError, match="another type"):
-        decode(messages.Ack, encode(messages.Void(round=1)) + codec.prefix([b"x" * 32, b"x" * 32]))
+        decode(messages.Ack, encode(messages.Void(round=1)) + codec.prefix([b"x" * 32] * 3))
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,26 +160,36 @@ def test_agreement_is_refused_and_not_counted(kit, phrase):
     assert not federation.coordinator.consented and not federation.coordinator._round.agreements
 
 
-def acknowledged(kit):
-    federation = added(kit)
+@pytest.mark.parametrize("fault", ["signer", "model", "state", "round", "context", "missing"])
+def test_upload_that_does_not_acknowledge_the_last_close_is_refused(kit, fault):
+    federation = prepared(kit)
+    for name, sent in federation.sent.items():
+        federation.coordinator.add_upload(name, *sent)
+    federation.agree()
     federation.unmask()
-    close = federation.coordinator.close(b"m" * 32)
-    signed, ack = read_signed(Ack, federation.sites[federation.names[1]].close(close))
-    return federation, federation.names[1], signed.context, ack
+    federation.close(1)
+    federation.begin(2)
+    name = federation.names[1]
+    body, vector = federation.sites[name].upload(2, federation.updates[name])
+    upload = decode(Upload, body)
+    signed, ack = read_signed(Ack, upload.ack)
+    signer = federation.identities[federation.names[2 if fault == "signer" else 1]]
+    changes = {"model": bytes(32), "state": bytes(32), "round": 2}
+    ack = replace(ack, **{fault: changes[fault]}) if fault in changes else ack
+    wrong = b"" if fault == "missing" else sign(signer, bytes(32) if fault == "context" else signed.context, ack)
+    with pytest.raises(ProtocolError, match="acknowledgement is not of this CLOSE by this site"):
+        federation.coordinator.add_upload(name, encode(replace(upload, ack=wrong)), vector)
+    assert federation.coordinator.uploaded == () and federation.coordinator.acks == {}
+    assert federation.coordinator.add_upload(name, body, vector)
+    assert federation.coordinator.acks == {name: upload.ack}
 
 
-@pytest.mark.parametrize(
-    "phrase", ["acknowledgement is not signed by its site", "acknowledgement is of another CLOSE", "model", "context"]
-)
-def test_acknowledgement_is_refused(kit, phrase):
-    federation, name, context, ack = acknowledged(kit)
-    signer = federation.identities[federation.names[2 if "not signed" in phrase else 1]]
-    body = {"model": replace(ack, model=bytes(32)), "acknowledgement is of another CLOSE": replace(ack, round=2)}
-    data = sign(signer, bytes(32) if phrase == "context" else context, body.get(phrase, ack))
-    expected = phrase if "acknowledgement" in phrase else "acknowledgement is of another CLOSE"
-    with pytest.raises(ProtocolError, match=expected):
-        federation.coordinator.add_ack(name, data)
-    federation.coordinator.add_ack(name, sign(federation.identities[name], context, ack))
+def test_first_upload_acknowledges_nothing(kit):
+    federation = prepared(kit)
+    name = federation.names[1]
+    body, vector = federation.sent[name]
+    with pytest.raises(ProtocolError, match="upload acknowledges a CLOSE that there was not"):
+        federation.coordinator.add_upload(name, encode(replace(decode(Upload, body), ack=b"x")), vector)
 
 
 def test_pair_whose_commitments_differ_voids_the_round_by_name(kit):
@@ -199,8 +209,8 @@ def test_pair_whose_commitments_differ_voids_the_round_by_name(kit):
 
 def test_every_refusal_of_the_intake_has_a_test(kit):
     elsewhere = {
-        "acknowledgement is not signed by its site",
-        "acknowledgement is of another CLOSE",
+        "acknowledgement is not of this CLOSE by this site",
+        "upload acknowledges a CLOSE that there was not",
         "two sites hold different keys for their pair",
         "site uploaded twice, differently",
         "site is not a participant",
@@ -224,7 +234,6 @@ ORDER = {
     "no round was started": lambda f: f.fresh.void(),
     "the last round is still open": lambda f: f.coordinator.start(2, f.names, f.model, None),
     "survivors are not fixed": lambda f: f.coordinator.unmask_requests(),
-    "round is not closed": lambda f: f.coordinator.add_ack(f.names[0], b""),
 }
 
 
@@ -248,7 +257,8 @@ def test_sum_is_not_given_before_enough_answers(kit):
                     call()
     total = federation.coordinator.total()
     assert kit.signed_view(total) == federation.expected(federation.updates, federation.names)
-    total[:] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        total[:] = 0
     assert kit.signed_view(federation.coordinator.total()) == federation.expected(federation.updates, federation.names)
 
 
@@ -259,7 +269,7 @@ def test_void_round_answers_nothing(kit):
         federation.coordinator.unmask_requests,
         federation.coordinator.total,
         federation.coordinator.fix_survivors,
-        lambda: federation.coordinator.close(bytes(32)),
+        lambda: federation.coordinator.close(bytes(32), bytes(32)),
         lambda: federation.coordinator.add_upload(federation.names[0], *federation.sent[federation.names[0]]),
     ):
         with pytest.raises(RoundVoid):
@@ -267,10 +277,12 @@ def test_void_round_answers_nothing(kit):
 
 
 def test_closed_round_is_neither_void_nor_closed_otherwise(kit):
-    federation, _, _, _ = acknowledged(kit)
-    assert federation.coordinator.close(b"m" * 32) == federation.coordinator.close(b"m" * 32)
+    federation = added(kit)
+    federation.unmask()
+    close = federation.finish()
+    assert federation.coordinator.close(federation.now.digest, federation.now.state.digest) == close
     with pytest.raises(ProtocolError, match="closed with another model"):
-        federation.coordinator.close(bytes(32))
+        federation.coordinator.close(bytes(32), bytes(32))
     with pytest.raises(ProtocolError, match="round was closed"):
         federation.coordinator.void()
 
@@ -324,7 +336,7 @@ def test_server_starts_from_its_own_last_close_only(kit):
     federation = kit.Federation(kit.make_params(5))
     federation.run(1, federation.whole_updates(1))
     federation.close(1)
-    with pytest.raises(ProtocolError, match="not the one that the last CLOSE names"):
+    with pytest.raises(ProtocolError, match="not the plan's initial one, or the last CLOSE's"):
         federation.coordinator.start(2, federation.names, bytes(32), federation.last_close)
     federation.coordinator.start(2, federation.names, federation.model, federation.last_close)
 
@@ -338,7 +350,7 @@ STARTS = {
     "too few participants for a sum": {"participants": (0, 1, 2, 3)},
     "START does not bind the CLOSE": {"previous": bytes(32)},
     "START carries the CLOSE of a later round": {"round": 1},
-    "model in START is not the one that the last CLOSE names": {"model": bytes(32)},
+    "model in START is not the plan's initial one, or the last CLOSE's": {"model": bytes(32)},
 }
 CHURN = {
     "participants differ from the last round's by exactly one site": (0, 1, 2, 3, 4, 5, 6, 7),

@@ -441,7 +441,11 @@ def test_evidence_survives_a_restart_and_comes_once(scene):
         with pytest.raises(ProvenFault):
             site.unmask(UNMASK(scene, survivors=(0, 1, 2, last)))
     assert site.alarms == alarms
-    assert site.unmask(scene.unmasks[scene.name]) and site.backup(scene.backups[scene.name]) and site.close(scene.close)
+    assert (
+        site.unmask(scene.unmasks[scene.name])
+        and site.backup(scene.backups[scene.name])
+        and site.close(*scene.federation.published[0])
+    )
 
 
 def test_evidence_is_kept_where_the_round_is_void_already(scene):
@@ -473,7 +477,7 @@ def test_site_that_signed_two_uploads_is_found_in_the_servers_messages(scene):
     headers = list(read_signed(Close, scene.close)[1].headers)
     headers[4] = scene.header(4)
     with pytest.raises(ProvenFault):
-        site.close(close(scene, headers=tuple(headers), survivors=OTHER))
+        site.close(close(scene, headers=tuple(headers), survivors=OTHER), scene.federation.last_total)
     found = {(accused(scene.params, evidence), evidence.kind) for evidence in site.alarms}
     assert found == {("the server", "SURVIVORS"), ("site-04", "UPLOAD")}
     assert all(proves(scene.params, evidence) for evidence in site.alarms)

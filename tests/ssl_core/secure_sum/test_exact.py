@@ -185,7 +185,7 @@ def test_close_lost_at_one_site_and_the_next_round_is_exact(kit, lost):
     assert all(site.state(1) is RoundState.CLOSED for site in federation.sites.values())
 
 
-def test_site_that_missed_two_rounds_takes_part_in_the_third(kit):
+def test_site_that_missed_two_rounds_follows_them_and_takes_part_in_the_third(kit):
     federation = kit.Federation(kit.make_params(4))
     away = federation.names[0]
     for round in (1, 2):
@@ -195,6 +195,9 @@ def test_site_that_missed_two_rounds_takes_part_in_the_third(kit):
         federation.agree()
         federation.unmask()
         federation.close(round, lost={away})
+    with pytest.raises(ProtocolError, match="CLOSE does not follow the last one that this site took"):
+        federation.sites[away].close(*federation.published[1])
+    federation.sites[away].close(*federation.published[0])
     updates = federation.whole_updates(3)
     total = federation.run(3, updates)
     assert kit.signed_view(total) == federation.expected(updates, federation.names)

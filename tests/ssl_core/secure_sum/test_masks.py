@@ -126,8 +126,7 @@ def test_sum_with_one_site_on_another_model_is_void_and_noise(kit):
     updates = federation.whole_updates(2, size=1000)
     federation.begin(1)
     good = {name: federation.sites[name].upload(1, updates[name]) for name in federation.names[1:]}
-    other = kit.Federation(federation.params)
-    other.model = b"o" * 32
+    other = kit.Federation(federation.params, initial=np.ones(20_000, np.float32))
     other.begin(1)
     odd = other.sites[other.names[0]].upload(1, updates[other.names[0]])
     with pytest.raises(ProtocolError, match="upload is of another round; field: site; value: site-00"):

@@ -1,7 +1,7 @@
 """Each check of a site refuses its attack with its own sentence, changes nothing, and is missed when it is taken out.
 
-`ATTACKS` has one entry for each call of a check in site.py and closing.py; a test reads both and compares, so that no
-check can be added without an attack, and none deleted without a failure. Where the attack contradicts what the server
+`ATTACKS` has one entry for each call of a check in site.py, starting.py and closing.py; a test reads them and compares, so
+that no check can be added without an attack, and none deleted without a failure. Where the attack contradicts what the server
 signed before, the refusal brings evidence of that kind, and ALARMs with it are all that the disk gains.
 """
 
@@ -15,14 +15,17 @@ from dataclasses import dataclass, replace
 import pytest
 
 from ssl_core.errors import ProtocolError, RoundVoid
-from ssl_core.secure_sum import backup_checks, checks, closing
+from ssl_core.model_update import weights_digest
+from ssl_core.secure_sum import backup_checks, checkpoint_checks, checks, closing, starting
 from ssl_core.secure_sum import site as site_module
-from ssl_core.secure_sum.codec import decode
+from ssl_core.secure_sum.codec import decode, encode
 from ssl_core.secure_sum.dealing import NO_BACKUP
 from ssl_core.secure_sum.evidence import ProvenFault, accused, proves
-from ssl_core.secure_sum.messages import Backup, Close, Consent, Header, Proof, Start, Unmask, Upload, Void
+from ssl_core.secure_sum.history import checkpoint_values
+from ssl_core.secure_sum.messages import Acked, Backup, Checkpoint, Close, Consent, Header, Proof, Start, Unmask, Upload, Void
 from ssl_core.secure_sum.statements import (
     GENESIS,
+    ack_of,
     close_context,
     header_statement,
     keyset_hash,
@@ -34,6 +37,7 @@ from ssl_core.secure_sum.statements import (
 )
 
 ATTACKS = []
+MODULES = (checks, backup_checks, checkpoint_checks)
 ZERO = bytes(32)
 
 
@@ -120,9 +124,9 @@ def replace_params(federation, **changes):
     return other
 
 
-def begins(federation, *, at=0, model=None, **changes):
+def begins(federation, *, at=0, **changes):
     start = start_of(federation, **changes)
-    return federation, federation.names[at], lambda site: site.begin(start, model or federation.model)
+    return federation, federation.names[at], lambda site: site.begin(start, federation.last_total)
 
 
 def asks(federation, form, data, *, at=0, signer=None, context=None, **changes):
@@ -153,137 +157,136 @@ def proof_of(federation, survivors, signers):
 def closes(federation, data, *, at=0, signer=None, context=None, **changes):
     body = replace(read_signed(Close, data)[1], **changes)
     message = sign(signer or federation.server, context or close_context(federation.params, body), body)
-    return federation, federation.names[at], lambda site: site.close(message)
+    return federation, federation.names[at], lambda site: site.close(message, federation.last_total)
 
 
 def finished(kit, lost=()):
     """Round 1 is answered, its CLOSE made and not yet sent."""
     federation = answered(kit, lost)
-    return federation, federation.coordinator.close(b"m" * 32)
+    return federation, federation.finish()
 
 
 # begin
 
 
-@attack("begin", "server_signed", "not signed by the server")
+@attack("check_start", "server_signed", "not signed by the server")
 def start_signed_by_a_site(kit):
     federation = fresh(kit)
     return begins(federation, signer=federation.identities[federation.names[1]])
 
 
-@attack("begin", "round_within", "round is not in the plan")
+@attack("check_start", "round_within", "round is not in the plan")
 def start_beyond_the_plan(kit):
     return begins(fresh(kit), round=21)
 
 
-@attack("begin", "round_within", "round is not in the plan")
+@attack("check_start", "round_within", "round is not in the plan")
 def start_of_round_zero(kit):
     return begins(fresh(kit), round=0)
 
 
-@attack("begin", "round_is_new", "round number was used before")
+@attack("check_start", "round_is_new", "round number was used before")
 def start_replayed(kit):
     return begins(uploaded(kit))
 
 
-@attack("begin", "round_is_new", "round number was used before", "ROUND")
+@attack("check_start", "round_is_new", "round number was used before", "ROUND")
 def start_again_with_other_participants(kit):
     return begins(uploaded(kit), participants=(0, 1, 2, 3))
 
 
-@attack("begin", "round_is_new", "round number was used before", "ROUND")
+@attack("check_start", "round_is_new", "round number was used before", "ROUND")
 def start_of_a_closed_round(kit):
     return begins(closed(kit), round=1, close=b"", previous=GENESIS)
 
 
-@attack("begin", "keys_are_ours", "round uses another key set")
+@attack("check_start", "keys_are_ours", "round uses another key set")
 def start_with_other_keys(kit):
     return begins(fresh(kit), keyset=ZERO)
 
 
-@attack("begin", "participants_sorted", "participants are not sorted")
+@attack("check_start", "participants_sorted", "participants are not sorted")
 def start_with_participants_out_of_order(kit):
     return begins(fresh(kit), participants=(1, 0, 2, 3, 4))
 
 
-@attack("begin", "participants_sorted", "participants are not sorted")
+@attack("check_start", "participants_sorted", "participants are not sorted")
 def start_with_a_participant_twice(kit):
     return begins(fresh(kit), participants=(0, 1, 2, 2, 3))
 
 
-@attack("begin", "participants_known", "a participant is not a member")
+@attack("check_start", "participants_known", "a participant is not a member")
 def start_with_a_stranger(kit):
     return begins(fresh(kit), participants=(0, 1, 2, 3, 5))
 
 
-@attack("begin", "self_invited", "this site is not among the participants")
+@attack("check_start", "self_invited", "this site is not among the participants")
 def start_without_the_site(kit):
     return begins(fresh(kit), participants=(1, 2, 3, 4))
 
 
-@attack("begin", "enough_for_roster", "too few participants for the corrupt sites of the roster")
+@attack("check_start", "enough_for_roster", "too few participants for the corrupt sites of the roster")
 def start_with_four_of_a_roster_of_ten_that_has_three_corrupt(kit):
     return begins(fresh(kit, 10), participants=(0, 7, 8, 9))
 
 
-@attack("begin", "enough_for_roster", "too few participants for the corrupt sites of the roster")
+@attack("check_start", "enough_for_roster", "too few participants for the corrupt sites of the roster")
 def start_with_nine_of_a_roster_of_ten(kit):
     return begins(fresh(kit, 10), participants=tuple(range(9)))
 
 
-@attack("begin", "enough_participants", "too few participants for a sum")
+@attack("check_start", "enough_participants", "too few participants for a sum")
 def start_below_the_least_number_of_sites(kit):
     return begins(fresh(kit, 5, min_sites=5), participants=(0, 1, 2, 3))
 
 
-@attack("begin", "enough_participants", "too few participants for a sum")
+@attack("check_start", "enough_participants", "too few participants for a sum")
 def start_with_two_sites(kit):
     return begins(fresh(kit, 3), participants=(0, 1))
 
 
-@attack("begin", "previous_not_forgotten", "START forgets the rounds that were closed")
+@attack("check_start", "previous_not_forgotten", "START forgets the rounds that were closed")
 def start_that_forgets(kit):
     return begins(closed(kit), close=b"", previous=GENESIS)
 
 
-@attack("begin", "previous_follows", "START does not bind the CLOSE")
+@attack("check_start", "previous_follows", "START does not bind the CLOSE")
 def start_with_another_previous(kit):
     return begins(closed(kit), previous=ZERO)
 
 
-@attack("begin", "previous_follows", "START does not bind the CLOSE")
+@attack("check_start", "previous_follows", "START does not bind the CLOSE")
 def first_start_with_a_previous(kit):
     return begins(fresh(kit), previous=ZERO)
 
 
-@attack("begin", "close_before", "START carries the CLOSE of a later round")
+@attack("check_start", "close_before", "START carries the CLOSE of a later round")
 def start_with_its_own_close(kit):
     federation, close = finished(kit)
     body = read_signed(Close, close)[1]
     # a site that was away: it never saw round 1, and is offered round 1 after its CLOSE
     federation.stores[federation.names[0]] = kit.Federation(federation.params).stores[federation.names[0]]
-    federation.model = body.model
-    return begins(federation, close=close, previous=transcript(body))
+    return begins(federation, round=1, close=close, previous=transcript(body))
 
 
-@attack("begin", "churn_of_one", "participants differ from the last round's by exactly one site")
+@attack("check_start", "churn_of_one", "participants differ from the last round's by exactly one site")
 def first_start_without_one_member(kit):
     return begins(fresh(kit), participants=(0, 1, 2, 3))
 
 
-@attack("begin", "churn_of_one", "participants differ from the last round's by exactly one site")
+@attack("check_start", "churn_of_one", "participants differ from the last round's by exactly one site")
 def start_without_one_of_the_last_round(kit):
     return begins(replace_params(closed(kit), max_churn=4), participants=(0, 1, 2, 3))
 
 
-@attack("begin", "churn_of_one", "participants differ from the last round's by exactly one site")
+@attack("check_start", "churn_of_one", "participants differ from the last round's by exactly one site")
 def start_with_one_more_than_in_a_round_that_was_given_up(kit):
     federation = fresh(kit, 9, max_churn=4)
     federation.begin(1, participants=federation.names[:7])
     return begins(federation, round=2, participants=(0, 1, 2, 3, 4, 5, 6, 7))
 
 
-@attack("begin", "churn_of_one", "participants differ from the last round's by exactly one site")
+@attack("check_start", "churn_of_one", "participants differ from the last round's by exactly one site")
 def start_with_one_more_than_in_a_round_that_this_site_missed(kit):
     federation = fresh(kit, 9, max_churn=4)
     invited = federation.names[2:]
@@ -295,31 +298,29 @@ def start_with_one_more_than_in_a_round_that_this_site_missed(kit):
     return begins(federation, participants=(0, 2, 3, 4, 5, 6, 7, 8))
 
 
-@attack("begin", "churn_within", "participants differ from the last round's by too many sites")
+@attack("check_start", "churn_within", "participants differ from the last round's by too many sites")
 def start_with_two_changes_where_none_is_allowed(kit):
     return begins(fresh(kit, 9), participants=(0, 1, 2, 3, 4, 5, 6))
 
 
-@attack("begin", "churn_within", "participants differ from the last round's by too many sites")
+@attack("check_start", "churn_within", "participants differ from the last round's by too many sites")
 def start_with_four_changes_where_two_are_allowed(kit):
     federation = fresh(kit, 9, max_churn=2)
     federation.begin(1, participants=federation.names[:7])
     return begins(federation, at=2, round=2, participants=(2, 3, 4, 5, 6, 7, 8))
 
 
-@attack("begin", "model_received", "model received is not the model that START names")
-def start_with_another_model_than_sent(kit):
+@attack("check_start", "model_follows", "model in START is not the plan's initial one, or the last CLOSE's")
+def first_start_from_another_model(kit):
     return begins(fresh(kit), model=ZERO)
 
 
-@attack("begin", "model_follows", "model in START is not the one that the last CLOSE names")
+@attack("check_start", "model_follows", "model in START is not the plan's initial one, or the last CLOSE's")
 def start_from_another_model(kit):
-    federation = closed(kit)
-    federation.model = ZERO
-    return begins(federation)
+    return begins(closed(kit), model=ZERO)
 
 
-@attack("begin", "context_is", "message is of another round, study, key set or model")
+@attack("check_start", "context_is", "message is of another round, study, key set or model")
 def start_under_another_context(kit):
     return begins(fresh(kit), context=ZERO)
 
@@ -372,7 +373,7 @@ def consent_after_void(kit):
 def consent_after_the_next_start(kit):
     federation = uploaded(kit)
     result = consents(federation)
-    federation.sites[federation.names[0]].begin(start_of(federation, round=2), federation.model)
+    federation.sites[federation.names[0]].begin(start_of(federation, round=2), federation.last_total)
     return result
 
 
@@ -497,7 +498,7 @@ def unmask_after_void(kit):
 def unmask_after_the_next_start(kit):
     federation = uploaded(kit, lost=())
     result = unmasks(federation)
-    federation.sites[federation.names[0]].begin(start_of(federation, round=2), federation.model)
+    federation.sites[federation.names[0]].begin(start_of(federation, round=2), federation.last_total)
     return result
 
 
@@ -699,114 +700,104 @@ def other_header(federation):
     return Header(vector=ZERO, parts=ZERO, signature=identity.sign(header_statement(federation.context, ZERO, ZERO)))
 
 
-@attack("take_close", "server_signed", "not signed by the server")
+@attack("_check_close", "server_signed", "not signed by the server")
 def close_signed_by_a_site(kit):
     federation, close = finished(kit)
     return closes(federation, close, signer=federation.identities[federation.names[1]])
 
 
-@attack("take_close", "server_signed", "not signed by the server")
+@attack("_check_close", "server_signed", "not signed by the server")
 def close_inside_start_signed_by_a_site(kit):
     federation, close = finished(kit)
     body = read_signed(Close, close)[1]
     forged = sign(federation.identities[federation.names[1]], close_context(federation.params, body), body)
-    federation.model = body.model
     return begins(federation, round=2, close=forged, previous=transcript(body))
 
 
-@attack("take_close", "round_within", "round is not in the plan")
+@attack("_check_close", "round_within", "round is not in the plan")
 def close_of_a_round_beyond_the_plan(kit):
     federation, close = finished(kit)
     return closes(federation, close, round=2**32 - 1)
 
 
-@attack("take_close", "participants_sorted", "participants are not sorted", "ROUND")
+@attack("_check_close", "participants_sorted", "participants are not sorted", "ROUND")
 def close_with_participants_out_of_order(kit):
     federation, close = finished(kit)
     return closes(federation, close, participants=(1, 0, 2, 3, 4))
 
 
-@attack("take_close", "participants_known", "a participant is not a member", "ROUND")
+@attack("_check_close", "participants_known", "a participant is not a member", "ROUND")
 def close_with_a_stranger(kit):
     federation, close = finished(kit)
     return closes(federation, close, participants=(0, 1, 2, 3, 9))
 
 
-@attack("take_close", "enough_for_roster", "too few participants for the corrupt sites", "ROUND")
+@attack("_check_close", "enough_for_roster", "too few participants for the corrupt sites", "ROUND")
 def close_of_a_tiny_round(kit):
     federation, close = finished(kit)
     return closes(federation, close, participants=(0, 1, 2))
 
 
-@attack("take_close", "close_context_is_own", "CLOSE does not describe its own round")
+@attack("_check_close", "close_context_is_own", "CLOSE does not describe its own round")
 def close_under_another_context(kit):
     federation, close = finished(kit)
     return closes(federation, close, context=ZERO)
 
 
-@attack("take_close", "close_is_new", "CLOSE is older than what this site has seen", "CLOSE")
+@attack("_check_close", "close_is_new", "CLOSE is older than what this site has seen", "CLOSE")
 def close_with_another_model_afterwards(kit):
     federation, close = finished(kit)
-    federation.sites[federation.names[0]].close(close)
+    federation.sites[federation.names[0]].close(close, federation.last_total)
     return closes(federation, close, model=ZERO)
 
 
-@attack("take_close", "close_is_new", "CLOSE is older than what this site has seen")
+@attack("_check_close", "close_is_new", "CLOSE is older than what this site has seen")
 def close_after_the_next_start_left_it_out(kit):
     federation, close = finished(kit)
-    federation.sites[federation.names[0]].begin(start_of(federation, round=2), federation.model)
+    first = {"model": weights_digest(federation.initial), "previous": GENESIS, "close": b""}
+    federation.sites[federation.names[0]].begin(start_of(federation, round=2, **first), None)
     return closes(federation, close)
 
 
-@attack("take_close", "close_follows", "CLOSE does not follow the last one", "ROUND")
-def close_with_another_past(kit):
-    federation = closed(kit)
-    federation.begin(2)
-    federation.upload(2, federation.whole_updates(2))
-    federation.agree()
-    federation.unmask()
-    return closes(federation, federation.coordinator.close(b"n" * 32), previous=ZERO)
-
-
-@attack("take_close", "close_is_our_round", "CLOSE is of another round than this site started", "ROUND")
+@attack("_check_close", "close_is_our_round", "CLOSE is of another round than this site started", "ROUND")
 def close_of_a_round_with_another_model(kit):
     federation, close = finished(kit)
     return closes(federation, close, start_model=ZERO)
 
 
-@attack("take_close", "survivors_sorted", "survivors are not sorted", "SURVIVORS")
+@attack("_check_close", "survivors_sorted", "survivors are not sorted", "SURVIVORS")
 def close_with_a_survivor_twice(kit):
     federation, close = finished(kit)
     return closes(federation, close, survivors=(0, 1, 2, 3, 3))
 
 
-@attack("take_close", "survivors_invited", "a survivor is not a participant", "SURVIVORS")
+@attack("_check_close", "survivors_invited", "a survivor is not a participant", "SURVIVORS")
 def close_with_an_uninvited_survivor(kit):
     federation, close = finished(kit)
     return closes(federation, close, survivors=(0, 1, 2, 3, 9))
 
 
-@attack("take_close", "enough_survivors", "too few survivors", "SURVIVORS")
+@attack("_check_close", "enough_survivors", "too few survivors", "SURVIVORS")
 def close_with_three_of_five(kit):
     federation, close = finished(kit)
     return closes(federation, close, survivors=(0, 1, 2))
 
 
-@attack("take_close", "headers_signed", "survivor did not sign an upload of this round")
+@attack("_check_close", "headers_signed", "survivor did not sign an upload of this round")
 def close_with_a_phantom(kit):
     federation, close = finished(kit)
     headers = read_signed(Close, close)[1].headers
     return closes(federation, close, headers=(*headers[:4], replace(headers[4], parts=ZERO)))
 
 
-@attack("take_close", "own_header", "upload under this site's name is not the one in its journal")
+@attack("_check_close", "own_header", "upload under this site's name is not the one in its journal")
 def close_with_another_upload_of_ours(kit):
     federation, close = finished(kit)
     headers = read_signed(Close, close)[1].headers
     return closes(federation, close, headers=(other_header(federation), *headers[1:]))
 
 
-@attack("take_close", "own_header", "upload under this site's name is not the one in its journal")
+@attack("_check_close", "own_header", "upload under this site's name is not the one in its journal")
 def close_after_the_journal_was_rolled_back(kit):
     federation, close = finished(kit)
     rolled_back = fresh(kit)
@@ -815,14 +806,14 @@ def close_after_the_journal_was_rolled_back(kit):
     return closes(federation, close)
 
 
-@attack("take_close", "close_matches_answer", "CLOSE names other survivors than this site answered for", "SURVIVORS")
+@attack("_check_close", "close_matches_answer", "CLOSE names other survivors than this site answered for", "SURVIVORS")
 def close_with_fewer_than_answered(kit):
     federation, close = finished(kit)
     headers = read_signed(Close, close)[1].headers
     return closes(federation, close, survivors=(0, 1, 2, 3), headers=headers[:4])
 
 
-@attack("take_close", "close_matches_agreement", "CLOSE names other survivors than this site agreed to", "SURVIVORS")
+@attack("_check_close", "close_matches_agreement", "CLOSE names other survivors than this site agreed to", "SURVIVORS")
 def close_with_more_than_agreed(kit):
     federation = agreed(kit)
     reply = read_signed(Start, federation.start)[1]
@@ -837,8 +828,79 @@ def close_with_more_than_agreed(kit):
         start_model=reply.model,
         total=ZERO,
         model=ZERO,
+        state=ZERO,
     )
     return closes(federation, sign(federation.server, federation.context, body))
+
+
+# checkpoint
+
+
+def checkpoints(federation, signers, *, ack=None, **changes):
+    """A CHECKPOINT of the last CLOSE, vouched for by these members."""
+    signed, close = read_signed(Close, federation.last_close)
+    said = replace(ack_of(close), **(ack or {}))
+    acks = [Acked(site=at, ack=sign(federation.identities[federation.names[at]], signed.context, said)) for at in signers]
+    message = encode(replace(Checkpoint(close=federation.last_close, acks=tuple(acks)), **changes))
+    values = checkpoint_values(federation.now)
+    return federation, federation.names[4], lambda site: site.checkpoint(message, values)
+
+
+def missed(kit):
+    """Round 1 is closed; the last site saw nothing of it."""
+    federation = fresh(kit)
+    federation.begin(1, away=federation.names[4:])
+    federation.upload(1, {name: update for name, update in federation.whole_updates(1).items() if name != federation.names[4]})
+    federation.agree()
+    federation.unmask()
+    federation.close(1, lost=federation.names[4:])
+    return federation
+
+
+def checkpoint_of(federation):
+    """The CHECKPOINT that the first four members make."""
+    signed, close = read_signed(Close, federation.last_close)
+    acks = [sign(federation.identities[name], signed.context, ack_of(close)) for name in federation.names[:4]]
+    return encode(Checkpoint(close=federation.last_close, acks=tuple(Acked(site=at, ack=ack) for at, ack in enumerate(acks))))
+
+
+@attack("take_checkpoint", "checkpoint_is_newer", "checkpoint is older than what this site has seen")
+def checkpoint_of_a_round_before(kit):
+    federation = missed(kit)
+    result = checkpoints(federation, range(4))
+    federation.sites[federation.names[4]].close(federation.last_close, federation.last_total)
+    federation.run(2, federation.whole_updates(2))
+    federation.close(2)
+    return result
+
+
+@attack("take_checkpoint", "acks_sorted", "acknowledgements are not sorted, each site once")
+def checkpoint_that_one_site_vouches_for_twice(kit):
+    return checkpoints(missed(kit), (0, 1, 2, 2))
+
+
+@attack("take_checkpoint", "acks_enough", "too few sites acknowledged the checkpoint")
+def checkpoint_of_three_of_five(kit):
+    return checkpoints(missed(kit), range(3))
+
+
+@attack("take_checkpoint", "acks_signed", "site did not acknowledge this CLOSE")
+def checkpoint_that_a_site_vouches_for_in_anothers_name(kit):
+    federation = missed(kit)
+    acks = decode(Checkpoint, checkpoint_of(federation)).acks
+    return checkpoints(federation, range(4), acks=(*acks[:3], replace(acks[3], ack=acks[2].ack)))
+
+
+@attack("take_checkpoint", "acks_signed", "site did not acknowledge this CLOSE")
+def checkpoint_of_another_model_than_was_acknowledged(kit):
+    return checkpoints(missed(kit), range(4), ack={"model": ZERO})
+
+
+@attack("take_checkpoint", "acks_signed", "an acknowledgement is of no member")
+def checkpoint_that_a_stranger_vouches_for(kit):
+    federation = missed(kit)
+    acks = decode(Checkpoint, checkpoint_of(federation)).acks
+    return checkpoints(federation, range(4), acks=(*acks[:3], replace(acks[3], site=5)))
 
 
 # void
@@ -861,7 +923,7 @@ def void_of_an_unknown_round(kit):
 @attack("void", "round_voidable", "round is not open at this site")
 def void_of_a_closed_round(kit):
     federation, close = finished(kit)
-    federation.sites[federation.names[0]].close(close)
+    federation.sites[federation.names[0]].close(close, federation.last_total)
     message = sign(federation.server, federation.context, Void(round=1))
     return federation, federation.names[0], lambda site: site.void(message)
 
@@ -901,8 +963,8 @@ def test_attack_is_refused_and_changes_nothing(kit, attack):
 def test_attack_is_not_refused_so_without_its_check(kit, attack, monkeypatch):
     federation, name, call = attack.build(kit)
     site = federation.make_site(name)
-    module = next(module for module in (checks, backup_checks) if hasattr(module, attack.check))
-    monkeypatch.setattr(module, attack.check, lambda *_: None)
+    module = next(module for module in MODULES if hasattr(module, attack.check))
+    monkeypatch.setattr(module, attack.check, lambda *_, **__: None)
     refusal = ""
     try:
         call(site)
@@ -913,16 +975,18 @@ def test_attack_is_not_refused_so_without_its_check(kit, attack, monkeypatch):
 
 def test_every_check_of_a_site_has_an_attack():
     called = set()
-    trees = [ast.parse(inspect.getsource(module)) for module in (site_module, closing)]
+    trees = [ast.parse(inspect.getsource(module)) for module in (site_module, closing, starting)]
     for method in (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+        if method.name == "check_own_start":
+            continue
         for node in ast.walk(method):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 value = node.func.value
-                if isinstance(value, ast.Name) and value.id in ("checks", "backup_checks"):
+                if isinstance(value, ast.Name) and value.id in ("checks", "backup_checks", "checkpoint_checks"):
                     called.add((method.name, node.func.attr))
     assert called == {(attack.method, attack.check) for attack in ATTACKS}
     own = set()
-    for module in (checks, backup_checks):
+    for module in MODULES:
         public = {name for name, value in vars(module).items() if inspect.isfunction(value) and name[0] != "_"}
         own |= {name for name in public if vars(module)[name].__module__ == module.__name__}
     assert own - {"need"} == {attack.check for attack in ATTACKS}

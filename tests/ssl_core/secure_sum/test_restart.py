@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ssl_core.errors import ChoralError, ProtocolError, RoundVoid, StateError
+from ssl_core.secure_sum.history import MemoryModels
 from ssl_core.secure_sum.journal import RoundState
 from ssl_core.secure_sum.memory import MemoryStore
 from ssl_core.secure_sum.statements import round_of
@@ -52,6 +53,17 @@ class MortalStore(MemoryStore):
         self._write(super().drop_vectors, before)
 
 
+class MortalModels(MemoryModels):
+    """The same for the global model's file."""
+
+    def __init__(self, store: MortalStore) -> None:
+        super().__init__()
+        self._store = store
+
+    def write(self, standing):
+        self._store._write(super().write, standing)
+
+
 class Client:
     """What a site's daemon does with each message: begin, or send again, or decline."""
 
@@ -87,10 +99,13 @@ class Client:
             assert self.replies.setdefault((kind, message), reply) == reply
         return reply
 
+    def _close(self, site, close):
+        return site.close(close, self.federation.last_total)
+
     def _start(self, site, start):
         round = round_of(start)
         if site.state(round) is None:
-            site.begin(start, self.federation.model)
+            site.begin(start, self.federation.last_total)
             body, vector = site.upload(round, self.updates[round][self.name])
         else:
             site.recognise(start)
@@ -107,7 +122,7 @@ def run_with_death(kit, fatal, before, lost_close, losses=False, rounds=(1, 2)):
     name = federation.names[1]
     mortal = MortalStore()
     mortal._secrets, mortal._log = federation.stores[name]._secrets, list(federation.stores[name]._log)
-    federation.stores[name] = mortal
+    federation.stores[name], federation.models[name] = mortal, MortalModels(mortal)
     federation.restart(name)
     mortal.writes, mortal.fatal = 0, (fatal, before)
     updates = {round: federation.whole_updates(round) for round in (1, 2)}
@@ -132,11 +147,10 @@ def run_with_death(kit, fatal, before, lost_close, losses=False, rounds=(1, 2)):
         total = kit.signed_view(federation.coordinator.total())
         assert total == federation.expected(updates[round], survivors)
         results[round] = survivors
-        federation.model = bytes([round]) * 32
-        federation.last_close = federation.coordinator.close(federation.model)
+        federation.finish()
         for n, client in clients.items():
             if not (lost_close and n == name):
-                federation.coordinator.add_ack(n, client.ask("close", federation.last_close))
+                federation.take(n, client.ask("close", federation.last_close))
     assert federation.coordinator.faults == () and all(site.alarms == () for site in federation.sites.values())
     return federation, clients[name], results, mortal
 
@@ -205,7 +219,7 @@ def test_started_and_restarted_declines(kit):
     with pytest.raises(RoundVoid, match="not begun in this process"):
         federation.sites[name].upload(1, federation.updates[name])
     with pytest.raises(ProtocolError, match="used before"):
-        federation.sites[name].begin(federation.start, federation.model)
+        federation.sites[name].begin(federation.start, federation.last_total)
 
 
 @pytest.mark.parametrize("stage", ["uploaded", "answered"])
@@ -244,9 +258,9 @@ def test_agreement_is_the_same_after_restart(kit):
 def test_close_is_idempotent_and_its_acknowledgement_the_same(kit):
     federation = at(kit, "closed")
     name = federation.names[0]
-    ack = federation.sites[name].close(federation.last_close)
+    ack = federation.sites[name].close(federation.last_close, federation.last_total)
     federation.restart(name)
-    assert federation.sites[name].close(federation.last_close) == ack
+    assert federation.sites[name].close(federation.last_close, federation.last_total) == ack
     with pytest.raises(RoundVoid, match="round is over"):
         federation.sites[name].resend(1)
 

@@ -114,8 +114,8 @@ def test_lengths_depend_on_participants_alone(kit, count):
             reply = federation.sites[name].unmask(request)
             federation.coordinator.add_answer(name, reply)
             lengths.append(("answer", len(reply)))
-        close = federation.coordinator.close(b"m" * 32)
-        lengths += [("ack", len(federation.sites[name].close(close))) for name in federation.names]
+        close = federation.finish()
+        lengths += [("ack", len(federation.sites[name].close(close, federation.last_total))) for name in federation.names]
         seen.append(lengths)
     assert seen[0] == seen[1]
     assert len({length for kind, length, *_ in seen[0] if kind == "upload"}) == 1

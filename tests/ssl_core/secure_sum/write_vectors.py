@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_core.model_update import weights_digest
 from ssl_core.secure_sum.codec import decode
 from ssl_core.secure_sum.keys import pair_element
 from ssl_core.secure_sum.messages import Backup, Close, Parts, Start, Upload
@@ -101,7 +102,7 @@ def compute(kit) -> dict:
         "bits": params.bits,
         "backup": params.backup,
         "max_churn": params.max_churn,
-        "model": kit.model.hex(),
+        "model": weights_digest(federation.initial).hex(),
         "params_hash": params.hash.hex(),
         "keyset": federation.keyset.hex(),
         "keyset_hash": keyset_hash(federation.keyset).hex(),

@@ -1,5 +1,7 @@
 """Step 11 of 12: decoded mean update float64 [P] -> new global weights float32 [P]; the same bytes on any machine.
 
+The server takes this step to publish the model, and every site takes it again to know it (secure_sum/history.py).
+
 FedAvg (McMahan et al. 2017, algorithm 1), FedAvgM (Hsu et al. 2019, section 4.3) and FedAdam (Reddi et al. 2021,
 algorithm 2, without bias correction). Only + - x / sqrt in numpy float64, in a fixed order, one last cast to float32
 (ruling 12); weights are kept as float64 of the float32 that was published, so no hidden state drifts.
@@ -7,6 +9,7 @@ algorithm 2, without bias correction). Only + - x / sqrt in numpy float64, in a 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +32,38 @@ class ServerState:
     def empty(cls) -> ServerState:
         """No moments."""
         return cls(np.empty(0), np.empty(0))
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 [32] over both moments, each behind its number of bytes."""
+        hashed = hashlib.sha256(b"choral/server-state")
+        for moment in (self.first, self.second):
+            data = np.ascontiguousarray(moment, "<f8")
+            hashed.update(data.nbytes.to_bytes(8, "big"))
+            hashed.update(data.data)
+        return hashed.digest()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GlobalModel:
+    """What a server step starts from and ends with: `weights` float32 [P] and the optimizer's state."""
+
+    weights: npt.NDArray[np.float32]
+    state: ServerState
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 [32] over the weights' little-endian bytes."""
+        return weights_digest(self.weights)
+
+    def after(self, mean: Vector, spec: AggregationSpec) -> GlobalModel:
+        """The model one step on with `mean` float64 [P]; raises `ProtocolError` as `apply_update` does."""
+        return GlobalModel(*apply_update(self.weights, mean, self.state, spec))
+
+
+def weights_digest(weights: npt.NDArray[np.float32]) -> bytes:
+    """SHA-256 [32] over the little-endian bytes of `weights` float32 [P]: what all machines call "the same weights"."""
+    return hashlib.sha256(np.ascontiguousarray(weights, "<f4").data).digest()
 
 
 def apply_update(

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.model_update import ServerState, apply_update
 from ssl_core.config import AggregationSpec, parse
 from ssl_core.errors import ProtocolError
+from ssl_core.model_update import ServerState, apply_update
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "model_update.json").read_text())
 METHODS = ["fedavg", "fedavgm", "fedadam"]
