@@ -58,7 +58,7 @@ def accept_roster(
     site: SiteHome, data: bytes | None, named: Sequence[tuple[str, str]], successor: Authority | None
 ) -> Acceptance:
     """Accept `data` (None: the roster that was accepted last) and the members in `named`; nothing where one is wrong."""
-    from client.study import drop_leftovers
+    from client.leftovers import drop_leftovers
 
     before = _last(site)
     roster = site.roster()[0] if data is None else site.verify_roster(data, successor)[0]

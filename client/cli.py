@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from deploy.console import confirm, fail_on_error, rows_to_text, say
 from ssl_core.errors import ConfigError
 from ssl_core.trust.authority import read_authority
 from ssl_core.trust.identity import fingerprint
+
+if TYPE_CHECKING:
+    from client.study import Study
 
 app = typer.Typer(no_args_is_help=True, help="A hospital: its daemon, its policy, its approvals, its ledger.")
 Home = Annotated[Path, typer.Option("--home", envvar="CHORAL_SITE", help="The site's state folder.")]
@@ -110,6 +113,9 @@ def approve(
     site = SiteHome(home)
     study = Study(site, _find(site, plan_hash))
     study.check()
+    if study.lost_records:
+        _copy_again(study, yes, json_)
+        return
     if study.approved():
         say(json_, {"plan hash": study.plan_hash, "approved": True}, "This study is approved already. Nothing was changed.")
         return
@@ -123,6 +129,17 @@ def approve(
     confirm(yes, "Approve this study and reserve its budget?")
     study.approve("person")
     say(json_, {**dict(screen), "approved": True}, "Approved. The budget is reserved and is never given back.")
+
+
+def _copy_again(study: Study, yes: bool, json_: bool) -> None:
+    from client.approval import prepare
+
+    report = prepare(study)
+    if not json_:
+        typer.echo(report)
+    confirm(yes, "The site's copy of the approved records is gone. Copy them again? Nothing is charged.")
+    study.copy_records_again()
+    say(json_, {"plan hash": study.plan_hash, "copied": True}, "Copied. The study goes on once its keys are renewed.")
 
 
 @app.command()
@@ -149,6 +166,7 @@ def pretrain(
 @fail_on_error
 def status(home: Home = _HOME, json_: Json = False) -> None:
     """The daemon, the roster, and every study that this site was invited to."""
+    from client.alarms import alarms_of
     from client.daemon import site_status
     from client.receipts import bytes_out
     from client.study import Study
@@ -169,6 +187,7 @@ def status(home: Home = _HOME, json_: Json = False) -> None:
                 "rounds_answered": study.answered(),
                 "bytes_out": bytes_out(site.chain, folder.name),
                 "records_kept": study.kept_records.kept,
+                "alarms": alarms_of(site, folder.name),
             }
         )
     daemon = site_status(site)
@@ -188,6 +207,9 @@ def status(home: Home = _HOME, json_: Json = False) -> None:
         )
         for s in studies
     ]
+    rows += [(f"ALARM {s['name']}", f"{alarm['against']} {alarm['what']}") for s in studies for alarm in s["alarms"]]
+    if any(s["alarms"] for s in studies):
+        rows.append(("what to do", "stop, and show the evidence (--json) to the authority"))
     say(json_, facts, rows_to_text(rows))
 
 

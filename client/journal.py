@@ -56,7 +56,7 @@ class SiteJournal:
 
     def records(self, round: int) -> list[Record]:
         """The lines of one round, in order."""
-        return [_record(entry) for entry in self._chain.entries(self._kind) if entry.body["round"] == round]
+        return records_of(self._chain, self._session, round)
 
     def latest(self, kind: str) -> Record | None:
         """The last line of one kind."""
@@ -98,6 +98,11 @@ def latest_record(chain: Chain, session: str, kind: str) -> Record | None:
     """The last line of one kind of one study: for reading the log beside a running site, whose files stay untouched."""
     found = [entry for entry in chain.entries(f"sum/{session}") if entry.body["event"] == kind]
     return _record(found[-1]) if found else None
+
+
+def records_of(chain: Chain, session: str, round: int) -> list[Record]:
+    """The lines of one round of one study; the files of a running site stay untouched."""
+    return [_record(entry) for entry in chain.entries(f"sum/{session}") if entry.body["round"] == round]
 
 
 def make_key_folder(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Steps 2 to 9 of 12 at one site: one round as a list of calls.
 
-Comes in: a START message and the global weights float32 [P]. Goes out: one UPLOAD (signed body, masked uint32 [P]) or an
+Comes in: a START message and the sum [P] that its CLOSE names, from which this site makes the global weights float32 [P]
+itself (ruling 12). Goes out: one UPLOAD (signed body, masked uint32 [P]) or an
 error, which the executor turns into DECLINED without a reason. Patients never decide whether or what is answered: they
 are the site's own copy of what was checked before the approval, not the declared files (ruling 15). A round number is
 answered once: after a restart the journaled bytes go out again, and a round that had started without an upload is
@@ -9,41 +10,35 @@ declined for good (ruling 6).
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
-
 from client.study import Study, site_ledger
-from ssl_core.encoders.vector import weights_hash
-from ssl_core.errors import ProtocolError
 from ssl_core.parcel import OutgoingKind, Parcel
 from ssl_core.privacy.training import train_round
+from ssl_core.secure_sum.ring import Words
 from ssl_core.secure_sum.roles import MaskedUpload
 from ssl_core.secure_sum.statements import round_of
 
 
-def local_round(study: Study, start: bytes, weights: npt.NDArray[np.float32]) -> Parcel:
+def local_round(study: Study, start: bytes, total: Words | None) -> Parcel:
     """Train one round privately and return the masked update; raises `ProtocolError` where the site must decline."""
     number = round_of(start)
     again = study.secure_sum.resend(number) if study.secure_sum.state(number) is not None else None
-    body, vector = again or _train_and_mask(study, start, weights)
+    body, vector = again or _train_and_mask(study, start, total)
     return Parcel(OutgoingKind.UPLOAD, body, vector)
 
 
-def _train_and_mask(study: Study, start: bytes, weights: npt.NDArray[np.float32]) -> MaskedUpload:
+def _train_and_mask(study: Study, start: bytes, total: Words | None) -> MaskedUpload:
     plan = study.plan
     study.check()
     # A copy that is gone or damaged must end the round before it is begun and charged.
     study.warm_up()
-    ticket = study.secure_sum.begin(start, bytes.fromhex(weights_hash(weights)))
-    if ticket.first and weights_hash(weights) != plan.initial_weights:
-        raise ProtocolError("initial weights are not those of the signed plan", field="initial_weights")
+    ticket = study.secure_sum.begin(start, total)
     site_ledger(study.home).commit(study.plan_hash, ticket.round, plan.rounds.steps_per_round)
     result = train_round(
         model=study.model,
         patients=study.patients,
         plan=plan,
         nominal_size=study.nominal_size,
-        start=weights,
+        start=study.history.weights,
         first_step=(ticket.round - 1) * plan.rounds.steps_per_round,
         total_steps=plan.rounds.rounds * plan.rounds.steps_per_round,
         state=study.optimizer_state(before=ticket.round),

@@ -15,10 +15,10 @@ import numpy as np
 
 from client.approval import prepare
 from client.home import SiteHome
+from client.leftovers import drop_leftovers
 from client.local_round import local_round
 from client.receipts import record_receipt
-from client.study import Study, drop_leftovers, store_plan
-from ssl_core.encoders.vector import weights_hash
+from client.study import Study, store_plan
 from ssl_core.errors import (
     BudgetError,
     ChainError,
@@ -30,7 +30,7 @@ from ssl_core.errors import (
     StateError,
 )
 from ssl_core.parcel import IncomingKind, OutgoingKind, Parcel
-from ssl_core.secure_sum.messages import Close
+from ssl_core.secure_sum.messages import Ack
 from ssl_core.secure_sum.statements import read_signed
 from ssl_core.session import Approval, sign_approval
 
@@ -74,15 +74,17 @@ class SiteService:
         if kind != IncomingKind.CLOSE:
             study.check_roster()
         match IncomingKind(kind):
+            case IncomingKind.OFFER:
+                return Parcel(OutgoingKind.OFFER, study.secure_sum.offer_keys(int.from_bytes(body, "big")))
             case IncomingKind.KEYS:
+                study.history.begin(_floats(vector, np.float32))
                 study.secure_sum.accept_keys(body)
                 # Model and patients are loaded here, so that the first round is as fast as the others.
                 study.warm_up()
                 return Parcel(OutgoingKind.KEYS_ACK, hashlib.sha256(body).digest())
             case IncomingKind.START:
-                weights = _weights(vector)
                 study.secure_sum.recognise(body)
-                return local_round(study, body, weights)
+                return local_round(study, body, vector)
             case IncomingKind.CONSENT:
                 return Parcel(OutgoingKind.CONSENT, study.secure_sum.consent(body))
             case IncomingKind.UNMASK:
@@ -90,19 +92,19 @@ class SiteService:
             case IncomingKind.BACKUP:
                 return Parcel(OutgoingKind.BACKUP, study.secure_sum.backup(body))
             case IncomingKind.CLOSE:
-                weights = _weights(vector)
-                closed = read_signed(Close, body)[1]
-                if closed.round < study.plan.rounds.rounds:
-                    raise ProtocolError("CLOSE comes before the plan's rounds are done", field="round", value=closed.round)
-                answer = study.secure_sum.close(body)
-                if closed.model.hex() != weights_hash(weights):
-                    raise ProtocolError("weights are not those that CLOSE names", field="vector")
-                study.finish(weights, closed.round)
-                # The patients' records leave this process too; asked again, the answer comes from the journal.
-                del self._studies[study.plan_hash]
-                return Parcel(OutgoingKind.CLOSE_ACK, answer)
+                return self._closed(study, study.secure_sum.close(body, vector))
+            case IncomingKind.CHECKPOINT:
+                return self._closed(study, study.secure_sum.checkpoint(body, _floats(vector, np.float64)))
             case IncomingKind.INVITE:
                 raise ProtocolError("an invitation carries no session")
+
+    def _closed(self, study: Study, acknowledgement: bytes) -> Parcel:
+        """After the plan's last round the study ends here: its encoder is written, its copy of the records deleted."""
+        if not study.finished and study.history.standing.count == study.plan.rounds.rounds:
+            study.finish(read_signed(Ack, acknowledgement)[1].round)
+            # The patients' records leave this process too; asked again, the answer comes from the journal.
+            del self._studies[study.plan_hash]
+        return Parcel(OutgoingKind.CLOSE_ACK, acknowledgement)
 
     def _invite(self, data: bytes) -> tuple[Study, Parcel]:
         study = store_plan(self._home, data)
@@ -142,7 +144,7 @@ class SiteService:
         return "approved"
 
 
-def _weights(vector: np.ndarray | None) -> np.ndarray:
-    if vector is None or vector.dtype != np.float32 or not np.isfinite(vector).all():
-        raise ProtocolError("message carries no finite float32 weights", field="vector")
+def _floats(vector: np.ndarray | None, dtype: type[np.floating]) -> np.ndarray:
+    if vector is None or vector.dtype != dtype or not np.isfinite(vector).all():
+        raise ProtocolError(f"message carries no finite {dtype.__name__} vector", field="vector")
     return vector

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from client.global_model import ModelFile
 from client.home import SiteHome
 from client.journal import SiteJournal
 from client.kept import KeptRecords
@@ -25,6 +25,7 @@ from ssl_core.config import StudyPlan
 from ssl_core.errors import PolicyError, StateError, TrustError
 from ssl_core.privacy.accountant import Schedule
 from ssl_core.privacy.ledger import Ledger, Quote
+from ssl_core.secure_sum.history import History
 from ssl_core.secure_sum.params import SumParams
 from ssl_core.secure_sum.site import SecureSumSite
 from ssl_core.session import open_plan, sum_params
@@ -129,10 +130,16 @@ class Study:
         return sum_params(plan, self.plan_hash, roster, roster_digest, dimension)
 
     @cached_property
+    def history(self) -> History:
+        """The global model, as this site recomputes it round by round."""
+        initial = bytes.fromhex(self.plan.initial_weights or "")
+        return History(self.params, self.plan.aggregation, initial, self._model_file)
+
+    @cached_property
     def secure_sum(self) -> SecureSumSite:
         """The site's end of the protocol over its durable journal."""
         journal = SiteJournal(self.home.chain, self._keys, self.plan_hash)
-        return SecureSumSite(self.params, self.home.config.name, self.home.identity, journal)
+        return SecureSumSite(self.params, self.home.config.name, self.home.identity, journal, self.history)
 
     @property
     def schedule(self) -> Schedule:
@@ -184,22 +191,36 @@ class Study:
         return self.home.root / "keys" / self.plan_hash
 
     @property
+    def _model_file(self) -> ModelFile:
+        return ModelFile(self.folder / "model.safetensors")
+
+    @property
     def _optimizer_path(self) -> Path:
         # Beside the keys, out of backups: successive moments tell this site's own noised updates.
         return self._keys / "optimizer.npz"
 
-    def finish(self, weights: npt.NDArray[np.float32], number: int) -> None:
+    def finish(self, number: int) -> None:
         """Write the study's last global weights as an encoder of this site; nothing is trained in it any more."""
-        name = f"{self.plan.name}-{self.plan_hash[:8]}"
-        folder = self.home.root / "encoders" / name
+        weights = self.history.weights
+        folder = self._encoder
         if not folder.exists():
             rounds = self.plan.rounds.rounds
             card = make_card(self.plan, self.plan_hash, weights, kind="federated", closed=rounds, void=number - rounds)
             save_encoder(folder, weights, card)
         self.forget()
 
+    @property
+    def finished(self) -> bool:
+        """Did the study give its encoder here?"""
+        return self._encoder.exists()
+
+    @property
+    def _encoder(self) -> Path:
+        return self.home.root / "encoders" / f"{self.plan.name}-{self.plan_hash[:8]}"
+
     def forget(self) -> None:
-        """Delete what only a round needs: the copy of the records and the optimizer's state."""
+        """Delete what only a round needs: the copy of the records, the optimizer's state and the global model's file."""
+        self._model_file.drop()
         self._optimizer_path.unlink(missing_ok=True)
         self.kept_records.drop()
 
@@ -243,41 +264,21 @@ class Study:
                 draft.keep()
                 self.home.chain.append("approval", {"plan": self.plan_hash, "by": by})
 
+    @property
+    def lost_records(self) -> bool:
+        """Was this study approved, not ended, and its copy of the records lost since?"""
+        return self.approved() and not self.finished and self.outlived() is None and not self.kept_records.kept
+
+    def copy_records_again(self) -> None:
+        """Check the declared data anew and copy them, after the copy was lost; nothing is charged. Raises `DataError`."""
+        with self.kept_records.draft(self.checked.patients) as draft:
+            draft.keep()
+
 
 def site_ledger(home: SiteHome) -> Ledger:
     """The site's ledger under the limit that its policy names now."""
     policy = home.policy
     return Ledger(home.chain, max_epsilon=policy.max_epsilon, delta=policy.delta)
-
-
-def drop_leftovers(home: SiteHome) -> list[str]:
-    """Delete copies of records that no round will read: of a killed approval, of a study that an accepted roster ended.
-
-    Returns "NAME (first digits of the hash)" of each approved study that had a copy and was ended.
-    """
-    ended: list[str] = []
-    for folder in sorted((home.root / "keys").glob("*/")):
-        study = Study(home, folder.name)
-        study.kept_records.drop_drafts()
-        if not study.kept_records.kept:
-            continue
-        # Inside a transaction, since an approval gives its copy the name before it is recorded.
-        with home.chain.transaction():
-            over = _ended(study)
-            if not study.approved() or over is not None:
-                study.forget()
-            if study.approved() and over is not None:
-                ended.append(f"{over} ({folder.name[:12]})")
-    return ended
-
-
-def _ended(study: Study) -> str | None:
-    """Its name, if an accepted roster ended it. A plan file that is gone or damaged is for a person to look at."""
-    try:
-        over = study.outlived()
-    except (TrustError, StateError):
-        return None
-    return None if over is None else over[0]
 
 
 def store_plan(home: SiteHome, data: bytes) -> Study:

@@ -14,7 +14,7 @@ from typing import Protocol
 from ssl_core.errors import ProtocolError
 from ssl_core.parcel import Parcel
 
-OnReply = Callable[[str, Parcel], None]
+OnReply = Callable[[str, Parcel], Parcel | None]
 Done = Callable[[], bool]
 Handler = Callable[[Parcel], Parcel]
 
@@ -26,9 +26,10 @@ class Exchange(Protocol):
         """Names of the sites that are online now."""
 
     def ask(self, parcels: Mapping[str, Parcel], *, patience_s: float, on_reply: OnReply, done: Done) -> None:
-        """Ask each named site its parcel; each site answers at most once through `on_reply`.
+        """Ask each named site its parcel; each parcel is answered at most once, through `on_reply`.
 
-        Returns when all have answered, when `done()` is true, or after `patience_s` seconds. A site that is offline or
+        What `on_reply` returns is the next parcel for that site, None when the site has no more to be asked. Returns when all
+        have answered, when `done()` is true, or after `patience_s` seconds. A site that is offline or
         whose answer is lost is asked again with the same parcel until then. An error raised by `on_reply` or `done`
         ends the asking and passes through.
         """
@@ -66,16 +67,19 @@ class LocalExchange:
         check_known(parcels, self._handlers)
         waiting = dict(parcels)
         for attempt in range(1, (self._attempts if patience_s > 0 else 1) + 1):
-            for site, parcel in list(waiting.items()):
-                if done():
-                    return
-                if self._offline(site) or self._lost(site, parcel, attempt):
-                    continue
-                answer = self._handlers[site](parcel)
-                if self._answer_lost(site, answer, attempt):
-                    continue
-                del waiting[site]
-                on_reply(site, answer)
+            for site in list(waiting):
+                while site in waiting:
+                    if done():
+                        return
+                    if self._offline(site) or self._lost(site, waiting[site], attempt):
+                        break
+                    answer = self._handlers[site](waiting[site])
+                    if self._answer_lost(site, answer, attempt):
+                        break
+                    del waiting[site]
+                    more = on_reply(site, answer)
+                    if more is not None:
+                        waiting[site] = more
 
 
 def check_known(parcels: Mapping[str, Parcel], known: Mapping[str, object]) -> None:

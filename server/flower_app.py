@@ -102,9 +102,11 @@ class GridExchange:
                     patience.failed(site)
                     continue
                 del waiting[site]
-                on_reply(site, answer)
+                more = on_reply(site, answer)
                 if done():
                     return
+                if more is not None:
+                    waiting[site] = more
             if patience.left_s == 0.0:
                 return
             if waiting:

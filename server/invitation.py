@@ -2,37 +2,38 @@
 
 Comes in: a study whose plan is signed. Goes out: the key set E as bytes, durable in `keyset.bin` before any site sees it
 (ruling 7). INVITE is repeated until every participant has answered "approved"; it waits for people, so it has a patience
-of its own. KEYS follows, until every participant has acknowledged these very bytes. A second call after a kill asks
-again with the same bytes, and asks nothing once a round was begun. Raises `StateError` naming the sites that are missing.
+of its own. KEYS follows with the initial weights, until every participant has acknowledged these very bytes. A second call
+after a kill asks again with the same bytes, and asks nothing once all have acknowledged. Raises `StateError` naming the
+sites that are missing.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 
+from server.epochs import aligned, hand_out, keep_keyset
 from server.study import StudyRun
-from ssl_core.chain import write_durably
-from ssl_core.errors import ConfigError, ProtocolError, StateError, TrustError
+from ssl_core.errors import ConfigError, StateError, TrustError
 from ssl_core.parcel import IncomingKind, OutgoingKind, Parcel
-from ssl_core.secure_sum.keys import make_keyset
 from ssl_core.session import open_approval
 
 _ASK_S, _PAUSE_S = 20.0, 2.0
 
 
 def agree_on_keys(run: StudyRun) -> bytes:
-    """The study's key set, held by every participant."""
+    """The study's key set, held by every participant when the first round begins."""
     path = run.state.folder / "keyset.bin"
     if not path.is_file():
         offers = _invite(run)
         run.at("invited")
-        write_durably(path, make_keyset(run.params, offers))
+        keep_keyset(run, aligned(run, offers))
     run.at("keyset-written")
     keyset = path.read_bytes()
-    if run.state.used()[0] == 0:
-        _hand_out(run, keyset)
+    if not run.state.keyset_facts()[1]:
+        missing = hand_out(run, keyset)
+        if missing and run.state.used()[0] == 0:
+            raise _missing("sites did not take the key set", missing, "every participant")
     run.at("keys-acknowledged")
     return keyset
 
@@ -75,23 +76,6 @@ def _answer(run: StudyRun, name: str, parcel: Parcel) -> tuple[str, bytes]:
     except (TrustError, ConfigError):
         return "refused", b""
     return approval.status, approval.key_offer
-
-
-def _hand_out(run: StudyRun, keyset: bytes) -> None:
-    """KEYS to every participant; each must say the hash of what it took."""
-    acknowledged: set[str] = set()
-    expected = hashlib.sha256(keyset).digest()
-
-    def take(name: str, parcel: Parcel) -> None:
-        if parcel.body != expected:
-            raise ProtocolError("acknowledgement is of another key set", field="site", value=name)
-        acknowledged.add(name)
-
-    parcels = run.parcels(IncomingKind.KEYS, dict.fromkeys(run.participants, keyset))
-    run.ask_for(OutgoingKind.KEYS_ACK, parcels, take)
-    missing = sorted(set(run.participants) - acknowledged)
-    if missing:
-        raise _missing("sites did not take the key set", missing, "every participant")
 
 
 def _missing(problem: str, names: Sequence[str], limit: str) -> StateError:

@@ -32,7 +32,7 @@ def publish(home: OperatorHome, plan_hash: str) -> Path:
             remedy="choral operator launch goes on with it",
         )
     _, void = state.used()
-    card = make_card(plan, plan_hash, closed.weights, kind="federated", closed=closed.count, void=len(void))
+    card = make_card(plan, plan_hash, closed.model.weights, kind="federated", closed=closed.count, void=len(void))
     folder = home.root / "releases" / f"{plan.name}-{plan_hash[:8]}"
-    save_encoder(folder, closed.weights, card, home.operator)
+    save_encoder(folder, closed.model.weights, card, home.operator)
     return folder

@@ -2,7 +2,9 @@
 
     studies/<hash>/
       plan.json      signed plan             initial.f32   initial weights, float32 little endian [P]
-      keyset.bin     epoch key set E         closed/000012/  weights.f32, optimizer.npz, close.bin, round.json
+      keyset.bin     epoch key set E         keyset.json    since which round it is used, and whether all have it
+      closed/000012/  weights.f32, optimizer.npz, close.bin, total.u32 (the published sum), round.json, and
+                      checkpoint.bin once t sites acknowledged it
       open/          start.bin of the round in flight, survivors.json once U is fixed
       rounds.json    last used round number and the void ones
 
@@ -22,23 +24,26 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ssl_core.model_update import ServerState
 from ssl_core.chain import write_durably
 from ssl_core.errors import StateError
 from ssl_core.folder import sync
+from ssl_core.model_update import GlobalModel, ServerState
+from ssl_core.secure_sum.ring import Words
+from ssl_core.secure_sum.statements import little_endian
 
-_KEEP = 2
+# A site that missed this many closed rounds less two replays them; one that missed more takes a checkpoint.
+_KEEP = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The last closed round; number 0 is the start of the study. `weights` float32 [P]; `close` the CLOSE message."""
+    """A closed round; number 0 is the start of the study. `close` is the CLOSE message, `total` [P] the sum it names."""
 
     round: int
     count: int
-    weights: npt.NDArray[np.float32]
-    optimizer: ServerState
+    model: GlobalModel
     close: bytes | None
+    total: Words | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,27 +52,51 @@ class RoundState:
 
     folder: Path
 
+    def initial(self) -> npt.NDArray[np.float32]:
+        """The plan's initial weights, float32 [P]."""
+        return _read_weights(self.folder / "initial.f32")
+
     def closed(self) -> Closed:
         """The last closed round, or round 0 with the initial weights."""
-        rounds = sorted(p for p in (self.folder / "closed").glob("[0-9]*") if p.is_dir())
+        rounds = self.kept()
         if not rounds:
-            return Closed(0, 0, _read_weights(self.folder / "initial.f32"), ServerState.empty(), None)
-        last = rounds[-1]
-        facts = json.loads((last / "round.json").read_text())
-        with np.load(last / "optimizer.npz", allow_pickle=False) as arrays:
+            return Closed(0, 0, GlobalModel(self.initial(), ServerState.empty()), None, None)
+        return self.closed_round(rounds[-1])
+
+    def kept(self) -> list[int]:
+        """Numbers of the closed rounds that are still here, rising."""
+        return sorted(int(p.name) for p in (self.folder / "closed").glob("[0-9]*") if p.is_dir())
+
+    def closed_round(self, number: int) -> Closed:
+        """One of the closed rounds that are still here."""
+        folder = self._closed(number)
+        facts = json.loads((folder / "round.json").read_text())
+        with np.load(folder / "optimizer.npz", allow_pickle=False) as arrays:
             optimizer = ServerState(arrays["first"], arrays["second"])
-        return Closed(
-            facts["round"],
-            facts["count"],
-            _read_weights(last / "weights.f32"),
-            optimizer,
-            (last / "close.bin").read_bytes(),
-        )
+        model = GlobalModel(_read_weights(folder / "weights.f32"), optimizer)
+        return Closed(facts["round"], facts["count"], model, *self.published(number))
+
+    def published(self, number: int) -> tuple[bytes, Words]:
+        """(CLOSE, sum [P]) of a closed round that is still here."""
+        folder = self._closed(number)
+        (path,) = folder.glob("total.u*")
+        words = np.dtype(f"<u{int(path.suffix[2:]) // 8}")
+        return (folder / "close.bin").read_bytes(), np.fromfile(path, words).astype(words.newbyteorder("="), copy=False)
+
+    def checkpoint(self, number: int) -> bytes | None:
+        """CHECKPOINT of a closed round, None while fewer than t sites acknowledged it."""
+        path = self._closed(number) / "checkpoint.bin"
+        return path.read_bytes() if path.is_file() else None
+
+    def keep_checkpoint(self, number: int, data: bytes) -> None:
+        """Keep a CHECKPOINT of a closed round, once."""
+        if self._closed(number).is_dir() and self.checkpoint(number) is None:
+            write_durably(self._closed(number) / "checkpoint.bin", data)
 
     def close(self, closed: Closed) -> None:
         """Make a closed round durable; it counts from the rename on, not before."""
-        if closed.close is None:
-            raise StateError("a closed round needs its CLOSE message", field="round", value=closed.round)
+        if closed.close is None or closed.total is None:
+            raise StateError("a closed round needs its CLOSE message and its sum", field="round", value=closed.round)
         parent = self.folder / "closed"
         parent.mkdir(exist_ok=True)
         sync(self.folder)
@@ -75,15 +104,17 @@ class RoundState:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         arrays = io.BytesIO()
-        np.savez(arrays, first=closed.optimizer.first, second=closed.optimizer.second)
-        write_durably(temporary / "weights.f32", closed.weights.astype("<f4").tobytes())
+        np.savez(arrays, first=closed.model.state.first, second=closed.model.state.second)
+        write_durably(temporary / "weights.f32", closed.model.weights.astype("<f4").tobytes())
         write_durably(temporary / "optimizer.npz", arrays.getvalue())
         write_durably(temporary / "close.bin", closed.close)
+        bits = 8 * closed.total.itemsize
+        write_durably(temporary / f"total.u{bits}", little_endian(closed.total).view(np.uint8).data)
         write_durably(temporary / "round.json", json.dumps({"round": closed.round, "count": closed.count}).encode())
-        os.replace(temporary, parent / f"{closed.round:06d}")
+        os.replace(temporary, self._closed(closed.round))
         sync(parent)
-        for old in sorted(parent.glob("[0-9]*"))[:-_KEEP]:
-            shutil.rmtree(old)
+        for old in self.kept()[:-_KEEP]:
+            shutil.rmtree(self._closed(old))
         self._clear_open()
 
     def used(self) -> tuple[int, list[int]]:
@@ -125,6 +156,19 @@ class RoundState:
     def fix_survivors(self, names: list[str]) -> None:
         """Make U durable before any site is asked to unmask for it."""
         write_durably(self.folder / "open" / "survivors.json", json.dumps(sorted(names)).encode())
+
+    def keyset_facts(self) -> tuple[int, bool]:
+        """(last round number used before the key set was made, whether every site acknowledged it)."""
+        path = self.folder / "keyset.json"
+        facts = json.loads(path.read_text()) if path.is_file() else {"since": 0, "held": False}
+        return int(facts["since"]), bool(facts["held"])
+
+    def note_keyset(self, since: int, *, held: bool) -> None:
+        """Keep what `keyset_facts` tells."""
+        write_durably(self.folder / "keyset.json", json.dumps({"since": since, "held": held}).encode())
+
+    def _closed(self, number: int) -> Path:
+        return self.folder / "closed" / f"{number:06d}"
 
     def _clear_open(self) -> None:
         shutil.rmtree(self.folder / "open", ignore_errors=True)

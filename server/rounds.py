@@ -8,17 +8,15 @@ round by identical messages, or voids it (rulings 6, 28). `at` is called at ten 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
+from server.catch_up import CatchUp
+from server.epochs import renew_keys
 from server.exchange import Exchange
 from server.home import OperatorHome
 from server.invitation import agree_on_keys
-from ssl_core.model_update import apply_update
 from server.round_state import Closed
 from server.study import RosterReplaced, StudyRun, StudyStopped
 from ssl_core.chain import write_durably
@@ -31,7 +29,7 @@ from ssl_core.secure_sum.messages import Close
 from ssl_core.secure_sum.statements import close_context, read_signed
 
 KILL_POINTS = (
-    "invited", "keyset-written", "keys-acknowledged", "start-written", "upload-added", "survivors-fixed",
+    "invited", "keyset-written", "keys-acknowledged", "keyset-renewed", "start-written", "upload-added", "survivors-fixed",
     "answers-complete", "weights-computed", "round-closed", "study-finished",
 )  # fmt: skip
 _LAST_CLOSE_S = 60.0
@@ -59,31 +57,37 @@ def _all_rounds(run: StudyRun) -> None:
     """Go on until the plan's rounds are closed and every site was told the last CLOSE."""
     run.events.write("running", rounds=run.plan.rounds.rounds, sites=len(run.participants))
     coordinator = SecureSumCoordinator(run.params, run.home.server, agree_on_keys(run))
+    catch_up = CatchUp(run)
     while run.state.closed().count < run.plan.rounds.rounds:
         run.check_stop()
         run.check_roster()
+        keyset = renew_keys(run, catch_up) if run.state.open_start() is None else None
+        if keyset is not None:
+            coordinator = SecureSumCoordinator(run.params, run.home.server, keyset)
         try:
-            _round(run, coordinator)
+            _round(run, coordinator, catch_up)
         except RoundVoid as reason:
             _void(run, coordinator, reason)
-    _last_close(run)
+    _last_close(run, catch_up)
 
 
-def _round(run: StudyRun, coordinator: SecureSumCoordinator) -> None:
+def _round(run: StudyRun, coordinator: SecureSumCoordinator, catch_up: CatchUp) -> None:
     closed = run.state.closed()
     begun = time.monotonic()
     number, start = _open(run, coordinator, closed)
     run.events.write("start", round=number)
     survivors = run.state.survivors()
     names = survivors or run.participants
-    _collect(run, coordinator, number, run.parcels(IncomingKind.START, dict.fromkeys(names, start), closed.weights), survivors)
+    parcels = run.parcels(IncomingKind.START, dict.fromkeys(names, start), closed.total)
+    catch_up.refused(_collect(run, coordinator, number, parcels, catch_up, survivors))
+    _note_acknowledgements(run, coordinator, closed, catch_up)
     _fix_survivors(run, coordinator, number, survivors)
     _unmask(run, coordinator, number)
-    mean = coordinator.mean()
+    model = closed.model.after(coordinator.mean(), run.plan.aggregation)
     _keep_faults(run, coordinator, number)
-    weights, optimizer = apply_update(closed.weights, mean, closed.optimizer, run.plan.aggregation)
     run.at("weights-computed")
-    run.state.close(Closed(number, closed.count + 1, weights, optimizer, coordinator.close(_hash(weights))))
+    close = coordinator.close(model.digest, model.state.digest)
+    run.state.close(Closed(number, closed.count + 1, model, close, coordinator.total()))
     run.at("round-closed")
     run.events.write(
         "closed", round=number, done=closed.count + 1, survivors=len(coordinator.survivors or ()),
@@ -98,7 +102,7 @@ def _open(run: StudyRun, coordinator: SecureSumCoordinator, closed: Closed) -> t
         coordinator.resume(again[1])
         return again
     number = run.state.used()[0] + 1
-    start = coordinator.start(number, run.participants, _hash(closed.weights), closed.close)
+    start = coordinator.start(number, run.participants, closed.model.digest, closed.close)
     run.state.open_round(number, start)
     run.at("start-written")
     return number, start
@@ -109,9 +113,10 @@ def _collect(
     coordinator: SecureSumCoordinator,
     number: int,
     starts: Mapping[str, Parcel],
+    catch_up: CatchUp,
     survivors: Sequence[str] | None,
-) -> None:
-    """Add each upload to the running sum as it comes. `survivors` that were fixed before a kill must all send again."""
+) -> set[str]:
+    """Add each upload to the running sum as it comes; who declined. `survivors` fixed before a kill must all send again."""
 
     def take(name: str, parcel: Parcel) -> None:
         if parcel.vector is None:
@@ -123,9 +128,18 @@ def _collect(
     if survivors is not None:
         # U was fixed before a restart: only its uploads may enter the sum, and all of them must come again.
         coordinator.fix_survivors(survivors)
-    run.ask_for(OutgoingKind.UPLOAD, starts, take, round=number)
+    declined = run.ask_for(OutgoingKind.UPLOAD, starts, take, round=number, leads=catch_up.leads())
     if survivors is not None and coordinator.uploaded != tuple(survivors):
         raise RoundVoid("a survivor of the open round did not send its upload again")
+    return declined
+
+
+def _note_acknowledgements(run: StudyRun, coordinator: SecureSumCoordinator, closed: Closed, catch_up: CatchUp) -> None:
+    """Who recomputed the model of the last CLOSE; t of them make it a checkpoint."""
+    catch_up.acknowledged(closed.round, coordinator.acknowledged if closed.close else coordinator.uploaded)
+    checkpoint = coordinator.checkpoint()
+    if checkpoint is not None:
+        run.state.keep_checkpoint(closed.round, checkpoint)
 
 
 def _fix_survivors(run: StudyRun, coordinator: SecureSumCoordinator, number: int, survivors: Sequence[str] | None) -> None:
@@ -195,8 +209,8 @@ def _void(run: StudyRun, coordinator: SecureSumCoordinator, reason: RoundVoid) -
         ) from reason  # fmt: skip
 
 
-def _last_close(run: StudyRun) -> None:
-    """Nothing follows the last round, so its CLOSE travels alone, with the weights that the sites keep."""
+def _last_close(run: StudyRun, catch_up: CatchUp) -> None:
+    """Nothing follows the last round, so its CLOSE travels alone, with the sum that gives the study's weights."""
     closed = run.state.closed()
     if closed.close is None:
         raise StateError("study has no closed round", field=run.plan_hash)
@@ -208,12 +222,8 @@ def _last_close(run: StudyRun) -> None:
         check_ack(context, close, run.params.members[run.params.index(name)], reply.body)
         acknowledged.add(name)
 
-    parcels = run.parcels(IncomingKind.CLOSE, dict.fromkeys(run.participants, closed.close), closed.weights)
-    run.ask_for(OutgoingKind.CLOSE_ACK, parcels, take, patience_s=_LAST_CLOSE_S)
+    parcels = run.parcels(IncomingKind.CLOSE, dict.fromkeys(run.participants, closed.close), closed.total)
+    run.ask_for(OutgoingKind.CLOSE_ACK, parcels, take, patience_s=_LAST_CLOSE_S, leads=catch_up.leads())
     run.at("study-finished")
     (run.state.folder / "finished").write_text("")
     run.events.write("finished", done=closed.count, acknowledged=len(acknowledged))
-
-
-def _hash(weights: np.ndarray) -> bytes:
-    return hashlib.sha256(weights.astype("<f4").tobytes()).digest()

@@ -7,16 +7,16 @@ becomes an event and no answer. Raises `StateError` for a folder that does not f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
-import numpy.typing as npt
 
 from server.events import EventLog
-from server.exchange import Exchange, LocalExchange
+from server.exchange import Exchange, LocalExchange, OnReply
 from server.home import OperatorHome
 from server.round_state import RoundState
 from ssl_core.config import StudyPlan
@@ -67,7 +67,7 @@ class StudyRun:
         plan, plan_hash = open_plan(self.signed_plan, bytes.fromhex(roster.server.operator))
         if plan_hash != self.plan_hash or plan.roster != roster_digest:
             raise StateError("study folder holds another plan or was made for another roster", field=self.plan_hash)
-        dimension = self.state.closed().weights.size
+        dimension = self.state.closed().model.weights.size
         return roster, plan, sum_params(plan, plan_hash, roster, roster_digest, dimension)
 
     @property
@@ -90,17 +90,18 @@ class StudyRun:
         """The plan's sites, sorted."""
         return tuple(site.name for site in self.plan.sites)
 
-    def parcels(
-        self, kind: IncomingKind, bodies: Mapping[str, bytes], weights: npt.NDArray[np.float32] | None = None
-    ) -> dict[str, Parcel]:
-        """A parcel of `kind` for each site: its body behind the session id, which names the study, and global weights [P]."""
-        session = bytes.fromhex(self.plan_hash)
-        return {name: Parcel(kind, session + body, weights) for name, body in bodies.items()}
+    def parcels(self, kind: IncomingKind, bodies: Mapping[str, bytes], vector: np.ndarray | None = None) -> dict[str, Parcel]:
+        """A parcel of `kind` for each site, all with one vector."""
+        return {name: self.parcel(kind, body, vector) for name, body in bodies.items()}
+
+    def parcel(self, kind: IncomingKind, body: bytes, vector: np.ndarray | None = None) -> Parcel:
+        """A parcel of `kind`: its body behind the session id, which names the study, and a vector."""
+        return Parcel(kind, bytes.fromhex(self.plan_hash) + body, vector)
 
     def ask(
         self,
         parcels: Mapping[str, Parcel],
-        on_reply: Callable[[str, Parcel], None],
+        on_reply: OnReply,
         *,
         patience_s: float | None = None,
         done: Callable[[], bool] = lambda: False,
@@ -123,25 +124,36 @@ class StudyRun:
         round: int | None = None,
         patience_s: float | None = None,
         done: Callable[[], bool] = lambda: False,
-    ) -> None:
-        """`ask`, and hand on the answers of the `expected` kind; any other is the event "declined".
+        leads: Mapping[str, Iterator[Parcel]] = MappingProxyType({}),
+    ) -> set[str]:
+        """`ask`, and hand on the answers of the `expected` kind; any other is the event "declined". Who declined.
 
         An answer that `take` refuses by `ProtocolError` is the event "refused" and that site's loss alone; `RoundVoid`
-        ends the asking.
+        ends the asking. A site in `leads` is asked what its iterator gives first, one after the other; what it answers to
+        that is not looked at, as the last parcel shows whether it helped.
         """
+        declined: set[str] = set()
+        leading = {name: next(lead, None) for name, lead in leads.items() if name in parcels}
+        first = {name: leading.get(name) or parcel for name, parcel in parcels.items()}
 
-        def on_reply(name: str, parcel: Parcel) -> None:
+        def on_reply(name: str, parcel: Parcel) -> Parcel | None:
+            if leading.get(name) is not None:
+                leading[name] = next(leads[name], None)
+                return leading[name] or parcels[name]
             if parcel.kind != expected:
+                declined.add(name)
                 self.events.write("declined", round=round, site=name)
-                return
+                return None
             try:
                 take(name, parcel)
             except RoundVoid:
                 raise
             except ProtocolError as error:
                 self.events.write("refused", round=round, site=name, reason=error.problem)
+            return None
 
-        self.ask(parcels, on_reply, patience_s=patience_s, done=done)
+        self.ask(first, on_reply, patience_s=patience_s, done=done)
+        return declined
 
     def check_stop(self) -> None:
         """Raise `StudyStopped` once the operator asked for a stop."""

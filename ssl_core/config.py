@@ -136,13 +136,18 @@ class TrainingSpec(StrictModel):
 
 
 class RoundsSpec(StrictModel):
-    """How long the study is; when a round gives up on a silent site, and a launch on hospitals that have not approved."""
+    """How long the study is; when a round gives up on a silent site, and a launch on hospitals that have not approved.
+
+    `rekey_rounds`: after so many rounds all sites agree on new epoch keys, so that a key stolen once is worth no more than
+    that; 0 for one set of keys for the whole study.
+    """
 
     rounds: Annotated[int, Field(ge=1, le=10_000)]
     steps_per_round: Annotated[int, Field(ge=1, le=10_000)]
     max_void: Annotated[int, Field(ge=0, le=1000)] = 2
     min_sites: Annotated[int, Field(ge=3, le=1000)] = 3
     patience_s: Annotated[float, Field(gt=0, le=7 * 86400)] = 600.0
+    rekey_rounds: Annotated[int, Field(ge=0, le=10_000)] = 0
     approval_patience_s: Annotated[float, Field(gt=0, le=90 * 86400)] = 14 * 86400.0
 
 

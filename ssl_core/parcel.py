@@ -1,9 +1,9 @@
 """Step 9 of 12: the one thing that travels inside a Flower message, in both directions.
 
-Comes in: a kind (upper-case name), a body (canonical bytes of a protocol message) and at most one vector, 1-D uint32
-or uint16 (masked integers, sums) or 1-D float32 (weights). Goes out: the same as plain fields and arrays, which the two Flower
-apps wrap in a ConfigRecord and an ArrayRecord, and back. Everything else is refused with ProtocolError: unknown or
-missing fields, other types, dtypes or shapes.
+Comes in: a kind (upper-case name), a body (canonical bytes of a protocol message) and at most one vector: 1-D uint32 or
+uint16 (masked integers, sums), 1-D float32 (weights) or 1-D float64 (a checkpoint's weights and moments). Goes out: the
+same as plain fields and arrays, which the two Flower apps wrap in a ConfigRecord and an ArrayRecord, and back. Everything
+else is refused with ProtocolError: unknown or missing fields, other types, dtypes or shapes.
 
 The two enumerations are the allow-list of ruling 26: a site sends no other kind, answers each kind of question with
 its one kind of answer or with DECLINED, and only an UPLOAD carries a vector out of a hospital.
@@ -24,25 +24,28 @@ _KIND = re.compile(r"[A-Z][A-Z_]{0,31}")
 _FIELDS = frozenset({"kind", "body"})
 _VECTOR = "vector"
 _WORDS = (np.dtype("<u4"), np.dtype("<u2"))
-_DTYPES = (*_WORDS, np.dtype("<f4"))
+_DTYPES = (*_WORDS, np.dtype("<f4"), np.dtype("<f8"))
 
 
 class IncomingKind(StrEnum):
     """What a site accepts from the server."""
 
     INVITE = "INVITE"
+    OFFER = "OFFER"
     KEYS = "KEYS"
     START = "START"
     CONSENT = "CONSENT"
     UNMASK = "UNMASK"
     BACKUP = "BACKUP"
     CLOSE = "CLOSE"
+    CHECKPOINT = "CHECKPOINT"
 
 
 class OutgoingKind(StrEnum):
     """What may leave a site."""
 
     APPROVAL = "APPROVAL"
+    OFFER = "OFFER"
     KEYS_ACK = "KEYS_ACK"
     UPLOAD = "UPLOAD"
     CONSENT = "CONSENT"
@@ -54,12 +57,14 @@ class OutgoingKind(StrEnum):
 
 _ANSWER = {
     IncomingKind.INVITE: OutgoingKind.APPROVAL,
+    IncomingKind.OFFER: OutgoingKind.OFFER,
     IncomingKind.KEYS: OutgoingKind.KEYS_ACK,
     IncomingKind.START: OutgoingKind.UPLOAD,
     IncomingKind.CONSENT: OutgoingKind.CONSENT,
     IncomingKind.UNMASK: OutgoingKind.UNMASK,
     IncomingKind.BACKUP: OutgoingKind.BACKUP,
     IncomingKind.CLOSE: OutgoingKind.CLOSE_ACK,
+    IncomingKind.CHECKPOINT: OutgoingKind.CLOSE_ACK,
 }
 
 
@@ -82,7 +87,10 @@ class Parcel:
             raise ProtocolError("a parcel's vector must be an array", field=_VECTOR, value=type(self.vector).__name__)
         if self.vector.dtype not in _DTYPES:
             raise ProtocolError(
-                "a parcel's vector has a wrong type", field=_VECTOR, value=self.vector.dtype, limit="uint32, uint16 or float32"
+                "a parcel's vector has a wrong type",
+                field=_VECTOR,
+                value=self.vector.dtype,
+                limit="uint32, uint16, float32 or float64",
             )
         if self.vector.ndim != 1 or self.vector.size == 0:
             raise ProtocolError(

@@ -29,14 +29,14 @@ def take_close(
     """Check CLOSE, recompute its model, and write it to the journal, once."""
     signed, body = read_signed(Close, data)
     with alarmed(params, journal, body.round, data):
-        known = _check_close(params, site, journal, signed, body)
+        if _check_close(params, site, journal, signed, body):
+            return signed, body
         try:
             history.follow(body, signed.context, total)
         except Disputed:
             journal.dispute(data)
             raise
-    if not known:
-        journal.write(body.round, RoundState.CLOSED.value, data)
+    journal.write(body.round, RoundState.CLOSED.value, data)
     return signed, body
 
 

@@ -35,6 +35,7 @@ from ssl_core.secure_sum.server_round import (
     keep_answer,
     keep_relief,
     make_backup,
+    make_checkpoint,
     make_close,
     make_consent,
     make_unmask,
@@ -118,9 +119,13 @@ class SecureSumCoordinator:
         return True
 
     @property
-    def acks(self) -> dict[str, bytes]:
-        """Signed ACKs, by site, of the CLOSE in this round's START: t of them make a checkpoint."""
-        return {self._params.members[site].name: ack for site, ack in sorted(self._open().acks.items())}
+    def acknowledged(self) -> tuple[str, ...]:
+        """Whose uploads acknowledged the CLOSE in this round's START."""
+        return self._params.names(sorted(self._open().acks))
+
+    def checkpoint(self) -> bytes | None:
+        """CHECKPOINT of that CLOSE, once t sites acknowledged it."""
+        return make_checkpoint(self._params, self._open())
 
     @property
     def uploaded(self) -> tuple[str, ...]:

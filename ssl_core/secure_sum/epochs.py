@@ -13,7 +13,7 @@ from ssl_core.errors import ProtocolError
 from ssl_core.secure_sum import keys
 from ssl_core.secure_sum.codec import decode
 from ssl_core.secure_sum.evidence import Evidence, Kind, ProvenFault, evidence_of, proves
-from ssl_core.secure_sum.journal import Epoch, Journal, RoundState
+from ssl_core.secure_sum.journal import Epoch, Journal, Offered, RoundState
 from ssl_core.secure_sum.messages import KeySet, Void
 from ssl_core.secure_sum.params import SumParams
 from ssl_core.secure_sum.statements import keyset_hash
@@ -41,17 +41,21 @@ class Epochs:
         self._random = random
 
     def offer(self, epoch: int) -> bytes:
-        """The signed OFFER of this epoch; the same bytes when asked again."""
-        if epoch == self._vault.offer_epoch:
-            return self._vault.offer
+        """The signed OFFER of this epoch, or of the latest one; the same bytes when asked again.
+
+        No second key is ever offered for one epoch: a site whose secret file was lost answers with the first epoch that it
+        never offered a key for.
+        """
         accepted = self._journal.epoch
-        least = max(self._vault.offer_epoch, accepted.epoch if accepted else 0)
-        if epoch <= least:
-            raise ProtocolError("epochs only rise", field="epoch", value=epoch, limit=least)
-        private = keys.new_private(self._random)
-        offer = keys.make_offer(self._params, self._identity, site=self._site, epoch=epoch, private=private)
-        self._vault.put_offer(epoch, private, offer)
-        return offer
+        last = max(self._journal.offered, accepted.epoch if accepted else 0)
+        if self._vault.offer_epoch < max(epoch, last):
+            epoch = epoch if self._vault.offer_epoch == last else max(epoch, last + 1)
+            private = keys.new_private(self._random)
+            offer = keys.make_offer(self._params, self._identity, site=self._site, epoch=epoch, private=private)
+            self._vault.put_offer(epoch, private, offer)
+        if self._journal.offered < self._vault.offer_epoch:
+            self._journal.write(0, Offered.TAG, Offered(epoch=self._vault.offer_epoch))
+        return self._vault.offer
 
     def accept(self, keyset: bytes) -> None:
         """Check every offer, derive all CK_0, and erase the epoch's private key; an open round is void by it."""

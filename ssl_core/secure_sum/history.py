@@ -31,9 +31,10 @@ from ssl_core.secure_sum.vector import mean_update
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Standing:
-    """A global model and the transcript [32] of the CLOSE that it stands after; GENESIS before the first."""
+    """A global model, and what it stands after: `count` closed rounds, and the last one's transcript [32], else GENESIS."""
 
     transcript: bytes
+    count: int
     model: GlobalModel
 
 
@@ -105,7 +106,7 @@ class History:
         need(weights.shape == (self._params.dimension,), "initial weights have another length", field="weights")
         need(weights_digest(weights) == self.initial, "initial weights are not those of the signed plan", field="weights")
         if self._now is None:
-            self._keep(Standing(GENESIS, GlobalModel(weights, ServerState.empty())))
+            self._keep(Standing(GENESIS, 0, GlobalModel(weights, ServerState.empty())))
 
     def follow(self, close: Close, context: bytes, total: Words | None) -> None:
         """Recompute the model that `close` names from the sum [P] that it names; again is no change."""
@@ -117,6 +118,13 @@ class History:
             "CLOSE does not follow the last one that this site took",
             field="previous",
             remedy="the server sends what this site missed, in order, or a checkpoint",
+        )
+        need(
+            close.count == now.count + 1,
+            "CLOSE counts the rounds wrongly",
+            field="count",
+            value=close.count,
+            limit=now.count + 1,
         )
         need(close.start_model == now.model.digest, "round started from another model than this site has", field="start_model")
         need(total is not None and total.dtype == self._params.word, "CLOSE came without its sum", field="total")
@@ -131,7 +139,7 @@ class History:
                 field="model",
                 remedy="stop, and compare this round's CLOSE with another hospital's",
             )
-        self._keep(Standing(transcript(close), model))
+        self._keep(Standing(transcript(close), close.count, model))
 
     def jump(self, close: Close, values: npt.NDArray[np.float64]) -> None:
         """Take the model [P] with its moments, weights first, in `values`: the ones that a vouched-for CLOSE names."""
@@ -143,7 +151,7 @@ class History:
         need(bool((weights == values[:size]).all()), "checkpoint's weights are not of float32", field="values")
         need(model.digest == close.model, "checkpoint is not the model that CLOSE names", field="model")
         need(model.state.digest == close.state, "checkpoint is not the optimizer's state that CLOSE names", field="state")
-        self._keep(Standing(transcript(close), model))
+        self._keep(Standing(transcript(close), close.count, model))
 
     def _keep(self, standing: Standing) -> None:
         self._store.write(standing)

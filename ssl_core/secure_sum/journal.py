@@ -92,6 +92,14 @@ class Epoch(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Offered(Message):
+    """Log: the site offered a key for this epoch, which it never does twice."""
+
+    TAG: ClassVar[str] = "OFFERED"
+    epoch: Annotated[int, UInt(4)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Started(Message):
     """Log: the site accepted this START; `request` is the signed message, here and below."""
 
@@ -161,6 +169,12 @@ class Journal:
         """The last accepted key set."""
         record = self._store.latest("EPOCH")
         return None if record is None else decode(Epoch, record.body)
+
+    @property
+    def offered(self) -> int:
+        """The last epoch that this site offered a key for, 0 for none."""
+        record = self._store.latest(Offered.TAG)
+        return 0 if record is None else decode(Offered, record.body).epoch
 
     @property
     def last_close(self) -> Close | None:

@@ -251,12 +251,13 @@ class BackupHead(Message):
 class Close(Message):
     """Server -> all: what was summed, and what came of it. Its hash is the transcript that the next round's context binds.
 
-    `total` is the hash of the sum [P], which is published beside it; `model` and `state` those of the new global weights and
-    of the server optimizer's moments.
+    `count`: how many rounds are closed with it; `total` is the hash of the sum [P], which is published beside it; `model`
+    and `state` those of the new global weights and of the server optimizer's moments.
     """
 
     TAG: ClassVar[str] = "CLOSE"
     round: Round
+    count: Round
     participants: Sites
     survivors: Sites
     headers: Annotated[tuple[Header, ...], Listing(Nested(Header))]

@@ -146,9 +146,13 @@ class PlainCoordinator:
         return mean_update(self._params, context, self.total(), weight=weight)
 
     @property
-    def acks(self) -> dict[str, bytes]:
+    def acknowledged(self) -> tuple[str, ...]:
         """Uploads acknowledge nothing here."""
-        return {}
+        return ()
+
+    def checkpoint(self) -> bytes | None:
+        """There is none."""
+        return None
 
     def close(self, model: bytes, state: bytes) -> bytes:
         """End the round."""

@@ -6,7 +6,7 @@ All messages are bytes; vectors travel beside them as words [P] of the ring, uin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,7 +34,7 @@ class SumSite(Protocol):
     """One site of the sum."""
 
     def offer_keys(self, epoch: int = 1) -> bytes:
-        """The signed key offer of an epoch; the same bytes when asked again."""
+        """The signed key offer of this epoch or the latest one; the same bytes when asked again."""
 
     def accept_keys(self, keyset: bytes) -> None:
         """Take the key set of that epoch; again is no change."""
@@ -130,8 +130,11 @@ class SumCoordinator(Protocol):
         """The weighted mean update, float64 [P]."""
 
     @property
-    def acks(self) -> Mapping[str, bytes]:
-        """Signed acknowledgements, by site, of the CLOSE in this round's START."""
+    def acknowledged(self) -> tuple[str, ...]:
+        """Whose uploads acknowledged the CLOSE in this round's START."""
+
+    def checkpoint(self) -> bytes | None:
+        """CHECKPOINT of that CLOSE, None while too few acknowledged it."""
 
     def close(self, model: bytes, state: bytes) -> bytes:
         """End the round; digests [32] of the weights and of the moments that the server made of the sum."""

@@ -14,14 +14,16 @@ from dataclasses import dataclass, field
 from ssl_core.errors import ProtocolError, RoundVoid
 from ssl_core.secure_sum.answer import Released, accuse_dealer, open_complaint
 from ssl_core.secure_sum.backup import Relief
+from ssl_core.secure_sum.codec import encode
 from ssl_core.secure_sum.evidence import Fault
 from ssl_core.secure_sum.intake import check_pairs
-from ssl_core.secure_sum.messages import Backup, Close, Consent, Header, Parts, Proof, Start, Unmask
+from ssl_core.secure_sum.messages import Acked, Backup, Checkpoint, Close, Consent, Header, Parts, Proof, Start, Unmask
 from ssl_core.secure_sum.params import SumParams
 from ssl_core.secure_sum.recovery import recover_own, recover_pairs
 from ssl_core.secure_sum.ring import Words
 from ssl_core.secure_sum.sealing import Route
 from ssl_core.secure_sum.shamir import from_bytes
+from ssl_core.secure_sum.statements import read_signed
 from ssl_core.trust.identity import Secret
 
 Sites = tuple[int, ...]
@@ -117,8 +119,10 @@ def make_backup(params: SumParams, now: ServerRound, survivors: Sites) -> dict[i
 
 def make_close(now: ServerRound, survivors: Sites, total: bytes, model: bytes, state: bytes) -> Close:
     """CLOSE with the hashes of sum, new model and new optimizer state."""
+    before = read_signed(Close, now.start.close)[1].count if now.start.close else 0
     return Close(
         round=now.start.round,
+        count=before + 1,
         participants=now.start.participants,
         survivors=survivors,
         headers=tuple(now.headers[site] for site in survivors),
@@ -129,6 +133,17 @@ def make_close(now: ServerRound, survivors: Sites, total: bytes, model: bytes, s
         model=model,
         state=state,
     )
+
+
+def make_checkpoint(params: SumParams, now: ServerRound) -> bytes | None:
+    """CHECKPOINT of the CLOSE in START, once t uploads acknowledged it."""
+    if not now.start.close:
+        return None
+    close = read_signed(Close, now.start.close)[1]
+    if len(now.acks) < params.thresholds(len(close.participants)).shares:
+        return None
+    acks = tuple(Acked(site=site, ack=now.acks[site]) for site in sorted(now.acks))
+    return encode(Checkpoint(close=now.start.close, acks=acks))
 
 
 def keep_answer(params: SumParams, now: ServerRound, holder: int, released: Released) -> None:

@@ -83,7 +83,7 @@ class SecureSumSite:
         return f"SecureSumSite({self._params.members[self._site].name})"
 
     def offer_keys(self, epoch: int = 1) -> bytes:
-        """The signed OFFER of this epoch; a new private key is durable before its public half is known."""
+        """The signed OFFER of this epoch or the latest; a new private key is durable before its public half is known."""
         return self._epochs.offer(epoch)
 
     def accept_keys(self, keyset: bytes) -> None:

@@ -22,8 +22,9 @@ from tests_commands import run  # type: ignore[import-not-found]
 import client
 from client import kept
 from client.kept import KeptRecords
+from client.leftovers import drop_leftovers
 from client.site_service import SiteService
-from client.study import drop_leftovers, store_plan
+from client.study import store_plan
 from deploy.event_reader import EventReader
 from server.exchange import LocalExchange
 from server.rounds import run_study

@@ -23,7 +23,7 @@ from server.round_state import Closed, RoundState
 from server.rounds import run_study
 from ssl_core.card import read_card, save_encoder
 from ssl_core.encoders.vector import weights_hash
-from ssl_core.model_update import ServerState
+from ssl_core.model_update import GlobalModel, ServerState
 from ssl_core.session import open_plan
 from ssl_core.trust.envelope import canonical
 from ssl_core.trust.identity import Identity, fingerprint
@@ -71,8 +71,8 @@ def release(federation: Any) -> Path:
     plan_hash = federation.launch(rounds__rounds=1)
     state = RoundState(federation.operator.study(plan_hash))
     state.open_round(1, b"start")
-    weights = state.closed().weights + np.float32(0.5)
-    state.close(Closed(1, 1, weights, ServerState.empty(), b"close"))
+    weights = state.closed().model.weights + np.float32(0.5)
+    state.close(Closed(1, 1, GlobalModel(weights, ServerState.empty()), b"close", weights.view(np.uint32)))
     return publish(federation.operator, plan_hash)
 
 

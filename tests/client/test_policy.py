@@ -68,14 +68,14 @@ def test_a_roster_accepted_later_stops_a_running_study(make_federation: Callable
         service.handle(Parcel("UNMASK", bytes.fromhex(plan_hash) + b"x" * 40))
 
 
-def test_weights_that_are_not_finite_are_refused_before_anything_is_charged(make_federation: Callable[..., Any]) -> None:
+def test_weights_that_are_not_finite_are_refused_before_anything_is_kept(make_federation: Callable[..., Any]) -> None:
     federation = make_federation(4)
     plan_hash = federation.launch()
     federation.invite_and_approve(plan_hash)
     service = SiteService(federation.root / "site-a")
     weights = np.full(4, np.nan, np.float32)
     with pytest.raises(ProtocolError, match="finite"):
-        service.handle(Parcel("START", bytes.fromhex(plan_hash) + b"x" * 40, weights))
+        service.handle(Parcel("KEYS", bytes.fromhex(plan_hash) + b"x" * 40, weights))
     assert federation.site("site-a").chain.entries("commit") == []
 
 

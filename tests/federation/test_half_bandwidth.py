@@ -34,9 +34,9 @@ def test_a_study_at_half_bandwidth_sends_two_bytes_a_parameter(make_federation: 
     assert (closed.count, closed.round) == (3, 3)
     vectors = [parcel.vector for parcel in sent if parcel.kind == OutgoingKind.UPLOAD]
     assert len(vectors) == 3 * 4
-    assert {(vector.dtype, vector.shape) for vector in vectors} == {(np.dtype(np.uint16), closed.weights.shape)}
+    assert {(vector.dtype, vector.shape) for vector in vectors} == {(np.dtype(np.uint16), closed.model.weights.shape)}
     initial = np.frombuffer((state.folder / "initial.f32").read_bytes(), "<f4")
-    moved = np.abs(closed.weights - initial)
+    moved = np.abs(closed.model.weights - initial)
     assert 0 < np.median(moved) and moved.max() < 2
 
 

@@ -137,5 +137,5 @@ def test_after_a_void_first_round_the_second_must_still_start_from_the_plans_wei
     exchange = LocalExchange({name: partial(handle, name) for name in federation.names})
     with pytest.raises(StateError, match="more void rounds"):
         run_study(federation.operator.root, plan_hash, exchange)
-    assert refused == ["site-b initial_weights", "site-c initial_weights"]
+    assert refused == ["site-a weights", "site-b model", "site-c model"]
     assert [len(federation.site(name).chain.entries("commit")) for name in federation.names] == [0, 1, 1]

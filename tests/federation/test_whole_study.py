@@ -36,4 +36,4 @@ def test_a_study_runs_from_invitation_to_release(make_federation: Callable[..., 
         (entry,) = Ledger(home.chain, max_epsilon=policy.max_epsilon, delta=policy.delta).statement().entries
         assert (entry.steps, entry.steps_started) == (5 * 2, 3 * 2)
     initial = np.frombuffer((state.folder / "initial.f32").read_bytes(), "<f4")
-    assert not np.array_equal(initial, closed.weights)
+    assert not np.array_equal(initial, closed.model.weights)

@@ -21,7 +21,7 @@ from server.events import EventLog
 from server.round_state import Closed, RoundState
 from ssl_core.card import load_encoder
 from ssl_core.chain import write_durably
-from ssl_core.model_update import ServerState
+from ssl_core.model_update import GlobalModel, ServerState
 from ssl_core.session import open_plan
 from ssl_core.trust.envelope import seal
 from ssl_core.trust.identity import Identity
@@ -230,9 +230,9 @@ def test_publish_before_the_end_is_refused_and_afterwards_gives_one_release(fede
     refused(run("publish", plan_hash, "--home", home), "not finished", "field: rounds closed", "value: 0", "limit: 1")
     assert list((home / "releases").iterdir()) == []
     state = RoundState(federation.operator.study(plan_hash))
-    weights = state.closed().weights + np.float32(0.5)
+    weights = state.closed().model.weights + np.float32(0.5)
     state.open_round(1, b"start")
-    state.close(Closed(1, 1, weights, ServerState.empty(), b"close"))
+    state.close(Closed(1, 1, GlobalModel(weights, ServerState.empty()), b"close", weights.view(np.uint32)))
     release = Path(json.loads(run("publish", plan_hash[:12], "--json", "--home", home).stdout)["release"])
     assert load_encoder(release, keys=[federation.operator.operator.public]).card.plan_hash == plan_hash
     refused(run("publish", plan_hash, "--home", home), "not overwritten", release.name)

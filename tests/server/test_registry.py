@@ -13,7 +13,7 @@ from ssl_core.card import load_encoder, read_card
 from ssl_core.chain import write_durably
 from ssl_core.encoders.vector import to_vector
 from ssl_core.errors import ConfigError, StateError, TrustError
-from ssl_core.model_update import ServerState
+from ssl_core.model_update import GlobalModel, ServerState
 
 
 @pytest.fixture
@@ -22,14 +22,14 @@ def finished(make_federation: Callable[..., Any]) -> tuple[Any, str, Any]:
     federation = make_federation(3, patients=1)
     plan_hash = federation.launch(rounds__rounds=2)
     state = RoundState(federation.operator.study(plan_hash))
-    weights = state.closed().weights
+    weights = state.closed().model.weights
     for number, count in ((1, 1), (2, None), (3, 2)):
         state.open_round(number, b"start")
         if count is None:
             state.void_round(number)
             continue
         weights = weights + np.float32(0.25)
-        state.close(Closed(number, count, weights, ServerState.empty(), b"close"))
+        state.close(Closed(number, count, GlobalModel(weights, ServerState.empty()), b"close", weights.view(np.uint32)))
     return federation, plan_hash, weights
 
 
@@ -54,7 +54,8 @@ def test_a_study_with_rounds_to_come_gives_no_release(make_federation: Callable[
     plan_hash = federation.launch(rounds__rounds=2)
     state = RoundState(federation.operator.study(plan_hash))
     state.open_round(1, b"start")
-    state.close(Closed(1, 1, state.closed().weights, ServerState.empty(), b"close"))
+    model = state.closed().model
+    state.close(Closed(1, 1, model, b"close", model.weights.view(np.uint32)))
     with pytest.raises(StateError, match="not finished") as caught:
         publish(federation.operator, plan_hash)
     assert (caught.value.field, caught.value.value, caught.value.limit) == ("rounds closed", 1, 2)

@@ -15,7 +15,7 @@ import pytest
 import server.round_state as module
 from server.round_state import Closed, RoundState
 from ssl_core.errors import StateError
-from ssl_core.model_update import ServerState
+from ssl_core.model_update import GlobalModel, ServerState
 
 P = 5
 
@@ -72,12 +72,13 @@ class Killer:
 def closed(number: int, count: int) -> Closed:
     draw = np.random.default_rng(number)
     state = ServerState(draw.normal(size=P), draw.normal(size=P))
-    return Closed(number, count, draw.normal(size=P).astype(np.float32), state, b"close %d" % number)
+    model = GlobalModel(draw.normal(size=P).astype(np.float32), state)
+    return Closed(number, count, model, b"close %d" % number, draw.integers(0, 1 << 32, P, np.uint32))
 
 
 def image(found: Closed) -> tuple[Any, ...]:
-    return (found.round, found.count, found.weights.tobytes(), found.optimizer.first.tobytes(),
-            found.optimizer.second.tobytes(), found.close)  # fmt: skip
+    total = None if found.total is None else (found.total.dtype, found.total.tobytes())
+    return found.round, found.count, found.model.digest, found.model.state.digest, found.close, total
 
 
 def fresh(folder: Path) -> RoundState:
@@ -96,18 +97,21 @@ def play(state: RoundState, number: int) -> None:
 def test_round_zero_is_the_start_of_the_study(tmp_path: Path) -> None:
     state = fresh(tmp_path / "study")
     found = state.closed()
-    assert (found.round, found.count, found.close) == (0, 0, None) and found.weights.tolist() == [0, 1, 2, 3, 4]
+    assert (found.round, found.count, found.close) == (0, 0, None) and found.model.weights.tolist() == [0, 1, 2, 3, 4]
     assert (state.used(), state.open_start(), state.survivors()) == ((0, []), None, None)
     with pytest.raises(StateError, match="needs its CLOSE"):
-        state.close(Closed(1, 1, found.weights, found.optimizer, None))
+        state.close(Closed(1, 1, found.model, None, np.zeros(P, np.uint32)))
 
 
-def test_a_closed_round_is_read_back_byte_for_byte_and_two_are_kept(tmp_path: Path) -> None:
+def test_a_closed_round_is_read_back_byte_for_byte_and_four_are_kept(tmp_path: Path) -> None:
     state = fresh(tmp_path / "study")
     for number in range(1, 12):
         play(state, number)
         assert image(state.closed()) == image(closed(number, number))
-    assert sorted(path.name for path in (state.folder / "closed").iterdir()) == ["000010", "000011"]
+    assert sorted(path.name for path in (state.folder / "closed").iterdir()) == [
+        "000008", "000009", "000010", "000011"
+    ]  # fmt: skip
+    assert image(state.closed_round(9)) == image(closed(9, 9)) and state.kept() == [8, 9, 10, 11]
     assert not (state.folder / "open").exists()
 
 

@@ -179,9 +179,9 @@ def test_upload_that_does_not_acknowledge_the_last_close_is_refused(kit, fault):
     wrong = b"" if fault == "missing" else sign(signer, bytes(32) if fault == "context" else signed.context, ack)
     with pytest.raises(ProtocolError, match="acknowledgement is not of this CLOSE by this site"):
         federation.coordinator.add_upload(name, encode(replace(upload, ack=wrong)), vector)
-    assert federation.coordinator.uploaded == () and federation.coordinator.acks == {}
+    assert federation.coordinator.uploaded == () and federation.coordinator.acknowledged == ()
     assert federation.coordinator.add_upload(name, body, vector)
-    assert federation.coordinator.acks == {name: upload.ack}
+    assert federation.coordinator.acknowledged == (name,) and federation.coordinator.checkpoint() is None
 
 
 def test_first_upload_acknowledges_nothing(kit):

@@ -58,10 +58,10 @@ def test_forged_key_set_is_refused_and_nothing_is_kept(kit, federation, phrase):
     federation.randoms = {name: kit.seeded(name) for name in federation.names}
     site = federation.make_site(federation.names[0], store)
     site.offer_keys()
-    before = store._secrets
+    before, log = store._secrets, list(store._log)
     with pytest.raises(ProtocolError, match=phrase):
         site.accept_keys(FORGERIES[phrase](federation))
-    assert store._secrets == before and not store._log
+    assert store._secrets == before and store._log == log
     site.accept_keys(federation.keyset)
 
 
@@ -146,7 +146,7 @@ def test_key_set_is_taken_after_a_death_between_journal_and_secrets(kit, federat
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Vault, "put_chains", dies)
         site.accept_keys(federation.keyset)
-    assert [record.kind for record in store._log] == ["EPOCH"]
+    assert [record.kind for record in store._log] == ["OFFERED", "EPOCH"]
     again = federation.make_site(federation.names[0], store)
     again.accept_keys(federation.keyset)
     contents = decode(Contents, store._secrets)
@@ -166,19 +166,36 @@ def test_key_set_needs_our_own_offer(kit, federation):
 
 def test_epochs_only_rise(federation):
     site = federation.sites[federation.names[0]]
-    site.offer_keys(3)
-    for epoch in (0, 1, 2):
-        with pytest.raises(ProtocolError, match="epochs only rise"):
-            site.offer_keys(epoch)
+    latest = site.offer_keys(3)
+    assert all(site.offer_keys(epoch) == latest for epoch in (0, 1, 2, 3))
+    assert read_signed(Offer, latest)[1].epoch == 3
+    site.accept_keys(federation.keyset)
+    assert site.offer_keys(1) == latest
 
 
 def test_lost_secrets_need_a_new_epoch(federation):
     name = federation.names[0]
     federation.stores[name]._secrets = None
     federation.restart(name)
-    with pytest.raises(ProtocolError, match="epochs only rise"):
-        federation.sites[name].offer_keys(1)
-    federation.sites[name].offer_keys(2)
+    for _ in range(2):
+        offer = federation.sites[name].offer_keys(1)
+        assert read_signed(Offer, offer)[1].epoch == 2
+        federation.restart(name)
+        assert federation.sites[name].offer_keys(2) == offer
+        with pytest.raises(ProtocolError, match="round uses another key set"):
+            federation.sites[name].begin(federation.coordinator.start(1, federation.names, federation.model, None), None)
+        federation.coordinator = federation.make_coordinator()
+
+
+def test_no_second_key_for_one_epoch_after_the_offer_was_lost_too(federation):
+    name = federation.names[0]
+    said = set()
+    for expected in (2, 3, 4):
+        federation.stores[name]._secrets = None
+        federation.restart(name)
+        offer = read_signed(Offer, federation.sites[name].offer_keys(2))[1]
+        assert offer.epoch == expected and offer.key not in said
+        said.add(offer.key)
 
 
 def test_new_epoch_makes_the_open_round_void_and_the_next_exact(kit, federation):

@@ -820,6 +820,7 @@ def close_with_more_than_agreed(kit):
     everyone = tuple(range(5))
     body = Close(
         round=1,
+        count=1,
         participants=everyone,
         survivors=everyone,
         headers=tuple(header_of(federation, at) for at in everyone),
