@@ -35,8 +35,8 @@ _LOG = logging.getLogger("choral")
 _AGAIN = "fetch the folder again from whoever published it"
 ACCOUNTANT = "dp-accounting PLD, Poisson-subsampled Gaussian"
 AGGREGATE_NOTE = (
-    "Aggregate not authenticated: a malicious server could have published weights that are not the sum's; the "
-    "privacy of patients does not rest on it."
+    "Aggregate not authenticated: every site recomputed the weights from the published sum, but a malicious server could "
+    "have published another sum than the true one; the privacy of patients does not rest on it."
 )
 
 
