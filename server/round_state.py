@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from server.shelf import FileShelf
 from ssl_core.chain import write_durably
 from ssl_core.errors import StateError
 from ssl_core.folder import sync
@@ -147,6 +148,10 @@ class RoundState:
         if not path.is_file() or used in void or used <= self.closed().round:
             return None
         return used, path.read_bytes()
+
+    def shelf(self) -> FileShelf:
+        """Where the open round's sealed backups lie."""
+        return FileShelf(self.folder / "open")
 
     def survivors(self) -> list[str] | None:
         """U of the open round once it was fixed."""

@@ -56,14 +56,14 @@ def run_study(home: Path, plan_hash: str, exchange: Exchange, *, at: Callable[[s
 def _all_rounds(run: StudyRun) -> None:
     """Go on until the plan's rounds are closed and every site was told the last CLOSE."""
     run.events.write("running", rounds=run.plan.rounds.rounds, sites=len(run.participants))
-    coordinator = SecureSumCoordinator(run.params, run.home.server, agree_on_keys(run))
+    coordinator = SecureSumCoordinator(run.params, run.home.server, agree_on_keys(run), run.state.shelf())
     catch_up = CatchUp(run)
     while run.state.closed().count < run.plan.rounds.rounds:
         run.check_stop()
         run.check_roster()
         keyset = renew_keys(run, catch_up) if run.state.open_start() is None else None
         if keyset is not None:
-            coordinator = SecureSumCoordinator(run.params, run.home.server, keyset)
+            coordinator = SecureSumCoordinator(run.params, run.home.server, keyset, run.state.shelf())
         try:
             _round(run, coordinator, catch_up)
         except RoundVoid as reason:

@@ -23,10 +23,10 @@ from ssl_core.secure_sum.codec import decode, encode
 from ssl_core.secure_sum.evidence import Evidence, HeadOf, Kind, PacketOf, ProvenFault, evidence_of
 from ssl_core.secure_sum.intake import need
 from ssl_core.secure_sum.journal import Started
-from ssl_core.secure_sum.messages import Answer, AnswerHead, Header, Mark, Parts, Sealed, Unmask
+from ssl_core.secure_sum.messages import Answer, AnswerHead, Header, Mark, Packet, Parts, Sealed, Unmask
 from ssl_core.secure_sum.params import SumParams
 from ssl_core.secure_sum.sealing import Route
-from ssl_core.secure_sum.statements import head_statement, is_head_of, parts_leaves
+from ssl_core.secure_sum.statements import head_statement, is_head_of
 from ssl_core.secure_sum.vault import Vault
 from ssl_core.trust.identity import Identity, Secret
 
@@ -102,14 +102,16 @@ def open_complaint(route: Route, sealed: Sealed, key: Secret) -> tuple[bool, Sec
     return True, Secret(opened) if sealing.is_share(route, opened, sealed.commitment) else None
 
 
-def accuse_dealer(params: SumParams, route: Route, participants: Sites, header: Header, parts: Parts, key: Secret) -> Evidence:
-    """That a dealer's sealed share does not fit its own commitment."""
+def accuse_dealer(
+    params: SumParams, route: Route, header: Header, leaves: tuple[bytes, ...], packet: Packet, key: Secret
+) -> Evidence:
+    """That a dealer's sealed share does not fit its own commitment; `packet` whole, and all `leaves`, as he signed them."""
     dealt = PacketOf(
         context=route.context,
         header=header,
-        leaves=parts_leaves(parts),
+        leaves=leaves,
         recipient=route.recipient,
-        packet=parts.packets[participants.index(route.recipient)],
+        packet=packet,
     )
     return evidence_of(params.members[route.sender].identity, Kind.DEALING, dealt, key.reveal())
 

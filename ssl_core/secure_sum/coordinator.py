@@ -42,6 +42,7 @@ from ssl_core.secure_sum.server_round import (
     pair_up,
     recover,
 )
+from ssl_core.secure_sum.shelf import MemoryShelf, Shelf, put_on
 from ssl_core.secure_sum.starting import check_own_start
 from ssl_core.secure_sum.statements import (
     GENESIS,
@@ -57,15 +58,16 @@ from ssl_core.trust.identity import Identity
 
 
 class SecureSumCoordinator:
-    """The server in one session and key set; it holds one round at a time."""
+    """The server in one session and key set; it holds one round at a time, its backups on `shelf`."""
 
-    def __init__(self, params: SumParams, identity: Identity, keyset: bytes) -> None:
+    def __init__(self, params: SumParams, identity: Identity, keyset: bytes, shelf: Shelf | None = None) -> None:
         if identity.public != params.server:
             raise ConfigError("identity is not the server of the roster", field="server")
         keys.open_keyset(params, keyset)
         self._params = params
         self._identity = identity
         self._keyset = keyset_hash(keyset)
+        self._shelf = MemoryShelf() if shelf is None else shelf
         self._round: ServerRound | None = None
 
     @staticmethod
@@ -113,7 +115,7 @@ class SecureSumCoordinator:
         header, parts = check_upload(self._params, now.context, now.start.participants, member, upload, vector)
         check_upload_ack(self._params, now.start.close, member, upload.ack)
         np.add(now.running, vector, out=now.running)
-        now.headers[place], now.parts[place] = header, parts
+        now.headers[place], now.dealt[place] = header, put_on(self._shelf, place, parts)
         if upload.ack:
             now.acks[place] = upload.ack
         return True

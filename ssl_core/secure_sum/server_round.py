@@ -23,6 +23,7 @@ from ssl_core.secure_sum.recovery import recover_own, recover_pairs
 from ssl_core.secure_sum.ring import Words
 from ssl_core.secure_sum.sealing import Route
 from ssl_core.secure_sum.shamir import from_bytes
+from ssl_core.secure_sum.shelf import Dealt
 from ssl_core.secure_sum.statements import read_signed
 from ssl_core.trust.identity import Secret
 
@@ -41,7 +42,7 @@ class ServerRound:
     context: bytes
     running: Words
     headers: dict[int, Header] = field(default_factory=dict)
-    parts: dict[int, Parts] = field(default_factory=dict)
+    dealt: dict[int, Dealt] = field(default_factory=dict)
     acks: dict[int, bytes] = field(default_factory=dict)
     survivors: Sites | None = None
     paired: bool = False
@@ -56,6 +57,11 @@ class ServerRound:
     opened: bool = False
     closed: Close | None = None
     void: bool = False
+
+    @property
+    def parts(self) -> dict[int, Parts]:
+        """Dealer -> parts, backups' ciphertext left out."""
+        return {site: dealt.parts for site, dealt in self.dealt.items()}
 
     def blame(self, fault: Fault) -> None:
         """Keep a fault, one for the same sites and problem."""
@@ -83,8 +89,8 @@ def make_consent(now: ServerRound, survivors: Sites) -> Consent:
 
 def make_unmask(now: ServerRound, survivors: Sites) -> dict[int, Unmask]:
     """UNMASK for each survivor; the proof is every upload's own agreement when U = C, else those gathered for U."""
-    participants = now.start.participants
-    uploaded = {site: parts.agreement for site, parts in now.parts.items()}
+    participants, parts = now.start.participants, now.parts
+    uploaded = {site: dealt.agreement for site, dealt in parts.items()}
     signatures = uploaded if survivors == participants else now.agreements
     proof = tuple(Proof(site=site, signature=signatures[site]) for site in sorted(signatures))
     return {
@@ -93,7 +99,7 @@ def make_unmask(now: ServerRound, survivors: Sites) -> dict[int, Unmask]:
             recipient=recipient,
             survivors=survivors,
             proof=proof,
-            shares=tuple(now.parts[sender].packets[participants.index(recipient)].share for sender in survivors),
+            shares=tuple(parts[sender].packets[participants.index(recipient)].share for sender in survivors),
         )
         for recipient in survivors
     }
@@ -111,7 +117,7 @@ def make_backup(params: SumParams, now: ServerRound, survivors: Sites) -> dict[i
             recipient=recipient,
             survivors=survivors,
             missing=missing,
-            backups=tuple(now.parts[dealer].packets[participants.index(recipient)].backup for dealer in missing),
+            backups=tuple(now.dealt[dealer].backup(participants.index(recipient)) for dealer in missing),
         )
         for recipient in sorted(now.answers)
     }
@@ -207,14 +213,14 @@ def _unheard(now: ServerRound, survivors: Sites) -> Sites:
 
 
 def _settle(params: SumParams, now: ServerRound, dealer: int, holder: int, key: Secret) -> Secret | None:
-    participants, parts = now.start.participants, now.parts[dealer]
+    dealt, at = now.dealt[dealer], now.start.participants.index(holder)
     route = Route(context=now.context, sender=dealer, recipient=holder)
-    opens, share = open_complaint(route, parts.packets[participants.index(holder)].share, key)
+    opens, share = open_complaint(route, dealt.parts.packets[at].share, key)
     if not opens:
         names = params.names((dealer, holder))
         now.blame(Fault(sites=names, problem="sealed share does not open between these two"))
     elif share is None:
-        evidence = accuse_dealer(params, route, participants, now.headers[dealer], parts, key)
+        evidence = accuse_dealer(params, route, now.headers[dealer], dealt.leaves, dealt.packet(at), key)
         problem = "site dealt a share that does not fit its own commitment"
         now.blame(Fault(sites=params.names((dealer,)), problem=problem, evidence=evidence))
     return share

@@ -9,6 +9,7 @@ vector: ours is quantise (at 16 bits: rotate first), all masks, SHA-256 of the w
 step: ours is `make_upload` as a site calls it, the vector with pair keys, Shamir shares, shares for the backup, seals and
 signature; flwr's is its vector and its Shamir shares of two secrets, without its key agreement and seals.
 of AES: raw AES-256-CTR over the vector's buffer against our masks, generated and added, on one thread in processor time.
+server a site: what the coordinator keeps of one upload beside the running sum, the sealed backups on its shelf on disk.
 Memory: peak of what numpy and Python allocate in a step, plus the input, in vectors of 4 P bytes.
 server: all self masks; and one third lost, all their pair masks to remove (`--worst`: at any size, minutes).
 """
@@ -16,6 +17,7 @@ server: all self masks; and one third lost, all their pair masks to remove (`--w
 from __future__ import annotations
 
 import argparse
+import gc
 import inspect
 import json
 import os
@@ -27,6 +29,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
@@ -47,12 +50,15 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.demo import machine_line
+from server.shelf import FileShelf
 from ssl_core.secure_sum import masks
+from ssl_core.secure_sum.codec import decode
 from ssl_core.secure_sum.journal import Started
 from ssl_core.secure_sum.memory import MemoryStore
-from ssl_core.secure_sum.messages import Start
+from ssl_core.secure_sum.messages import Parts, Start, Upload
 from ssl_core.secure_sum.params import Member, SumParams
 from ssl_core.secure_sum.ring import Words
+from ssl_core.secure_sum.shelf import put_on
 from ssl_core.secure_sum.statements import sign, start_context
 from ssl_core.secure_sum.threads import default_threads
 from ssl_core.secure_sum.upload import make_upload
@@ -185,6 +191,20 @@ def peak(step: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
+def kept_of(site: Site, body: bytes) -> int:
+    """Bytes that the server holds in memory of one upload, as `SecureSumCoordinator.add_upload` keeps it."""
+    with TemporaryDirectory() as folder:
+        tracemalloc.start()
+        try:
+            header = decode(Upload, body).header
+            dealt = put_on(FileShelf(Path(folder)), site.place, decode(Parts, decode(Upload, body).parts))
+            gc.collect()
+            assert header and dealt
+            return tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+
+
 def keys(count: int) -> list[Secret]:
     """Fresh stream keys."""
     return [Secret(os.urandom(32)) for _ in range(count)]
@@ -234,6 +254,7 @@ def measure(count: int, dimension: int, bits: int, *, repeat: int, worst: bool) 
         "server_self_masks_s": times.take("self", lambda: masks.apply(total, add=[], subtract=keys(count))),
         "server_worst_masks": len(own) + pairs,
         "server_worst_s": times.take("lost", lambda: masks.apply(total, add=keys(pairs), subtract=own)) if lost else None,
+        "server_bytes_per_site": kept_of(site, body),
         "server_memory_vectors": (total.nbytes + peak(lambda: masks.apply(total, add=ten, subtract=own))) / update.nbytes,
     }
 
@@ -244,7 +265,7 @@ def show(rows: Sequence[dict[str, object]], console: Console) -> None:
     shown = Table(title=f"Secure sum, vectors of P float32; {machine_line()}; {default_threads()} threads")
     for name in (
         "bits", "n", "P", "vector", "flwr", "ratio", "CPU", "step", "flwr", "ratio", "CPU",
-        "of AES", "bytes", "of flwr's", "memory", "server: self", "one third lost",
+        "of AES", "bytes", "of flwr's", "memory", "server: self", "one third lost", "a site",
     ):  # fmt: skip
         shown.add_column(name, justify="right")
     for row in rows:
@@ -267,6 +288,7 @@ def show(rows: Sequence[dict[str, object]], console: Console) -> None:
             f"{value['memory_vectors']:.2f}",
             f"{value['server_self_masks_s']:.3g} s",
             "not run" if row["server_worst_s"] is None else f"{value['server_worst_s']:.3g} s",
+            f"{value['server_bytes_per_site'] / 1e6:.2f} MB",
         )
     console.print(shown)
     console.print(

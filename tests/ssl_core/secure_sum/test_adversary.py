@@ -37,7 +37,7 @@ class HostileServer:
         requests = self.federation.coordinator.unmask_requests()
         self.unmasks = {at: read_signed(Unmask, requests[name])[1] for at, name in enumerate(self.federation.names)}
         self.headers = self.federation.coordinator._round.headers
-        self.parts = self.federation.coordinator._round.parts
+        self.dealt = self.federation.coordinator._round.dealt
         self.everyone = tuple(range(count))
         self.agreements = {self.everyone: {proof.site: proof for proof in self.unmasks[0].proof}}
         self.shares = {owner: set(self.corrupt) for owner in self.honest}
@@ -87,7 +87,7 @@ class HostileServer:
             recipient=site,
             survivors=survivors,
             missing=missing,
-            backups=tuple(self.parts[at].packets[site].backup for at in missing),
+            backups=tuple(self.dealt[at].backup(site) for at in missing),
         )
         name = self.federation.names[site]
         try:
@@ -126,7 +126,7 @@ class HostileServer:
         key = sealing.seal_key(
             Vault(self.federation.stores[self.federation.names[holder]], self.params.hash).chain(dealer), route
         )
-        opened = sealing.unseal(key, route, self.parts[dealer].packets[holder].backup.blob)
+        opened = sealing.unseal(key, route, self.dealt[dealer].backup(holder).blob)
         at = [other for other in self.everyone if other != dealer].index(peer)
         return content == opened[32 * at : 32 * at + 32]
 
