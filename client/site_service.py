@@ -95,6 +95,9 @@ class SiteService:
                 return self._closed(study, study.secure_sum.close(body, vector))
             case IncomingKind.CHECKPOINT:
                 return self._closed(study, study.secure_sum.checkpoint(body, _floats(vector, np.float64)))
+            case IncomingKind.VOID:
+                study.secure_sum.void(body)
+                return Parcel(OutgoingKind.VOID_ACK, b"")
             case IncomingKind.INVITE:
                 raise ProtocolError("an invitation carries no session")
 

@@ -33,6 +33,7 @@ KILL_POINTS = (
     "answers-complete", "weights-computed", "round-closed", "study-finished",
 )  # fmt: skip
 _LAST_CLOSE_S = 60.0
+_VOID_S = 5.0
 
 
 def run_study(home: Path, plan_hash: str, exchange: Exchange, *, at: Callable[[str], None] = lambda _line: None) -> None:
@@ -198,9 +199,13 @@ def _void(run: StudyRun, coordinator: SecureSumCoordinator, reason: RoundVoid) -
     """The open round gives nothing, ever; `StateError` when the plan's void rounds are used up."""
     number, _ = run.state.used()
     _keep_faults(run, coordinator, number)
-    coordinator.void()
+    uploaded, message = coordinator.uploaded, coordinator.void()
     run.state.void_round(number)
     run.events.write("void", round=number, reason=reason.problem)
+    # Sites forget the round's secrets now, not with the next START, which may never come.
+    online = run.exchange.reachable()
+    parcels = run.parcels(IncomingKind.VOID, {name: message for name in uploaded if name in online})
+    run.ask(parcels, lambda _name, _reply: None, patience_s=_VOID_S)
     void, limit = len(run.state.used()[1]), run.plan.rounds.max_void
     if void > limit:
         raise StateError(

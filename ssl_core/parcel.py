@@ -39,6 +39,7 @@ class IncomingKind(StrEnum):
     BACKUP = "BACKUP"
     CLOSE = "CLOSE"
     CHECKPOINT = "CHECKPOINT"
+    VOID = "VOID"
 
 
 class OutgoingKind(StrEnum):
@@ -52,6 +53,7 @@ class OutgoingKind(StrEnum):
     UNMASK = "UNMASK"
     BACKUP = "BACKUP"
     CLOSE_ACK = "CLOSE_ACK"
+    VOID_ACK = "VOID_ACK"
     DECLINED = "DECLINED"
 
 
@@ -65,6 +67,7 @@ _ANSWER = {
     IncomingKind.BACKUP: OutgoingKind.BACKUP,
     IncomingKind.CLOSE: OutgoingKind.CLOSE_ACK,
     IncomingKind.CHECKPOINT: OutgoingKind.CLOSE_ACK,
+    IncomingKind.VOID: OutgoingKind.VOID_ACK,
 }
 
 

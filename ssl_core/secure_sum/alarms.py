@@ -18,6 +18,8 @@ from ssl_core.secure_sum.messages import Close, Consent, Context, Signed, Start,
 from ssl_core.secure_sum.params import SumParams
 from ssl_core.secure_sum.statements import read_signed, start_round
 
+_OF_THE_SERVER = (Kind.ROUND, Kind.CLOSE, Kind.VOID, Kind.SURVIVORS)
+
 
 @contextmanager
 def alarmed(params: SumParams, journal: Journal, round: int, message: bytes) -> Iterator[None]:
@@ -37,7 +39,7 @@ def contradictions(params: SumParams, entry: Entry, message: bytes) -> list[Evid
     """Proven contradictions between `message` and what the server said in its round: its own first, then sites'."""
     found = []
     for kept in entry.said:
-        sides = [evidence_of(params.server, kind, kept, message) for kind in (Kind.ROUND, Kind.CLOSE, Kind.SURVIVORS)]
+        sides = [evidence_of(params.server, kind, kept, message) for kind in _OF_THE_SERVER]
         found += [evidence for evidence in sides if proves(params, evidence)][:1]
     round = None if entry.started is None else start_round(params, read_signed(Start, entry.started.request)[1])
     for kept in entry.said:

@@ -265,6 +265,11 @@ def close_is_new(close: Close, own: Close | None, last_round: int) -> None:
     need(newer, "CLOSE is older than what this site has seen, or another for the same round", field="round")
 
 
+def close_not_void(entry: Entry) -> None:
+    """The server did not sign that the round gives no sum; a new key set that voided it here is no such word."""
+    need(not entry.void, "CLOSE is of a round that the server gave up", field="round", value=entry.round)
+
+
 def close_matches_answer(close: Close, entry: Entry) -> None:
     """The round is closed with the survivors that this site answered for."""
     same = entry.answered is None or close.survivors == entry.answered.survivors

@@ -72,6 +72,7 @@ def _check_close(params: SumParams, site: int, journal: Journal, signed: Signed,
     entry = journal.entry(body.round)
     checks.close_is_new(body, own, journal.last_round)
     checks.close_is_our_round(signed, entry)
+    checks.close_not_void(entry)
     checks.survivors_sorted(body.survivors)
     checks.survivors_invited(body.survivors, body.participants)
     checks.enough_survivors(params, body.survivors, body.participants)

@@ -3,11 +3,11 @@
 Comes in: a party's public key, a kind and two statements as bytes. Goes out: whether they prove the fault, from the
 `SumParams` alone, with no key of ours and no word of whoever accuses. Every signature covers a context, and a context is
 the hash of session, params, round and participants, so that what is proved of one round cannot be pasted from another.
-Of the server: ROUND (one round number under two contexts), CLOSE (two results of one round), SURVIVORS (two sets of
-survivors in one round, in any two of CONSENT, UNMASK, BACKUP, CLOSE). Of a site: UPLOAD (two headers in a round),
-AGREEMENT (two sets that are not all participants), OFFER (two keys for one epoch), SHARE and BACKUP (a signed answer
-whose share does not fit the commitment that it says it was shown), DEALING (a sealed share that does not fit its own
-commitment).
+Of the server: ROUND (one round number under two contexts), CLOSE (two results of one round), VOID (a result of a round that
+was given up), SURVIVORS (two sets of survivors in one round, in any two of CONSENT, UNMASK, BACKUP, CLOSE). Of a site:
+UPLOAD (two headers in a round), AGREEMENT (two sets that are not all participants), OFFER (two keys for one epoch), SHARE
+and BACKUP (a signed answer whose share does not fit the commitment that it says it was shown), DEALING (a sealed share
+that does not fit its own commitment).
 A party that lost its state, or went back to an old copy of it, may sign such a pair without meaning harm: it counts among
 the corrupt all the same (ruling 20), and the authority judges.
 No evidence holds an opened share of an honest dealer. The server's messages hold sealed shares only; SHARE and BACKUP
@@ -44,6 +44,7 @@ from ssl_core.secure_sum.messages import (
     Sites,
     Start,
     Unmask,
+    Void,
 )
 from ssl_core.secure_sum.params import SumParams
 from ssl_core.secure_sum.sealing import Route
@@ -67,6 +68,7 @@ class Kind(StrEnum):
 
     ROUND = "ROUND"
     CLOSE = "CLOSE"
+    VOID = "VOID"
     SURVIVORS = "SURVIVORS"
     UPLOAD = "UPLOAD"
     AGREEMENT = "AGREEMENT"
@@ -209,6 +211,13 @@ def _close(params: SumParams, party: bytes, first: bytes, second: bytes) -> bool
     return None not in frames and one.round == other.round and one != other
 
 
+def _void(params: SumParams, party: bytes, first: bytes, second: bytes) -> bool:
+    messages = [decode(Signed, data) for data in (first, second)]
+    signed = party == params.server and all(is_signed_by(party, message) for message in messages)
+    kinds = {message.kind for message in messages}
+    return signed and kinds == {Void.TAG, Close.TAG} and messages[0].context == messages[1].context
+
+
 def _survivors(params: SumParams, party: bytes, first: bytes, second: bytes) -> bool:
     one, other = named_survivors(first), named_survivors(second)
     if one is None or other is None or party != params.server:
@@ -278,6 +287,7 @@ def _is_place(params: SumParams, party: bytes, place: int) -> bool:
 _CHECKS: dict[str, Callable[[SumParams, bytes, bytes, bytes], bool]] = {
     Kind.ROUND: _round,
     Kind.CLOSE: _close,
+    Kind.VOID: _void,
     Kind.SURVIVORS: _survivors,
     Kind.UPLOAD: _upload,
     Kind.AGREEMENT: _agreement,

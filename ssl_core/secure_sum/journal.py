@@ -140,13 +140,14 @@ class Entry:
     agreed: Agreed | None = None
     answered: Answered | None = None
     close: bytes | None = None
+    void: bytes | None = None
 
     @property
     def said(self) -> tuple[bytes, ...]:
         """The server's signed messages of this round that the site acted upon."""
         kept = (self.started, self.agreed, self.answered)
         requests = tuple(record.request for record in kept if record is not None)
-        return requests if self.close is None else (*requests, self.close)
+        return requests + tuple(ending for ending in (self.close, self.void) if ending)
 
 
 class Journal:
@@ -224,6 +225,7 @@ class Journal:
             agreed=decode(Agreed, found["AGREED"]) if "AGREED" in found else None,
             answered=answered,
             close=found.get("CLOSED"),
+            void=found.get("VOID"),
         )
 
     def write(self, round: int, kind: str, body: Message | bytes) -> None:

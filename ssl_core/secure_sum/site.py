@@ -256,12 +256,13 @@ class SecureSumSite:
     def void(self, message: bytes) -> None:
         """Take VOID: the round's secrets are forgotten, nothing is said in it any more."""
         signed, body = read_signed(Void, message)
-        checks.server_signed(self._params, signed)
         entry = self._journal.entry(body.round)
-        if entry.state is RoundState.VOID:
-            return
-        checks.round_voidable(entry)
-        checks.context_is(signed, _started(entry).context)
+        with self._alarmed(body.round, message):
+            checks.server_signed(self._params, signed)
+            if entry.state is RoundState.VOID:
+                return
+            checks.round_voidable(entry)
+            checks.context_is(signed, _started(entry).context)
         self._journal.write(body.round, Void.TAG, message)
         self._settle()
 

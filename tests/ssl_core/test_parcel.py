@@ -116,6 +116,7 @@ def test_the_outgoing_list_is_this_and_no_longer() -> None:
         "UNMASK",
         "BACKUP",
         "CLOSE_ACK",
+        "VOID_ACK",
         "DECLINED",
     }
 
@@ -128,7 +129,7 @@ def test_each_question_has_one_kind_of_answer() -> None:
         if _leaves(question, Parcel(answer, b"x", VECTOR if answer is OutgoingKind.UPLOAD else None))
     }
     pairs = {("INVITE", "APPROVAL"), ("KEYS", "KEYS_ACK"), ("START", "UPLOAD"), ("CLOSE", "CLOSE_ACK")}
-    pairs |= {("OFFER", "OFFER"), ("CHECKPOINT", "CLOSE_ACK")}
+    pairs |= {("OFFER", "OFFER"), ("CHECKPOINT", "CLOSE_ACK"), ("VOID", "VOID_ACK")}
     pairs |= {("CONSENT", "CONSENT"), ("UNMASK", "UNMASK"), ("BACKUP", "BACKUP")}
     assert allowed == pairs | {(question, "DECLINED") for question in IncomingKind}
 

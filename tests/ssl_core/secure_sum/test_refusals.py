@@ -765,6 +765,14 @@ def close_of_a_round_with_another_model(kit):
     return closes(federation, close, start_model=ZERO)
 
 
+@attack("_check_close", "close_not_void", "CLOSE is of a round that the server gave up", "VOID")
+def close_of_a_void_round(kit):
+    federation, close = finished(kit)
+    message = sign(federation.server, federation.context, Void(round=1))
+    federation.sites[federation.names[0]].void(message)
+    return closes(federation, close)
+
+
 @attack("_check_close", "survivors_sorted", "survivors are not sorted", "SURVIVORS")
 def close_with_a_survivor_twice(kit):
     federation, close = finished(kit)
@@ -921,7 +929,7 @@ def void_of_an_unknown_round(kit):
     return federation, federation.names[0], lambda site: site.void(message)
 
 
-@attack("void", "round_voidable", "round is not open at this site")
+@attack("void", "round_voidable", "round is not open at this site", "VOID")
 def void_of_a_closed_round(kit):
     federation, close = finished(kit)
     federation.sites[federation.names[0]].close(close, federation.last_total)
