@@ -26,6 +26,13 @@ from ssl_core.secure_sum.statements import is_signed_by, keyset_hash, read_signe
 from ssl_core.trust.identity import Identity, Secret
 from ssl_core.trust.random import derive
 
+# u of the points of order 1, 2, 4 and 8 on the curve and its twist (RFC 7748, section 7): their shared value is zero.
+_ORDER_EIGHT = (
+    325606250916557431795983626356110631294008115727848805560023387167927233504,
+    39382357235489614581723060781553021112529911719440698176882885853963445705823,
+)
+_SMALL_ORDER = frozenset({0, 1, PRIME - 1, *_ORDER_EIGHT})
+
 
 def new_private(random: Callable[[int], bytes]) -> Secret:
     """A fresh X25519 private key [32]."""
@@ -71,6 +78,8 @@ def open_keyset(params: SumParams, keyset: bytes) -> tuple[int, tuple[bytes, ...
             raise ProtocolError("key offer is of another epoch", field="site", value=member.name, limit=body.epoch)
         if int.from_bytes(offer.key, "little") >= PRIME:
             raise ProtocolError("key offer is not a canonical X25519 key", field="site", value=member.name)
+        if int.from_bytes(offer.key, "little") in _SMALL_ORDER:
+            raise ProtocolError("key offer has small order", field="site", value=member.name)
         if offer.key in publics:
             raise ProtocolError("key offer repeats another site's key", field="site", value=member.name)
         publics.append(offer.key)

@@ -19,6 +19,7 @@ import numpy as np
 
 from ssl_core.errors import ConfigError, ProtocolError
 from ssl_core.secure_sum.codec import MAX_SITES, Fixed, Flag, Listing, Message, Nested, Real, Text, UInt, digest, encode
+from ssl_core.trust.identity import check_public
 
 LEAST_LEVELS = 1 << 10
 RINGS = (16, 32)
@@ -78,6 +79,8 @@ class SumParams(Message):
             raise ConfigError("members are not sorted by name, each once", field="members")
         if len(set(keys)) != len(keys):
             raise ConfigError("one key stands for two parties of the sum", field="members")
+        for key in keys:
+            check_public(key)
         if not LEAST_SITES <= count <= MAX_SITES:
             raise ConfigError(
                 "a sum needs at least three sites: of two, each would see the other's update",

@@ -16,7 +16,7 @@ from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from ssl_core.errors import TrustError
-from ssl_core.trust.identity import Identity, fingerprint
+from ssl_core.trust.identity import Identity, check_public, fingerprint
 
 _PREFIX, _SUFFIX = "application/vnd.choral.", "+json"
 
@@ -132,4 +132,5 @@ def _body(payload: bytes, kind: str) -> dict[str, Any]:
 
 
 def _key(public: bytes) -> SSlibKey:
+    check_public(public)
     return SSlibKey(hashlib.sha256(public).hexdigest(), "ed25519", "ed25519", {"public": public.hex()})

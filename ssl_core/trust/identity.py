@@ -115,8 +115,21 @@ class Identity:
         raise TypeError("an identity is never pickled")
 
 
+# y of the eight points of order 1, 2, 4 and 8, and the two other spellings below 2^255 that decoders take (RFC 8032, 5.1.3).
+_FIELD = 2**255 - 19
+_ORDER_EIGHT = 2707385501144840649318225287225658788936804267575313519463743609750303402022
+_SMALL_ORDER = frozenset({0, 1, _FIELD - 1, _FIELD, _FIELD + 1, _ORDER_EIGHT, _FIELD - _ORDER_EIGHT})
+
+
+def check_public(public: bytes) -> None:
+    """Refuse an Ed25519 key [32] of small order, under which anybody can sign; `TrustError`."""
+    if int.from_bytes(public, "little") & (2**255 - 1) in _SMALL_ORDER:
+        raise TrustError("public key has small order: anybody could sign for it", field="public key", value=fingerprint(public))
+
+
 def verify(public: bytes, message: bytes, signature: bytes) -> None:
     """Raise `TrustError` unless `signature` [64] over `message` verifies under `public` [32]."""
+    check_public(public)
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError) as error:

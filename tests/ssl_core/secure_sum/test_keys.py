@@ -48,7 +48,7 @@ FORGERIES = {
     "is of another epoch": lambda f: forge(f, 1, epoch=2),
     "is not a canonical X25519 key": lambda f: forge(f, 1, key=public(f, 2)[:31] + bytes([public(f, 2)[31] | 0x80])),
     "repeats another site's key": lambda f: forge(f, 2, key=public(f, 1)),
-    "small order": lambda f: forge(f, 1, key=b"\x01" + bytes(31)),
+    "key offer has small order": lambda f: forge(f, 1, key=b"\x01" + bytes(31)),
 }
 
 
@@ -66,20 +66,28 @@ def test_forged_key_set_is_refused_and_nothing_is_kept(kit, federation, phrase):
 
 
 def test_every_refusal_of_a_key_set_has_a_forgery():
-    tree = ast.parse(inspect.getsource(keys.open_keyset)), ast.parse(inspect.getsource(keys.shared))
-    calls = [node for part in tree for node in ast.walk(part) if isinstance(node, ast.Call)]
+    calls = [node for node in ast.walk(ast.parse(inspect.getsource(keys.open_keyset))) if isinstance(node, ast.Call)]
     phrases = [c.args[0].value for c in calls if getattr(c.func, "id", "") == "ProtocolError"]
     assert len(phrases) == len(FORGERIES)
     assert all(sum(part in phrase for part in FORGERIES) == 1 for phrase in phrases)
 
 
-ORDER_EIGHT = 325606250916557431795983626356110631294008115727848805560023387167927233504
+SMALL_ORDER = [
+    0,
+    1,
+    PRIME - 1,
+    325606250916557431795983626356110631294008115727848805560023387167927233504,
+    39382357235489614581723060781553021112529911719440698176882885853963445705823,
+]
 
 
-@pytest.mark.parametrize("point", [0, 1, PRIME - 1, ORDER_EIGHT])
-def test_points_of_small_order_are_refused(point):
+@pytest.mark.parametrize("point", SMALL_ORDER)
+def test_points_of_small_order_are_refused_by_name_and_by_their_shared_value(federation, point):
+    key = point.to_bytes(32, "little")
+    with pytest.raises(ProtocolError, match="key offer has small order; field: site; value: site-01"):
+        keys.open_keyset(federation.params, forge(federation, 1, key=key))
     with pytest.raises(ProtocolError, match="small order"):
-        keys.shared(Secret(bytes(range(32))), point.to_bytes(32, "little"))
+        keys.shared(Secret(bytes(range(32))), key)
 
 
 def test_offers_of_several_epochs_and_missing_offers_make_no_key_set(kit, federation):

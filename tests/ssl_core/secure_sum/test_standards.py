@@ -32,6 +32,36 @@ def test_aes_256_ctr_of_sp_800_38a_f_5_5():
     assert bytes(a ^ b for a, b in zip(plain, key_stream, strict=True)) == expected
 
 
+@pytest.mark.parametrize(
+    ("key", "counter", "plain", "expected"),
+    [
+        (
+            "776beff2851db06f4c8a0542c8696f6c6a81af1eec96b4d37fc1d689e6c1c104",
+            "00000060db5672c97aa8f0b200000001",
+            b"Single block msg".hex(),
+            "145ad01dbf824ec7560863dc71e3e0c0",
+        ),
+        (
+            "f6d66d6bd52d59bb0796365879eff886c66dd51a5b6a99744b50590c87a23884",
+            "00faac24c1585ef15a43d87500000001",
+            bytes(range(32)).hex(),
+            "f05e231b3894612c49ee000b804eb2a9b8306b508f839d6a5530831d9344af1c",
+        ),
+        (
+            "ff7a617ce69148e4f1726e2f43581de2aa62d9f805532edff1eed687fb54153d",
+            "001cc5b751a51d70a1c1114800000001",
+            bytes(range(36)).hex(),
+            "eb6c52821d0bbbf7ce7594462aca4faab407df866569fd07f48cc0b583d6071f1ec0e6b8",
+        ),
+    ],
+)
+def test_aes_256_ctr_of_rfc_3686(key, counter, plain, expected):
+    """Also entered at the counter as a block number, as threads and late parts of a vector do."""
+    data, key, start = bytes.fromhex(plain), Secret(bytes.fromhex(key)), bytes.fromhex(counter)
+    for stream in (AesCtrStream(key, nonce=start), AesCtrStream(key, block=int.from_bytes(start, "big"))):
+        assert bytes(a ^ b for a, b in zip(data, stream.take(len(data)), strict=True)).hex() == expected
+
+
 def test_key_stream_is_read_as_little_endian_words():
     key = Secret(bytes(32))
     assert AesCtrStream(key).uint32(8).tolist() == np.frombuffer(AesCtrStream(key).take(32), "<u4").tolist()
@@ -92,6 +122,17 @@ def test_x25519_of_rfc_7748(scalar, point, expected):
     assert shared(Secret(bytes.fromhex(scalar)), bytes.fromhex(point)).reveal().hex() == expected
 
 
+def test_both_ends_of_rfc_7748_section_6_1():
+    base = b"\x09" + bytes(31)
+    alice = Secret(bytes.fromhex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"))
+    bob = Secret(bytes.fromhex("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb"))
+    publics = [shared(private, base).reveal() for private in (alice, bob)]
+    assert publics[0].hex() == "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a"
+    assert publics[1].hex() == "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f"
+    values = {shared(alice, publics[1]).reveal().hex(), shared(bob, publics[0]).reveal().hex()}
+    assert values == {"4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742"}
+
+
 def test_x25519_iterated_a_thousand_times_as_in_rfc_7748():
     scalar = point = b"\x09" + bytes(31)
     for _ in range(1000):
@@ -139,6 +180,22 @@ def test_second_spelling_of_a_signature_is_refused(private, public, message, sig
     other = data[:32] + (int.from_bytes(data[32:], "little") + ORDER).to_bytes(32, "little")
     with pytest.raises(TrustError, match="does not verify"):
         verify(bytes.fromhex(public), bytes.fromhex(message), other)
+
+
+@pytest.mark.parametrize(("private", "public", "message", "signature"), ED25519)
+@pytest.mark.parametrize("y", [1, 2**255 - 20, 2**255 - 19, 2**255 - 18, 2**255 - 1])
+def test_points_that_have_a_second_spelling_are_refused_in_a_signature(private, public, message, signature, y):
+    """RFC 8032 section 5.1.3: y below p, and no sign bit on x = 0."""
+    data = (y | 1 << 255).to_bytes(32, "little") + bytes.fromhex(signature)[32:]
+    with pytest.raises(TrustError, match="does not verify"):
+        verify(bytes.fromhex(public), bytes.fromhex(message), data)
+
+
+@pytest.mark.parametrize("length", [0, 32, 63, 65, 128])
+def test_signature_of_another_length_is_refused(length):
+    _, public, message, signature = ED25519[0]
+    with pytest.raises(TrustError, match="does not verify"):
+        verify(bytes.fromhex(public), bytes.fromhex(message), (bytes.fromhex(signature) * 2)[:length])
 
 
 def test_aes_256_gcm_of_the_gcm_specification():

@@ -1,352 +1,264 @@
-"""Frozen vectors of one round: held by the package, and by a plain recomputation that shares no code with it.
+"""Frozen vectors of each derivation by itself: held by the package, and by a second implementation that shares no code with it.
 
-The recomputation uses hashlib, hmac, integers (X25519 is the ladder of RFC 7748) and AES block by block.
+The first two tests alone use the package. The others recompute each file with tests/shared/tests_second_*.py; whole rounds
+and evidence stand in test_second_decoder.py.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
-import importlib.util
 import json
 import struct
-from fractions import Fraction
-from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+import tests_second_model as model
+import tests_second_primitives as prim
+import tests_second_ring as ring
+import tests_second_study as study
+import tests_second_wire as wire
+from tests_vector_codec import message_types
+from tests_vector_files import FOLDER, files, frozen, text_of, unhex
 
-HERE = Path(__file__).resolve().parent
-P = 2**255 - 19
+from ssl_core.errors import ConfigError, ProtocolError
+from ssl_core.secure_sum import codec, shamir
+from ssl_core.secure_sum.keys import shared
+from ssl_core.trust.identity import Secret
 
-
-@pytest.fixture(scope="module")
-def frozen():
-    return json.loads((HERE.parents[1] / "vectors" / "secure_sum.json").read_text())
-
-
-def test_package_gives_the_frozen_vectors(kit, frozen):
-    spec = importlib.util.spec_from_file_location("secure_sum_write_vectors", HERE / "write_vectors.py")
-    writer = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(writer)
-    found = json.loads(json.dumps(writer.compute(kit)))
-    assert set(found) == set(frozen)
-    for name in frozen:
-        assert found[name] == frozen[name], name
+MODELS = json.loads((FOLDER.parent / "model_update.json").read_text())
 
 
-def lp(*parts):
-    return b"".join(struct.pack(">I", len(part)) + part for part in parts)
+@pytest.mark.parametrize("name", files())
+def test_file_is_what_the_package_gives_today(name):
+    """After a change on purpose: python tests/ssl_core/secure_sum/write_vectors.py."""
+    found = text_of(files()[name]()) + "\n"
+    kept = (FOLDER / name).read_text()
+    differing = [pair for pair in zip(found.splitlines(), kept.splitlines(), strict=False) if pair[0] != pair[1]]
+    assert not differing, [side[:200] for side in differing[0]]
+    assert found == kept
 
 
-def tagged(tag, *parts):
-    return hashlib.sha256(lp(b"choral/sum/v1/" + tag, *parts)).digest()
+def test_folder_holds_these_files_and_stays_small():
+    kept = list(FOLDER.iterdir())
+    assert sorted(path.name for path in kept) == sorted(files())
+    assert sum(path.stat().st_size for path in kept) < 600_000
 
 
-def u16(value):
-    return struct.pack(">H", value)
+# codec.json
 
 
-def u32(value):
-    return struct.pack(">I", value)
+@pytest.mark.parametrize("case", frozen("codec.json")["messages"], ids=lambda case: case["type"])
+def test_message_is_read_and_written(case):
+    data = bytes.fromhex(case["bytes"])
+    values = wire.parse(case["type"], data)
+    assert wire.plain(case["type"], values) == case["fields"]
+    assert wire.build(case["type"], **values) == data
+    for other in set(wire.MESSAGES) - {case["type"]}:
+        with pytest.raises(wire.Malformed):
+            wire.parse(other, data)
 
 
-def listing(items):
-    return u32(len(items)) + lp(*items)
+@pytest.mark.parametrize("case", frozen("codec.json")["messages"], ids=lambda case: case["type"])
+def test_cut_message_is_refused(case):
+    data = bytes.fromhex(case["bytes"])
+    for end in {0, 3, 4, len(data) // 2, len(data) - 1}:
+        with pytest.raises(wire.Malformed):
+            wire.parse(case["type"], data[:end])
 
 
-def expand(key, info, length):
-    out, block = b"", b""
-    for counter in range(1, -(-length // 32) + 1):
-        block = hmac.new(key, block + info + bytes([counter]), "sha256").digest()
-        out += block
-    return out[:length]
+def test_every_message_type_stands_in_both_tables():
+    assert {case["type"] for case in frozen("codec.json")["messages"]} == set(wire.MESSAGES)
 
 
-def derive(key, label, length=32):
-    return expand(key, b"choral/v1/" + label, length)
+@pytest.mark.parametrize("case", frozen("codec.json")["refused"], ids=lambda case: case["why"])
+def test_second_spelling_is_refused_by_both(case):
+    data = bytes.fromhex(case["bytes"])
+    with pytest.raises(wire.Malformed):
+        wire.parse(case["type"], data)
+    form = next(form for form in message_types() if case["type"] == form.TAG)
+    with pytest.raises((ProtocolError, ConfigError)):
+        codec.decode(form, data)
 
 
-def x25519(scalar, point):
-    """RFC 7748 section 5, the Montgomery ladder."""
-    k = int.from_bytes(scalar, "little")
-    k = (k & ~7 & ((1 << 254) - 1)) | 1 << 254
-    u = int.from_bytes(point, "little") & ((1 << 255) - 1)
-    x1, x2, z2, x3, z3, swap = u, 1, 0, u, 1, 0
-    for t in reversed(range(255)):
-        bit = k >> t & 1
-        if swap ^ bit:
-            x2, x3, z2, z3 = x3, x2, z3, z2
-        swap = bit
-        a, b, c, d = x2 + z2, x2 - z2, x3 + z3, x3 - z3
-        aa, bb, da, cb = a * a, b * b, d * a, c * b
-        e = aa - bb
-        x3, z3 = (da + cb) ** 2 % P, x1 * (da - cb) ** 2 % P
-        x2, z2 = aa * bb % P, e * (aa + 121665 * e) % P
-    if swap:
-        x2, z2 = x3, z3
-    return (x2 * pow(z2, P - 2, P) % P).to_bytes(32, "little")
+# context.json
 
 
-def aes_stream(key, length):
-    counters = b"".join(at.to_bytes(16, "big") for at in range(-(-length // 16)))
-    return Cipher(algorithms.AES256(key), modes.ECB()).encryptor().update(counters)[:length]  # noqa: S305
+def test_context_and_transcript():
+    told = frozen("context.json")
+    params = study.Study(bytes.fromhex(told["params"]["bytes"]))
+    assert params.hash.hex() == told["params"]["hash"]
+    assert prim.digest("keyset", bytes.fromhex(told["keyset"]["bytes"])).hex() == told["keyset"]["hash"]
+    assert study.GENESIS.hex() == told["genesis"]
+    for context in told["contexts"]:
+        fields = wire.parse("CONTEXT", bytes.fromhex(context["bytes"]))
+        names = ("keyset", "round", "participants", "model", "previous")
+        assert params.context(*(fields[name] for name in names)) == fields
+        assert params.context_hash(*(fields[name] for name in names)).hex() == context["hash"]
+    close = wire.parse("CLOSE", bytes.fromhex(told["close"]["bytes"]))
+    assert study.transcript(close).hex() == told["close"]["transcript"]
+    assert params.close_hash(close).hex() == told["close"]["context"] == told["contexts"][0]["hash"]
+    assert fields["previous"].hex() == told["close"]["transcript"]
 
 
-def words(key, count):
-    return struct.unpack(f"<{count}I", aes_stream(key, 4 * count))
+def test_parts_and_vectors():
+    told = frozen("context.json")
+    parts = wire.parse("PARTS", bytes.fromhex(told["parts"]["bytes"]))
+    assert [leaf.hex() for leaf in study.parts_leaves(parts)] == told["parts"]["leaves"]
+    assert study.parts_hash(parts).hex() == told["parts"]["hash"]
+    for vector in told["vectors"]:
+        assert prim.sha256(ring.vector_bytes(vector["words"], vector["bits"])).hex() == vector["hash"]
 
 
-def raw(frozen, name, at):
-    return bytes.fromhex(frozen["draws"][name][at])
-
-
-def names(frozen):
-    return [member[0] for member in frozen["members"]]
-
-
-def test_params_hash(frozen):
-    members = [
-        lp(b"MEMBER", name.encode(), bytes.fromhex(identity), u32(weight)) for name, identity, weight in frozen["members"]
+def test_what_is_signed():
+    told = frozen("context.json")
+    context, seed = bytes.fromhex(told["contexts"][0]["hash"]), bytes.fromhex(told["seed"])
+    header = wire.parse("HEADER", bytes.fromhex(told["header"]))
+    expected = [
+        prim.join("sign/VOID", context, wire.build("VOID", round=7)),
+        prim.join("sign/HEADER", context, header["vector"], header["parts"]),
+        study.survivors_statement(context, [0, 2, 300]),
+        prim.join("sign/ANSWER-HEAD", bytes.fromhex(told["answer_head"])),
     ]
-    encoded = lp(
-        b"PARAMS",
-        bytes.fromhex(frozen["session"]),
-        bytes.fromhex(frozen["roster"]),
-        listing(members),
-        u16(frozen["corrupt"]),
-        bytes.fromhex(frozen["server"]),
-        u32(frozen["dimension"]),
-        struct.pack(">d", frozen["update_range"]),
-        u16(frozen["min_sites"]),
-        u32(frozen["max_rounds"]),
-        bytes([frozen["bits"]]),
-        bytes([frozen["backup"]]),
-        u16(frozen["max_churn"]),
-    )
-    assert tagged(b"params", encoded).hex() == frozen["params_hash"]
+    assert prim.ed25519_public(seed).hex() == told["public"]
+    assert [text.hex() for text in expected] == [case["statement"] for case in told["signed"]]
+    for text, case in zip(expected, told["signed"], strict=True):
+        assert prim.ed25519_sign(seed, text).hex() == case["signature"]
+        assert prim.ed25519_verifies(bytes.fromhex(told["public"]), text, bytes.fromhex(case["signature"]))
 
 
-def test_context(frozen):
-    keyset = tagged(b"keyset", bytes.fromhex(frozen["keyset"]))
-    assert keyset.hex() == frozen["keyset_hash"]
-    encoded = lp(
-        b"CONTEXT",
-        bytes.fromhex(frozen["session"]),
-        bytes.fromhex(frozen["roster"]),
-        bytes.fromhex(frozen["params_hash"]),
-        keyset,
-        u32(1),
-        listing([u16(at) for at in range(4)]),
-        bytes.fromhex(frozen["model"]),
-        tagged(b"genesis"),
-    )
-    assert tagged(b"context", encoded).hex() == frozen["context"]
+# keys.json
 
 
-def test_chains(frozen):
-    order = names(frozen)
-    publics = [x25519(raw(frozen, name, 0), b"\x09" + bytes(31)) for name in order]
-    for i, name in enumerate(order):
-        assert publics[i] in bytes.fromhex(frozen["keyset"])
-        for j in range(4):
-            if i == j:
-                first = raw(frozen, name, 1)
-            else:
-                salt = tagged(
-                    b"chain",
-                    bytes.fromhex(frozen["session"]),
-                    bytes.fromhex(frozen["roster"]),
-                    bytes.fromhex(frozen["keyset_hash"]),
-                    u16(min(i, j)),
-                    u16(max(i, j)),
-                )
-                first = hmac.new(salt, x25519(raw(frozen, name, 0), publics[j]), "sha256").digest()
-            assert first.hex() == frozen["CK_0"][i][j]
-            assert derive(first, b"sum/next").hex() == frozen["CK_1"][i][j]
+def test_chains_and_pair_elements():
+    told = frozen("keys.json")
+    params = study.Study(bytes.fromhex(told["params"]))
+    privates, publics, keyset = unhex(told["privates"]), unhex(told["publics"]), bytes.fromhex(told["keyset"])
+    assert [prim.x25519_public(private) for private in privates] == publics
+    assert params.open_keyset(keyset) == dict(enumerate(publics))
+    for pair in told["pairs"]:
+        low, high = pair["sites"]
+        one, other = prim.x25519(privates[low], publics[high]), prim.x25519(privates[high], publics[low])
+        assert one == other and one.hex() == pair["shared"]
+        salt = study.chain_salt(params, keyset, high, low)
+        assert salt.hex() == pair["salt"]
+        first = prim.hkdf_extract(salt, one)
+        for steps, chain in pair["chains"].items():
+            assert study.ratchet(first, int(steps)).hex() == chain
+        for context, element in zip(unhex(told["contexts"]), pair["elements"], strict=True):
+            found = study.pair_element(bytes.fromhex(pair["chains"]["1"]), context)
+            assert prim.element_bytes(found).hex() == element
 
 
-def test_pair_elements(frozen):
-    context = bytes.fromhex(frozen["context"])
-    for i in range(4):
-        for j in range(4):
-            wide = derive(bytes.fromhex(frozen["CK_1"][i][j]), b"sum/mask/" + context, 64)
-            assert (int.from_bytes(wide, "big") % P).to_bytes(32, "big").hex() == frozen["e"][i][j]
-            assert frozen["e"][i][j] == frozen["e"][j][i]
+@pytest.mark.parametrize("point", frozen("keys.json")["refused"])
+def test_points_of_small_order_give_zero_and_are_refused(point):
+    private = hashlib.sha256(b"private").digest()
+    assert prim.x25519(private, bytes.fromhex(point)) == bytes(32)
+    with pytest.raises(ProtocolError, match="small order"):
+        shared(Secret(private), bytes.fromhex(point))
 
 
-def own(frozen, name):
-    return int.from_bytes(raw(frozen, name, 3), "big") % P
+# seals.json and shamir.json
 
 
-def quantised(frozen, at):
-    """Exact rational arithmetic, but for the one float64 product that scales."""
-    name, _, weight = frozen["members"][at]
-    levels = (2**31 - 1) // sum(member[2] for member in frozen["members"])
-    coins = struct.unpack("<9i", aes_stream(raw(frozen, name, 2), 36))
-    out = []
-    for value, coin in zip(frozen["updates"][name], coins, strict=True):
-        scaled = Fraction(min(max(value * (levels / frozen["update_range"]), -levels), levels))
-        whole = round(scaled)
-        out.append((whole + round(scaled - whole + Fraction(coin, 2**32))) * weight)
-    return out
+@pytest.mark.parametrize("case", frozen("seals.json")["cases"], ids=lambda case: f"{case['sender']} to {case['recipient']}")
+def test_seal(case):
+    told = frozen("seals.json")
+    context, chain = bytes.fromhex(told["context"]), bytes.fromhex(told["chain"])
+    ends, kind, content = (case["sender"], case["recipient"]), case["kind"], bytes.fromhex(case["content"])
+    bound = study.route(context, *ends, kind)
+    key = prim.derive(chain, bound)
+    assert (bound.hex(), key.hex()) == (case["bound"], case["key"])
+    blob = bytes.fromhex(case["blob"])
+    assert prim.seal(key, bytes.fromhex(case["nonce"]), content, bound) == blob
+    assert prim.unseal(key, blob, bound) == content
+    for wrong in ((context, ends[0], ends[1] + 1, kind), (context, ends[0] + 1, ends[1], kind), (bytes(32), *ends, kind)):
+        moved = study.route(*wrong)
+        assert prim.unseal(prim.derive(chain, moved), blob, moved) is None
+    assert prim.unseal(key, blob[:-1] + bytes([blob[-1] ^ 1]), bound) is None
+    if kind == "share":
+        commitment = study.share_hash(context, *ends, content)
+    else:
+        shares = [content[at : at + 32] for at in range(0, len(content), 32)]
+        leaves = study.backup_leaves(context, *ends, case["peers"], shares)
+        assert [leaf.hex() for leaf in leaves] == case["leaves"]
+        commitment = study.backup_hash(context, *ends, leaves)
+    assert commitment.hex() == case["commitment"]
+    assert prim.digest("complaint", context, *(prim.u16(end) for end in ends), key).hex() == case["complaint"]
 
 
-def test_masked_vectors_and_their_sum(frozen):
-    total = [0] * 9
-    for i, name in enumerate(names(frozen)):
-        y = quantised(frozen, i)
-        total = [a + b for a, b in zip(total, y, strict=True)] if i < 3 else total
-        mask = words(tagged(b"self", own(frozen, name).to_bytes(32, "big")), 9)
-        y = [a + b for a, b in zip(y, mask, strict=True)]
-        for j in range(4):
-            if j != i:
-                mask = words(tagged(b"pair", bytes.fromhex(frozen["e"][i][j])), 9)
-                y = [a + b if j < i else a - b for a, b in zip(y, mask, strict=True)]
-        assert [value % 2**32 for value in y] == frozen["uploads"][name]["y"]
-    assert [value % 2**32 for value in total] == frozen["total"]
+def test_commitments_to_elements():
+    told = frozen("seals.json")
+    context, element = bytes.fromhex(told["context"]), int(told["element"], 16)
+    assert study.secret_hash(context, element, own=True).hex() == told["own"]
+    assert study.secret_hash(context, element, own=False).hex() == told["pair"]
 
 
-def unpack(data):
-    """The fields of a message, its tag first."""
-    parts = []
-    while data:
-        size = struct.unpack(">I", data[:4])[0]
-        parts.append(data[4 : 4 + size])
-        data = data[4 + size :]
-    return parts
+@pytest.mark.parametrize("case", frozen("shamir.json")["cases"], ids=lambda case: case["what"])
+def test_shares(case):
+    secret, drawn, points = int(case["secret"], 16), bytes.fromhex(case["drawn"]), case["points"]
+    shares = prim.shares_of(secret, drawn, points)
+    assert [prim.element_bytes(share).hex() for share in shares] == case["shares"]
+    held = dict(zip(points, shares, strict=True))
+    assert prim.secret_of(dict(list(held.items())[-case["threshold"] :])) == secret
+    if case["threshold"] > 1:
+        assert prim.secret_of(dict(list(held.items())[: case["threshold"] - 1])) != secret
 
 
-def items(data):
-    count, parts = struct.unpack(">I", data[:4])[0], unpack(data[4:])
-    assert count == len(parts)
-    return parts
+def test_field_elements():
+    told = frozen("shamir.json")
+    for one in told["elements"]:
+        assert prim.element_bytes(prim.wide_element(bytes.fromhex(one["drawn"]))).hex() == one["element"]
+    for data in unhex(told["refused"]):
+        assert prim.element_of(data) is None and not shamir.is_element(data)
 
 
-def threshold_of(frozen):
-    return (4 + frozen["corrupt"]) // 2 + 1
+# masks.json, ring.json and rotation.json
 
 
-def coefficients(frozen, name):
-    """b's polynomial and those of e_ij for the others j, with the draws: t - 1 coefficients of 48 bytes in each."""
-    i, wide = names(frozen).index(name), threshold_of(frozen) - 1
-    out = []
-    for at, secret in enumerate([own(frozen, name), *(element(frozen, i, j) for j in range(4) if j != i)]):
-        drawn = raw(frozen, name, 4 + at)
-        assert len(drawn) == 48 * wide
-        higher = [int.from_bytes(drawn[48 * k : 48 * k + 48], "big") % P for k in range(wide)]
-        out.append([secret, *reversed(higher)])
-    return out
+def test_mask_streams():
+    told = frozen("masks.json")
+    element, other = int(told["element"], 16), int(told["other"], 16)
+    keys = {"self": ring.self_key(element), "pair": ring.pair_key(element)}
+    assert {kind: key.hex() for kind, key in keys.items()} == told["keys"]
+    for case in told["streams"]:
+        key = keys[case["kind"]]
+        assert ring.stream_words(key, 8, case["bits"], begin=case["first"]) == case["words"]
+    assert max(case["first"] * case["bits"] // 8 for case in told["streams"]) > 2**33
+    add = [keys["self"], ring.pair_key(other)]
+    assert ring.masked(list(range(11)), 32, add=add, subtract=[keys["pair"]]) == told["mixed"]
 
 
-def element(frozen, i, j):
-    return int.from_bytes(bytes.fromhex(frozen["e"][i][j]), "big")
+def test_rounding_and_means():
+    told = frozen("ring.json")
+    key = bytes.fromhex(told["key"])
+    for case in told["words"]:
+        grid = {name: case[name] for name in ("bits", "levels", "update_range", "weight")}
+        assert ring.rounded(case["update"], key=key, begin=case["first"], **grid) == case["words"]
+    for case in told["means"]:
+        grid = {name: case[name] for name in ("bits", "levels", "weight")}
+        assert ring.mean_of(case["total"], update_range=told["update_range"], **grid) == case["mean"]
 
 
-def value_at(polynomial, x):
-    return (sum(c * pow(x, power, P) for power, c in enumerate(polynomial)) % P).to_bytes(32, "big")
+def test_rotation():
+    told = frozen("rotation.json")
+    words = bytes.fromhex(told["session"]), bytes.fromhex(told["context"])
+    for case in told["cases"]:
+        assert ring.turned(case["update"], *words) == case["rotated"]
+        assert ring.turned_back(case["total"], *words) == case["back"]
+    long = told["long"]
+    total = [float(long["factor"] * at % 65536 - 32768) for at in range(long["length"])]
+    back = ring.turned_back(total, *words)
+    assert back[:8] == long["back"]
+    assert hashlib.sha256(struct.pack(f"<{len(back)}d", *back)).hexdigest() == long["hash"]
 
 
-def opened(frozen, i, j, kind, sealed):
-    label = lp(b"choral/sum/v1/seal", u16(i), u16(j), bytes.fromhex(frozen["context"]), kind)
-    key = derive(bytes.fromhex(frozen["CK_1"][i][j]), label)
-    return AESGCM(key).decrypt(sealed[:12], sealed[12:], label)
+# model_update.json
 
 
-def share_hash(frozen, i, j, share):
-    return tagged(b"share", bytes.fromhex(frozen["context"]), u16(i), u16(j), share)
-
-
-def leaves(frozen, i, j, shares):
-    """The hashes of holder j's shares of i's elements."""
-    context = bytes.fromhex(frozen["context"])
-    peers = [peer for peer in range(4) if peer != i]
-    return [tagged(b"backup-leaf", context, u16(i), u16(j), u16(p), s) for p, s in zip(peers, shares, strict=True)]
-
-
-def backup_hash(frozen, i, j, hashes):
-    return tagged(b"backup", bytes.fromhex(frozen["context"]), u16(i), u16(j), *hashes)
-
-
-def test_commitments_and_sealed_shares(frozen):
-    context = bytes.fromhex(frozen["context"])
-    for i, name in enumerate(names(frozen)):
-        upload = frozen["uploads"][name]
-        secret, *elements = coefficients(frozen, name)
-        nonces = iter(frozen["draws"][name][8:])
-        for j in range(4):
-            value = own(frozen, name).to_bytes(32, "big") if i == j else bytes.fromhex(frozen["e"][i][j])
-            assert tagged(b"b" if i == j else b"e", context, value).hex() == upload["commitments"][j]
-            sealed, commitment = map(bytes.fromhex, upload["shares"][j])
-            assert opened(frozen, i, j, b"share", sealed) == value_at(secret, j + 1)
-            assert commitment == share_hash(frozen, i, j, value_at(secret, j + 1))
-            assert sealed[:12].hex() == next(nonces)
-            sealed, commitment = map(bytes.fromhex, upload["backups"][j])
-            if i == j:
-                assert sealed == b"" and commitment == bytes(32)
-                continue
-            shares = [value_at(polynomial, j + 1) for polynomial in elements]
-            assert opened(frozen, i, j, b"backup", sealed) == b"".join(shares)
-            assert commitment == backup_hash(frozen, i, j, leaves(frozen, i, j, shares))
-            assert sealed[:12].hex() == next(nonces)
-        assert next(nonces, None) is None
-
-
-def test_header_signs_vector_and_parts(frozen):
-    context = bytes.fromhex(frozen["context"])
-    for name, identity, _ in frozen["members"]:
-        upload = frozen["uploads"][name]
-        vector, parts, signature = map(bytes.fromhex, upload["header"])
-        assert vector == hashlib.sha256(struct.pack("<9I", *upload["y"])).digest()
-        commitments = [bytes.fromhex(value) for value in upload["commitments"]]
-        hashes = [tagged(b"parts-head", bytes.fromhex(upload["agreement"]), *commitments)]
-        for share, backup in zip(upload["shares"], upload["backups"], strict=True):
-            sealed = [lp(b"SEALED", *map(bytes.fromhex, pair)) for pair in (share, backup)]
-            hashes.append(tagged(b"packet", lp(b"PACKET", *sealed)))
-        assert parts == tagged(b"parts", *hashes)
-        signed = lp(b"choral/sum/v1/sign/HEADER", context, vector, parts)
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(identity)).verify(signature, signed)
-        agreed = lp(b"choral/sum/v1/sign/SURVIVORS", context, *(u16(at) for at in range(4)))
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(identity)).verify(bytes.fromhex(upload["agreement"]), agreed)
-
-
-def test_answers(frozen):
-    """Survivors 0, 1, 2: their shares of b, the element with site 3, and a signature over hashes of these."""
-    context = bytes.fromhex(frozen["context"])
-    polynomials = [coefficients(frozen, name)[0] for name in names(frozen)]
-    for i, (name, identity, _) in enumerate(frozen["members"][:3]):
-        tag, said, values, signature = unpack(bytes.fromhex(frozen["answers"][name]))
-        expected = [b"\x00" + value_at(polynomials[j], i + 1) for j in range(3)] + [b"\x01" + bytes.fromhex(frozen["e"][i][3])]
-        assert (tag, said, items(values)) == (b"ANSWER", context, expected)
-        shown = [bytes.fromhex(frozen["uploads"][other]["shares"][i][1]) for other in names(frozen)[:3]]
-        hashes = [share_hash(frozen, j, i, expected[j][1:]) for j in range(3)] + [tagged(b"e", context, expected[3][1:])]
-        assert shown == hashes[:3]
-        head = lp(b"ANSWER-HEAD", context, u16(i), listing(shown), bytes([0, 0, 0, 1]), listing(hashes))
-        signed = lp(b"choral/sum/v1/sign/ANSWER-HEAD", head)
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(identity)).verify(signature, signed)
-
-
-def test_backup_answer(frozen):
-    """Site 0 for sites 1 and 2: its shares of their elements with site 3, hashes in the place of the others."""
-    context = bytes.fromhex(frozen["context"])
-    tag, said, missing, values, signature = unpack(bytes.fromhex(frozen["backup_answer"]))
-    assert (tag, said, items(missing)) == (b"BACKUP-ANSWER", context, [u16(1), u16(2)])
-    shown = []
-    for dealer, value in zip((1, 2), items(values), strict=True):
-        shares = [value_at(polynomial, 1) for polynomial in coefficients(frozen, names(frozen)[dealer])[1:]]
-        hashes = leaves(frozen, dealer, 0, shares)
-        assert value == b"\x00" + b"".join([*hashes[:2], shares[2]])
-        shown.append(backup_hash(frozen, dealer, 0, hashes))
-    head = lp(b"BACKUP-HEAD", context, u16(0), listing([u16(1), u16(2)]), listing(shown), bytes(2), listing(shown))
-    identity = bytes.fromhex(frozen["members"][0][1])
-    Ed25519PublicKey.from_public_bytes(identity).verify(signature, lp(b"choral/sum/v1/sign/BACKUP-HEAD", head))
-
-
-def test_transcript_is_the_hash_of_the_closed_body(frozen):
-    parts = unpack(bytes.fromhex(frozen["close"]))
-    assert parts[:3] == [b"SIGNED", b"CLOSE", bytes.fromhex(frozen["context"])]
-    assert tagged(b"transcript", parts[3]).hex() == frozen["transcript"]
-    total = hashlib.sha256(struct.pack("<9I", *frozen["total"])).digest()
-    assert total in parts[3]
+@pytest.mark.parametrize("case", MODELS["cases"], ids=lambda case: case["spec"]["optimizer"])
+def test_server_step(case):
+    rule = {"momentum": 0.0, "betas": [0.9, 0.99], "epsilon": 1e-3} | case["spec"]
+    weights = bytes.fromhex(MODELS["weights"])
+    now = model.Model(rule, struct.unpack(f"<{len(weights) // 4}f", weights))
+    for mean, after in zip(unhex(MODELS["means"]), case["after"], strict=True):
+        now = now.after(struct.unpack(f"<{len(mean) // 8}d", mean))
+        assert struct.pack(f"<{len(now.weights)}f", *now.weights).hex() == after

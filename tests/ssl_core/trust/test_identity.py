@@ -5,6 +5,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ssl_core.errors import StateError, TrustError
 from ssl_core.trust.envelope import canonical, open_envelope, seal
@@ -20,6 +21,55 @@ def test_rfc_8032_test_2_verifies() -> None:
     verify(public, b"\x72", signature)
     with pytest.raises(TrustError):
         verify(public, b"\x73", signature)
+
+
+def torsion() -> set[int]:
+    """y of every point of Ed25519 whose order divides 8, in plain arithmetic (RFC 8032, 5.1)."""
+    p = 2**255 - 19
+    d = -121665 * pow(121666, -1, p) % p
+
+    def double(point: tuple[int, int]) -> tuple[int, int]:
+        x, y = point
+        k = d * x * x * y * y % p
+        return 2 * x * y * pow(1 + k, -1, p) % p, (y * y + x * x) * pow(1 - k, -1, p) % p
+
+    # The double of a point of order 8 has y = 0, so that y^2 = -x^2 and d y^4 + 2 y^2 - 1 = 0 on the curve.
+    found = set(ORDERS)
+    for y in found:
+        square = (y * y - 1) * pow(d * y * y + 1, -1, p) % p
+        x = pow(square, (p + 3) // 8, p)
+        x = x if x * x % p == square else x * pow(2, (p - 1) // 4, p) % p
+        assert x * x % p == square
+        point = x, y
+        for _ in range(3):
+            point = double(point)
+        assert point == (0, 1)
+    return found
+
+
+ORDERS = (
+    0,
+    1,
+    2**255 - 20,
+    2707385501144840649318225287225658788936804267575313519463743609750303402022,
+    2**255 - 19 - 2707385501144840649318225287225658788936804267575313519463743609750303402022,
+)
+
+
+def test_anybody_could_sign_for_a_key_of_small_order_so_it_is_refused() -> None:
+    spellings = torsion() | {2**255 - 19, 2**255 - 18}
+    for y in spellings:
+        for sign in (0, 1):
+            public = (y | sign << 255).to_bytes(32, "little")
+            with pytest.raises(TrustError, match="small order"):
+                verify(public, b"anything", bytes(64))
+            with pytest.raises(TrustError, match="small order"):
+                open_envelope(seal("note", {}, Identity.generate()), "note", [public])
+    # Under the neutral element the installed library takes this for a signature of everything.
+    neutral = (1).to_bytes(32, "little")
+    Ed25519PublicKey.from_public_bytes(neutral).verify(neutral + bytes(32), b"anything")
+    with pytest.raises(TrustError, match="small order"):
+        verify(neutral, b"anything", neutral + bytes(32))
 
 
 def test_a_key_file_is_private_and_never_overwritten(tmp_path: Path) -> None:
