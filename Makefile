@@ -1,5 +1,5 @@
 # Two commands need no set-up of their own: make demo, make test.
-.PHONY: demo test check chaos proofs bench clean setup data
+.PHONY: demo test check chaos nightly proofs bench clean setup data
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -14,6 +14,7 @@ help:
 	@echo 'make check   ruff, mypy --strict, import-linter'
 	@echo 'make proofs  every schedule of a hostile server on a model of the secure sum (2 minutes)'
 	@echo 'make chaos   kill the processes of real federations; every study must still end (10 minutes)'
+	@echo 'make nightly two thousand million draws of noise (1 minute)'
 	@echo 'make bench   the demo over three seeds, with paired intervals (20 minutes)'
 	@echo 'make clean   remove what make made here'
 
@@ -67,6 +68,9 @@ proofs: $(STAMP)
 
 chaos: $(STAMP)
 	$(BIN)/python -m pytest -m chaos -n 2 --dist worksteal tests/chaos
+
+nightly: $(STAMP)
+	$(BIN)/python -m pytest -m nightly tests/adversary
 
 bench: $(WHEEL)
 	$(BIN)/python tests/bench/bench_demo.py --wheel $(WHEEL)

@@ -29,9 +29,11 @@ from ssl_core.secure_sum.statements import (
     parts_hash,
     parts_leaves,
     read_signed,
+    sign,
     vector_hash,
 )
 from ssl_core.secure_sum.vault import Vault
+from ssl_core.secure_sum.vector import mean_update
 from ssl_core.trust.identity import Identity
 
 SPEC = AggregationSpec(update_range=1.0, optimizer="fedavgm", learning_rate=0.5, momentum=0.5)
@@ -166,10 +168,19 @@ class Federation:
 
     def finish(self) -> bytes:
         """The server's step, and its CLOSE, not yet sent."""
+        self.before = self.now
         self.now, self.last_total = self.now.after(self.coordinator.mean(), SPEC), self.coordinator.total()
         self.last_close = self.coordinator.close(self.now.digest, self.now.state.digest)
         self.published.append((self.last_close, self.last_total))
         return self.last_close
+
+    def forged(self, total: np.ndarray) -> tuple[bytes, GlobalModel]:
+        """The last CLOSE and its model, had this sum come out: what a server signs that lies without contradicting itself."""
+        signed, body = read_signed(Close, self.last_close)
+        weight = self.params.weight_of(body.survivors)
+        model = self.before.after(mean_update(self.params, signed.context, total, weight=weight), SPEC)
+        body = replace(body, total=vector_hash(total), model=model.digest, state=model.state.digest)
+        return sign(self.server, signed.context, body), model
 
     def close(self, round: int, lost: Collection[str] = ()) -> bytes:
         """The server's step, CLOSE, and who takes it."""
