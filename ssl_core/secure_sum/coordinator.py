@@ -44,15 +44,7 @@ from ssl_core.secure_sum.server_round import (
 )
 from ssl_core.secure_sum.shelf import MemoryShelf, Shelf, put_on
 from ssl_core.secure_sum.starting import check_own_start
-from ssl_core.secure_sum.statements import (
-    GENESIS,
-    keyset_hash,
-    read_signed,
-    sign,
-    start_context,
-    transcript,
-    vector_hash,
-)
+from ssl_core.secure_sum.statements import GENESIS, keyset_hash, read_signed, sign, start_context, transcript, vector_hash
 from ssl_core.secure_sum.vector import mean_update
 from ssl_core.trust.identity import Identity
 

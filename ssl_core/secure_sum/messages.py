@@ -1,11 +1,9 @@
 """Every message of the secure sum, as frozen dataclasses with their wire forms.
 
-Server to site: START, CONSENT, UNMASK, BACKUP, CLOSE, CHECKPOINT, VOID. Site to server: OFFER, UPLOAD, AGREEMENT,
-ANSWER, BACKUP-ANSWER, ACK. Sites are named by their place in `SumParams.members`. What each is signed over stands in
-statements.py. What a site sends has a length that depends on the number of participants alone, and for BACKUP-ANSWER on
-how many sites the server asks about (ruling 26).
-ANSWER-HEAD and BACKUP-HEAD never travel: they are what those two answers are signed over, with a hash in the place of
-each secret, so that an answer can be shown to a third party without what it opens.
+Sites are named by their place in `SumParams.members`. What each message is signed over stands in statements.py. What a site
+sends has a length that depends on the number of participants alone, and for BACKUP-ANSWER on how many sites the server
+asks about (ruling 26). ANSWER-HEAD and BACKUP-HEAD never travel: they are what those two answers are signed over, with a
+hash in the place of each secret, so that an answer can be shown to a third party without what it opens.
 """
 
 from __future__ import annotations
@@ -249,10 +247,10 @@ class BackupHead(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Close(Message):
-    """Server -> all: what was summed, and what came of it. Its hash is the transcript that the next round's context binds.
+    """Server -> all: what was summed. Its hash is the transcript that the next round's context binds.
 
-    `count`: how many rounds are closed with it; `total` is the hash of the sum [P], which is published beside it; `model`
-    and `state` those of the new global weights and of the server optimizer's moments.
+    `count`: how many rounds are closed with it; `total`, `model`, `state`: hashes of the sum [P], which is published beside
+    it, of the new global weights, and of the server optimizer's moments.
     """
 
     TAG: ClassVar[str] = "CLOSE"

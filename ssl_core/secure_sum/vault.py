@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
 from ssl_core.errors import StateError
-from ssl_core.secure_sum.codec import MAX_BYTES, Blob, Fixed, Hidden, Listing, Message, UInt, decode, encode
+from ssl_core.secure_sum.codec import MAX_BYTES, Blob, Fixed, Hidden, Listing, Message, UInt, decode, digest, encode
 from ssl_core.secure_sum.journal import SiteStore
 from ssl_core.secure_sum.keys import advance
 from ssl_core.trust.identity import Secret
@@ -87,6 +87,12 @@ class Vault:
     def answer(self) -> bytes | None:
         """The exact reply of the open round."""
         return self._now.answer.reveal() if len(self._now.answer) else None
+
+    def answer_of(self, reply: bytes) -> bytes:
+        """The exact reply whose digest [32] the journal has; `StateError` where it is not kept."""
+        if self.answer is None or digest("reply", self.answer) != reply:
+            raise StateError("kept answer is not the one in the journal", field="answer")
+        return self.answer
 
     def chain(self, peer: int) -> Secret:
         """CK_`index` with the member at place `peer`."""
