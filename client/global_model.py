@@ -55,6 +55,16 @@ class ModelFile:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(self._path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, facts))
 
+    @property
+    def kept(self) -> bool:
+        """Is there a file?"""
+        return self._path.is_file()
+
+    def sweep(self) -> None:
+        """Delete what a kill in the middle of a write left; only for the one process that writes."""
+        for left in self._path.parent.glob(f".{self._path.name}.*"):
+            left.unlink(missing_ok=True)
+
     def drop(self) -> None:
         """Delete the file, once the study gave its encoder."""
         self._path.unlink(missing_ok=True)

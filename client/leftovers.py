@@ -19,12 +19,12 @@ def drop_leftovers(home: SiteHome) -> list[str]:
     for folder in sorted((home.root / "keys").glob("*/")):
         study = Study(home, folder.name)
         study.kept_records.drop_drafts()
-        if not study.kept_records.kept:
+        if not study.leftovers:
             continue
         # Inside a transaction, since an approval gives its copy the name before it is recorded.
         with home.chain.transaction():
             over = _ended(study)
-            if not study.approved() or over is not None:
+            if not study.approved() or over is not None or study.finished:
                 study.forget()
             if study.approved() and over is not None:
                 ended.append(f"{over} ({folder.name[:12]})")

@@ -77,7 +77,8 @@ class SiteService:
             case IncomingKind.OFFER:
                 return Parcel(OutgoingKind.OFFER, study.secure_sum.offer_keys(int.from_bytes(body, "big")))
             case IncomingKind.KEYS:
-                study.history.begin(_floats(vector, np.float32))
+                if vector is not None:
+                    study.history.begin(_floats(vector, np.float32))
                 study.secure_sum.accept_keys(body)
                 # Model and patients are loaded here, so that the first round is as fast as the others.
                 study.warm_up()
@@ -103,7 +104,10 @@ class SiteService:
 
     def _closed(self, study: Study, acknowledgement: bytes) -> Parcel:
         """After the plan's last round the study ends here: its encoder is written, its copy of the records deleted."""
-        if not study.finished and study.history.standing.count == study.plan.rounds.rounds:
+        if study.finished:
+            # A kill between the encoder and the deletion leaves the copy to the next message.
+            study.forget()
+        elif study.history.standing.count == study.plan.rounds.rounds:
             study.finish(read_signed(Ack, acknowledgement)[1].round)
             # The patients' records leave this process too; asked again, the answer comes from the journal.
             del self._studies[study.plan_hash]

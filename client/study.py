@@ -133,6 +133,7 @@ class Study:
     def history(self) -> History:
         """The global model, as this site recomputes it round by round."""
         initial = bytes.fromhex(self.plan.initial_weights or "")
+        self._model_file.sweep()
         return History(self.params, self.plan.aggregation, initial, self._model_file)
 
     @cached_property
@@ -217,6 +218,11 @@ class Study:
     @property
     def _encoder(self) -> Path:
         return self.home.root / "encoders" / f"{self.plan.name}-{self.plan_hash[:8]}"
+
+    @property
+    def leftovers(self) -> bool:
+        """Is there anything that `forget` would delete?"""
+        return self.kept_records.kept or self._optimizer_path.is_file() or self._model_file.kept
 
     def forget(self) -> None:
         """Delete what only a round needs: the copy of the records, the optimizer's state and the global model's file."""

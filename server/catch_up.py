@@ -4,18 +4,23 @@ Comes in: who acknowledged which CLOSE, who declined. Goes out: for each site an
 missed nothing: KEYS for one that declined, then the missed CLOSEs with their sums while they are kept, else a CHECKPOINT
 that t sites vouch for and the CLOSEs after it (ruling 12). A site that knows better answers all of it from its journal.
 What is known here is a guess that costs bandwidth alone: a site takes nothing from it that it does not check. A site that
-declines whatever it is sent is sent all of it after 1, 2, 4, 8 ... rounds only.
+declines whatever it is sent is sent all of it every fourth round, and before the last CLOSE.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
+
+import numpy as np
 
 from server.study import StudyRun
 from ssl_core.parcel import IncomingKind, Parcel
 from ssl_core.secure_sum.codec import decode
 from ssl_core.secure_sum.history import checkpoint_values
 from ssl_core.secure_sum.messages import Checkpoint
+
+_EVERY = 4
 
 
 class CatchUp:
@@ -27,6 +32,7 @@ class CatchUp:
         self._position: dict[str, int] = {}
         self._declined: dict[str, int] = {}
         self._unkeyed: set[str] = set()
+        self._parcels: dict[tuple[IncomingKind, int], Parcel] = {}
         rounds = run.state.kept()
         if not rounds:
             self._position = dict.fromkeys(run.participants, 0)
@@ -59,18 +65,19 @@ class CatchUp:
         """These sites did not acknowledge the current key set."""
         self._unkeyed |= set(names)
 
-    def leads(self) -> dict[str, Iterator[Parcel]]:
-        """For each participant what it is to be asked before the next START or the last CLOSE."""
-        return {name: self._lead(name) for name in self._run.participants}
+    def leads(self, *, last: bool = False) -> dict[str, Iterator[Parcel]]:
+        """For each participant what it is to be asked before the next START, or before the last CLOSE."""
+        self._parcels.clear()
+        return {name: self._lead(name, last) for name in self._run.participants}
 
-    def _lead(self, name: str) -> Iterator[Parcel]:
+    def _lead(self, name: str, last: bool) -> Iterator[Parcel]:
         times = self._declined.get(name, 0)
-        if times & (times - 1):
+        if times > 1 and times % _EVERY and not last:
             return
         state = self._run.state
         if name in self._unkeyed:
             keyset = (state.folder / "keyset.bin").read_bytes()
-            yield self._run.parcel(IncomingKind.KEYS, keyset, state.initial())
+            yield self._shared(IncomingKind.KEYS, 0, lambda: (keyset, state.initial()))
         kept = state.kept()
         position = self._position.get(name)
         if position is None or (position not in kept and not self._is_whole(kept)):
@@ -78,13 +85,21 @@ class CatchUp:
             vouched = [number for number in kept if state.checkpoint(number) is not None]
             if vouched:
                 position = vouched[-1]
-                values = checkpoint_values(state.closed_round(position).model)
-                yield self._run.parcel(IncomingKind.CHECKPOINT, state.checkpoint(position) or b"", values)
+                yield self._shared(IncomingKind.CHECKPOINT, position, partial(self._checkpoint, position))
         for number in kept[:-1]:
             if position is not None and number > position:
-                close, total = state.published(number)
-                yield self._run.parcel(IncomingKind.CLOSE, close, total)
+                yield self._shared(IncomingKind.CLOSE, number, partial(state.published, number))
+
+    def _checkpoint(self, number: int) -> tuple[bytes, np.ndarray]:
+        state = self._run.state
+        return state.checkpoint(number) or b"", checkpoint_values(state.closed_round(number).model)
+
+    def _shared(self, kind: IncomingKind, number: int, make: Callable[[], tuple[bytes, np.ndarray]]) -> Parcel:
+        """One parcel for all sites that are asked the same before one START: a model is large."""
+        if (kind, number) not in self._parcels:
+            self._parcels[kind, number] = self._run.parcel(kind, *make())
+        return self._parcels[kind, number]
 
     def _is_whole(self, kept: list[int]) -> bool:
         """Are all closed rounds still here, from the first?"""
-        return not kept or self._run.state.closed_round(kept[0]).count == 1
+        return not kept or self._run.state.count(kept[0]) == 1

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from server.epochs import aligned, hand_out, keep_keyset
+from server.epochs import aligned, hand_out, is_offer, keep_keyset
 from server.study import StudyRun
 from ssl_core.errors import ConfigError, StateError, TrustError
 from ssl_core.parcel import IncomingKind, OutgoingKind, Parcel
@@ -25,9 +25,12 @@ def agree_on_keys(run: StudyRun) -> bytes:
     """The study's key set, held by every participant when the first round begins."""
     path = run.state.folder / "keyset.bin"
     if not path.is_file():
-        offers = _invite(run)
+        offers = aligned(run, _invite(run))
+        missing = sorted(set(run.participants) - set(offers))
+        if missing:
+            raise _missing("sites offered no key for the epoch of the others", missing, "every participant")
         run.at("invited")
-        keep_keyset(run, aligned(run, offers))
+        keep_keyset(run, offers)
     run.at("keyset-written")
     keyset = path.read_bytes()
     if not run.state.keyset_facts()[1]:
@@ -74,6 +77,8 @@ def _answer(run: StudyRun, name: str, parcel: Parcel) -> tuple[str, bytes]:
     try:
         approval = open_approval(parcel.body, bytes.fromhex(run.roster.member(name).identity), run.plan_hash)
     except (TrustError, ConfigError):
+        return "refused", b""
+    if approval.key_offer and not is_offer(run, name, approval.key_offer, 0):
         return "refused", b""
     return approval.status, approval.key_offer
 

@@ -14,6 +14,7 @@ before it is sent, so a restart repeats identical bytes; U is durable before UNM
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -77,10 +78,22 @@ class RoundState:
         model = GlobalModel(_read_weights(folder / "weights.f32"), optimizer)
         return Closed(facts["round"], facts["count"], model, *self.published(number))
 
+    def count(self, number: int) -> int:
+        """How many rounds were closed with this one."""
+        return int(json.loads((self._closed(number) / "round.json").read_text())["count"])
+
     def published(self, number: int) -> tuple[bytes, Words]:
         """(CLOSE, sum [P]) of a closed round that is still here."""
         folder = self._closed(number)
-        (path,) = folder.glob("total.u*")
+        paths = list(folder.glob("total.u*"))
+        if len(paths) != 1:
+            raise StateError(
+                "closed round has not one published sum",
+                field="folder",
+                value=folder.name,
+                remedy="a study that an earlier version began is launched anew",
+            )
+        path = paths[0]
         words = np.dtype(f"<u{int(path.suffix[2:]) // 8}")
         return (folder / "close.bin").read_bytes(), np.fromfile(path, words).astype(words.newbyteorder("="), copy=False)
 
@@ -115,7 +128,10 @@ class RoundState:
         os.replace(temporary, self._closed(closed.round))
         sync(parent)
         for old in self.kept()[:-_KEEP]:
-            shutil.rmtree(self._closed(old))
+            # Half a folder must not be taken for a round.
+            os.replace(self._closed(old), parent / f".old-{old}")
+        for left in parent.glob(".old-*"):
+            shutil.rmtree(left)
         self._clear_open()
 
     def used(self) -> tuple[int, list[int]]:
@@ -165,12 +181,19 @@ class RoundState:
     def keyset_facts(self) -> tuple[int, bool]:
         """(last round number used before the key set was made, whether every site acknowledged it)."""
         path = self.folder / "keyset.json"
-        facts = json.loads(path.read_text()) if path.is_file() else {"since": 0, "held": False}
+        facts = json.loads(path.read_text()) if path.is_file() else {}
+        if facts.get("keyset") != self._keyset_digest():
+            # Killed between the key set and this note: nobody has it yet.
+            return self.used()[0], False
         return int(facts["since"]), bool(facts["held"])
 
     def note_keyset(self, since: int, *, held: bool) -> None:
-        """Keep what `keyset_facts` tells."""
-        write_durably(self.folder / "keyset.json", json.dumps({"since": since, "held": held}).encode())
+        """Keep what `keyset_facts` tells of the key set that is in force."""
+        facts = {"keyset": self._keyset_digest(), "since": since, "held": held}
+        write_durably(self.folder / "keyset.json", json.dumps(facts).encode())
+
+    def _keyset_digest(self) -> str:
+        return hashlib.sha256((self.folder / "keyset.bin").read_bytes()).hexdigest()
 
     def _closed(self, number: int) -> Path:
         return self.folder / "closed" / f"{number:06d}"

@@ -228,7 +228,7 @@ def _last_close(run: StudyRun, catch_up: CatchUp) -> None:
         acknowledged.add(name)
 
     parcels = run.parcels(IncomingKind.CLOSE, dict.fromkeys(run.participants, closed.close), closed.total)
-    run.ask_for(OutgoingKind.CLOSE_ACK, parcels, take, patience_s=_LAST_CLOSE_S, leads=catch_up.leads())
+    run.ask_for(OutgoingKind.CLOSE_ACK, parcels, take, patience_s=_LAST_CLOSE_S, leads=catch_up.leads(last=True))
     run.at("study-finished")
     (run.state.folder / "finished").write_text("")
     run.events.write("finished", done=closed.count, acknowledged=len(acknowledged))

@@ -20,6 +20,10 @@ from ssl_core.secure_sum.statements import keyset_hash
 from ssl_core.secure_sum.vault import Vault
 from ssl_core.trust.identity import Identity, Secret
 
+EPOCH_LEAP = 16
+"""By how many epochs at most an offer may lead: a site that loses its keys again and again rises by one each time, and a
+liar must not use up the numbers."""
+
 
 class Epochs:
     """Offers and key sets over one site's journal and secret file."""
@@ -48,6 +52,8 @@ class Epochs:
         """
         accepted = self._journal.epoch
         last = max(self._journal.offered, accepted.epoch if accepted else 0)
+        if epoch > last + EPOCH_LEAP:
+            raise ProtocolError("epoch is too far ahead", field="epoch", value=epoch, limit=last + EPOCH_LEAP)
         if self._vault.offer_epoch < max(epoch, last):
             epoch = epoch if self._vault.offer_epoch == last else max(epoch, last + 1)
             private = keys.new_private(self._random)

@@ -209,8 +209,8 @@ class Journal:
         return tuple(sorted({read_signed(Close, close)[1].round for close in kept}))
 
     def dispute(self, close: bytes) -> None:
-        """Keep a signed CLOSE that this site's own recomputation contradicts; the same once."""
-        if Record(0, DISPUTED, close) not in self._store.records(0):
+        """Keep a signed CLOSE that this site's own recomputation contradicts, one for a round: a flood fills no disk."""
+        if read_signed(Close, close)[1].round not in self.disputes:
             self.write(0, DISPUTED, close)
 
     def entry(self, round: int) -> Entry:

@@ -65,25 +65,32 @@ def open_keyset(params: SumParams, keyset: bytes) -> tuple[int, tuple[bytes, ...
     if len(body.offers) != len(params.members):
         found = len(body.offers)
         raise ProtocolError("key set has not one offer for each member", field="offers", value=found, limit=len(params.members))
-    publics = []
+    publics: list[bytes] = []
     for place, (member, data) in enumerate(zip(params.members, body.offers, strict=True)):
-        signed, offer = read_signed(Offer, data)
-        if not is_signed_by(member.identity, signed):
-            raise ProtocolError("key offer is not signed by its site", field="site", value=member.name)
-        if signed.context != params.hash:
-            raise ProtocolError("key offer belongs to another study", field="site", value=member.name)
-        if offer.site != place:
-            raise ProtocolError("key offer stands in another site's place", field="site", value=member.name)
+        offer = check_offer(params, place, data)
         if offer.epoch != body.epoch:
             raise ProtocolError("key offer is of another epoch", field="site", value=member.name, limit=body.epoch)
-        if int.from_bytes(offer.key, "little") >= PRIME:
-            raise ProtocolError("key offer is not a canonical X25519 key", field="site", value=member.name)
-        if int.from_bytes(offer.key, "little") in _SMALL_ORDER:
-            raise ProtocolError("key offer has small order", field="site", value=member.name)
         if offer.key in publics:
             raise ProtocolError("key offer repeats another site's key", field="site", value=member.name)
         publics.append(offer.key)
     return body.epoch, tuple(publics), body.offers
+
+
+def check_offer(params: SumParams, place: int, data: bytes) -> Offer:
+    """The offer of the member at `place`, whatever its epoch; `ProtocolError` names him."""
+    name = params.members[place].name
+    signed, offer = read_signed(Offer, data)
+    if not is_signed_by(params.members[place].identity, signed):
+        raise ProtocolError("key offer is not signed by its site", field="site", value=name)
+    if signed.context != params.hash:
+        raise ProtocolError("key offer belongs to another study", field="site", value=name)
+    if offer.site != place:
+        raise ProtocolError("key offer stands in another site's place", field="site", value=name)
+    if int.from_bytes(offer.key, "little") >= PRIME:
+        raise ProtocolError("key offer is not a canonical X25519 key", field="site", value=name)
+    if int.from_bytes(offer.key, "little") in _SMALL_ORDER:
+        raise ProtocolError("key offer has small order", field="site", value=name)
+    return offer
 
 
 def shared(private: Secret, public: bytes) -> Secret:

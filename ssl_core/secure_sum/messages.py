@@ -269,7 +269,7 @@ class Close(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ack(Message):
-    """Site -> server: it took this CLOSE, and its own recomputation gave this model and this state (ruling 12)."""
+    """Site -> server: it recomputed this model and state from the CLOSE's sum, or took them from t sites that vouch."""
 
     TAG: ClassVar[str] = "ACK"
     round: Round

@@ -66,7 +66,8 @@ def test_forged_key_set_is_refused_and_nothing_is_kept(kit, federation, phrase):
 
 
 def test_every_refusal_of_a_key_set_has_a_forgery():
-    calls = [node for node in ast.walk(ast.parse(inspect.getsource(keys.open_keyset))) if isinstance(node, ast.Call)]
+    trees = [ast.parse(inspect.getsource(function)) for function in (keys.open_keyset, keys.check_offer)]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
     phrases = [c.args[0].value for c in calls if getattr(c.func, "id", "") == "ProtocolError"]
     assert len(phrases) == len(FORGERIES)
     assert all(sum(part in phrase for part in FORGERIES) == 1 for phrase in phrases)
