@@ -13,7 +13,7 @@ help:
 	@echo 'make test    set up, run the tests'
 	@echo 'make check   ruff, mypy --strict, import-linter'
 	@echo 'make proofs  every schedule of a hostile server on a model of the secure sum (2 minutes)'
-	@echo 'make chaos   kill the processes of real federations; every study must still end (10 minutes)'
+	@echo 'make chaos   kill the processes of real federations; every study must still end (13 minutes)'
 	@echo 'make nightly two thousand million draws of noise (1 minute)'
 	@echo 'make bench   the demo over three seeds, with paired intervals (20 minutes)'
 	@echo 'make clean   remove what make made here'

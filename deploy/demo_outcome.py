@@ -53,7 +53,7 @@ def finetune_everywhere(data: DemoSites, loopback: Loopback) -> None:
 
     def run(site: DemoSite) -> None:
         home = loopback.site_home(site.name)
-        (encoder,) = (path for path in (home / "encoders").iterdir() if read_card(path).kind == "federated")
+        (encoder,) = (path for path in (home / "encoders").glob("[!.]*") if read_card(path).kind == "federated")
         loopback.command(
             "finetune", str(encoder), "--source", str(site.pool), "--labels", str(site.labels),
             "--test-source", str(site.test), "--test-labels", str(site.labels),
