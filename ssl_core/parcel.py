@@ -154,8 +154,9 @@ def check_outgoing(question: IncomingKind, answer: Parcel) -> None:
         raise ProtocolError("this kind of message may not leave a site", field="kind", value=answer.kind) from None
     if kind not in (_ANSWER[question], OutgoingKind.DECLINED):
         raise ProtocolError(f"{question} is not answered by this kind", field="kind", value=kind)
+    # To numpy, None is float64: a dtype is compared with dtypes alone.
     carries = None if answer.vector is None else answer.vector.dtype
-    allowed: tuple[np.dtype | None, ...] = _WORDS if kind is OutgoingKind.UPLOAD else (None,)
-    if carries not in allowed:
-        limit = " or ".join(str(each) for each in allowed)
+    fits = carries is None if kind is not OutgoingKind.UPLOAD else carries is not None and carries in _WORDS
+    if not fits:
+        limit = "uint32 or uint16" if kind is OutgoingKind.UPLOAD else "none"
         raise ProtocolError(f"{kind} may not leave with this vector", field=_VECTOR, value=carries, limit=limit)

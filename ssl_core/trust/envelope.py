@@ -116,17 +116,18 @@ def _parse(data: bytes) -> Envelope:
         envelope = Envelope.from_dict(json.loads(data))
         if not isinstance(envelope.payload_type, str):
             raise TypeError("payloadType is no text")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise TrustError("file is not a signed envelope", remedy="use the file as its author sent it") from error
     return envelope
 
 
 def _body(payload: bytes, kind: str) -> dict[str, Any]:
     try:
-        body = json.loads(payload)
-    except ValueError as error:
+        body: dict[str, Any] = json.loads(payload)
+        exact = isinstance(body, dict) and canonical(body) == payload
+    except (ValueError, RecursionError) as error:
         raise TrustError(f"signed {kind} is not JSON") from error
-    if not isinstance(body, dict) or canonical(body) != payload:
+    if not exact:
         raise TrustError(f"signed {kind} is not canonical JSON", remedy="sign it again with choral")
     return body
 
