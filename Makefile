@@ -1,5 +1,5 @@
 # Two commands need no set-up of their own: make demo, make test.
-.PHONY: demo test check chaos nightly proofs bench clean setup data
+.PHONY: demo test check chaos nightly proofs schedules mutants fuzz bench clean setup data
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -15,6 +15,9 @@ help:
 	@echo 'make proofs  every schedule of a hostile server on a model of the secure sum (2 minutes)'
 	@echo 'make chaos   kill the processes of real federations; every study must still end (13 minutes)'
 	@echo 'make nightly two thousand million draws of noise (1 minute)'
+	@echo 'make schedules  200,000 random schedules of the secure sum; make test tries 10,000 (30 minutes)'
+	@echo 'make mutants    leave out each check of the secure sum: some test must fail (40 minutes)'
+	@echo 'make fuzz       atheris on every parser, five minutes a target'
 	@echo 'make bench   the demo over three seeds, with paired intervals (20 minutes)'
 	@echo 'make clean   remove what make made here'
 
@@ -71,6 +74,16 @@ chaos: $(STAMP)
 
 nightly: $(STAMP)
 	$(BIN)/python -m pytest -m nightly tests/adversary
+
+schedules: $(STAMP)
+	CHORAL_SCHEDULES=200000 $(BIN)/python -m pytest -n 2 tests/ssl_core/secure_sum/test_schedules.py
+
+mutants: $(STAMP)
+	$(BIN)/python tests/mutants/run.py
+
+fuzz: $(STAMP)
+	$(BIN)/python -m pip install --quiet -e '.[fuzz]'
+	for target in codec coordinator parcel site trust; do $(BIN)/python tests/fuzz/fuzz.py $$target --seconds 300 || exit 1; done
 
 bench: $(WHEEL)
 	$(BIN)/python tests/bench/bench_demo.py --wheel $(WHEEL)

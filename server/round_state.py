@@ -5,7 +5,7 @@
       keyset.bin     epoch key set E         keyset.json    since which round it is used, and whether all have it
       closed/000012/  weights.f32, optimizer.npz, close.bin, total.u32 (the published sum), round.json, and
                       checkpoint.bin once t sites acknowledged it
-      open/          start.bin of the round in flight, survivors.json once U is fixed
+      open/          start.bin of the round in flight, survivors.json once U is fixed, agreements.json to another U than all
       rounds.json    last used round number and the void ones
 
 A closed round is written to a temporary folder, fsynced and renamed; the highest number is the truth. START is durable
@@ -19,6 +19,7 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -197,6 +198,16 @@ class RoundState:
 
     def _closed(self, number: int) -> Path:
         return self.folder / "closed" / f"{number:06d}"
+
+    def agreements(self) -> dict[str, bytes]:
+        """The survivors' agreements to U, once enough were gathered; empty before."""
+        path = self.folder / "open" / "agreements.json"
+        return {name: bytes.fromhex(body) for name, body in json.loads(path.read_text()).items()} if path.is_file() else {}
+
+    def keep_agreements(self, agreements: Mapping[str, bytes]) -> None:
+        """Make them durable before UNMASK is sent."""
+        data = {name: body.hex() for name, body in sorted(agreements.items())}
+        write_durably(self.folder / "open" / "agreements.json", json.dumps(data).encode())
 
     def _clear_open(self) -> None:
         shutil.rmtree(self.folder / "open", ignore_errors=True)

@@ -151,15 +151,20 @@ def _fix_survivors(run: StudyRun, coordinator: SecureSumCoordinator, number: int
     run.at("survivors-fixed")
     if not needs_consent:
         return
-    run.ask_for(
-        OutgoingKind.CONSENT,
-        run.parcels(IncomingKind.CONSENT, coordinator.consent_requests()),
-        lambda name, reply: coordinator.add_consent(name, reply.body),
-        round=number,
-        done=lambda: coordinator.consented,
-    )
+    agreements = run.state.agreements()
+    for name, body in agreements.items():
+        coordinator.add_consent(name, body)
+
+    def take(name: str, reply: Parcel) -> None:
+        coordinator.add_consent(name, reply.body)
+        agreements[name] = reply.body
+
+    parcels = run.parcels(IncomingKind.CONSENT, coordinator.consent_requests())
+    run.ask_for(OutgoingKind.CONSENT, parcels, take, round=number, done=lambda: coordinator.consented)
     if not coordinator.consented:
         raise RoundVoid("too few sites consented to the survivors")
+    # A site that answers without having been asked to agree does not agree afterwards (ruling 10).
+    run.state.keep_agreements(agreements)
 
 
 def _unmask(run: StudyRun, coordinator: SecureSumCoordinator, number: int) -> None:

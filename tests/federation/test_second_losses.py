@@ -3,6 +3,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from server.exchange import LocalExchange
 from server.rounds import run_study
 from ssl_core.parcel import OutgoingKind, Parcel
@@ -103,3 +105,36 @@ def test_a_start_that_contradicts_the_first_is_refused_and_remembered(make_feder
     assert refused == ["ProvenFault"]
     site = federation.study("site-a", plan_hash).secure_sum
     assert [evidence.kind for evidence in site.alarms] == ["ROUND"]
+
+
+def test_after_a_restart_the_server_still_has_the_agreements_of_a_site_that_is_lost_since(
+    make_federation: Callable[..., Any],
+) -> None:
+    """One answered without having been asked to agree, and agrees no more; one that agreed is gone when the server is back."""
+
+    class Killed(BaseException):
+        pass
+
+    federation = make_federation(6)
+    plan_hash = federation.launch(rounds__rounds=1, rounds__patience_s=1.0)
+    federation.invite_and_approve(plan_hash)
+    before: list[str] = []
+
+    def lost(site: str, parcel: Parcel, _attempt: int) -> bool:
+        # Four agree before the fifth is asked; all five answer.
+        return (site, parcel.kind) in {("site-f", "START"), ("site-e", "CONSENT")}
+
+    def at(line: str) -> None:
+        before.append(line)
+        if line == "answers-complete":
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_study(federation.operator.root, plan_hash, LocalExchange(federation.services(), lost=lost), at=at)
+
+    def gone(site: str, parcel: Parcel, _attempt: int) -> bool:
+        return (site == "site-d" and parcel.kind != "START") or (site, parcel.kind) == ("site-f", "START")
+
+    run_study(federation.operator.root, plan_hash, LocalExchange(federation.services(), lost=gone))
+    told = [(event["stage"], event.get("survivors")) for event in events(federation, plan_hash)]
+    assert ("closed", 5) in told and not any(stage == "void" for stage, _ in told)

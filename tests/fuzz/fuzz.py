@@ -1,10 +1,9 @@
 """`make fuzz`: one target under atheris for as long as is wanted, guided by coverage of ssl_core.
 
-    python tests/fuzz/fuzz.py TARGET [--seconds 600] [--distil FOLDER]
+    python tests/fuzz/fuzz.py TARGET [--seconds 600]
 
 TARGET is codec, site, coordinator, parcel or trust. The corpus grows in build/fuzz/TARGET; an input that breaks a target's
-property stands beside it as TARGET-crash-*: copy it to tests/fuzz/corpus/TARGET, where CI runs it from then on. `--distil`
-writes the fewest inputs with the coverage of all to a folder, and ends.
+property stands beside it as TARGET-crash-*: copy it to tests/fuzz/corpus/TARGET, where CI runs it from then on.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--seconds", type=int, default=600)
-    parser.add_argument("--distil", type=Path)
     given = parser.parse_args(arguments)
     try:
         import atheris
@@ -41,11 +39,7 @@ def main(arguments: list[str]) -> None:
         (grown / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
     folders = [str(grown), *(str(path) for path in [CORPUS / given.target] if path.exists())]
     flags = ["-rss_limit_mb=2048", "-timeout=30", "-max_len=65536", f"-artifact_prefix={WORK / given.target}-"]
-    if given.distil is None:
-        flags += [f"-max_total_time={given.seconds}", "-print_final_stats=1"]
-    else:
-        given.distil.mkdir(parents=True, exist_ok=True)
-        flags, folders = [*flags, "-merge=1"], [str(given.distil), *folders]
+    flags += [f"-max_total_time={given.seconds}", "-print_final_stats=1"]
     atheris.Setup([sys.argv[0], *flags, *folders], target.run)
     atheris.Fuzz()
 

@@ -19,8 +19,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mutation import FOLDER, ROOT, Mutant
 
 SUITES = ("tests/ssl_core/secure_sum", "tests/adversary", "tests/fuzz")
-# Not the bench, nor the 10,000 schedules: the few hundred of test_schedules_reach_every_outcome stay.
-LEFT_OUT = ("--ignore-glob=*test_bench.py", "-k", "not test_every_sum_is_exact_or_its_round_void")
+# Not the bench, nor the 10,000 schedules (the few hundred of test_schedules_reach_every_outcome stay), nor privacy.
+_ELSEWHERE = ("test_bench", "test_ledger", "test_noise*", "test_training", "test_inversion", "test_flower_control")
+LEFT_OUT = (*(f"--ignore-glob=*/{name}.py" for name in _ELSEWHERE), "-k", "not test_every_sum_is_exact_or_its_round_void")
 BUDGET = 25.0
 
 
@@ -49,6 +50,10 @@ class Watcher:
         self._prefix = str(FOLDER) + "/"
         self._lines: set[tuple[str, int]] = set()
         self._refusals: set[tuple[str, int]] = set()
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Tests on a federation of folders and processes, whose fixtures stand above, are slow and elsewhere."""
+        items[:] = [item for item in items if not {"make_federation"} & set(getattr(item, "fixturenames", ()))]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
