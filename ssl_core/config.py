@@ -13,9 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ssl_core.errors import ConfigError
+from ssl_core.model_spec import Encoder, MaskedImage, Objective, VitEncoder
+from ssl_core.model_spec import ImageData as ImageData
+from ssl_core.model_spec import StrictModel as StrictModel
+from ssl_core.model_spec import TextData as TextData
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9\-]{0,39}$")]
 PublicHex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -23,12 +27,12 @@ Sha256Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
-
-class StrictModel(BaseModel):
-    """Frozen, no unknown keys, no silent conversion of types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
+_TOGETHER = {
+    ("text", "hashed-words", "masked-words"),
+    ("text", "text-transformer", "masked-language"),
+    ("image", "mlp-image", "masked-image"),
+    ("image", "vit", "masked-autoencoding"),
+}
 
 ModelT = TypeVar("ModelT", bound=StrictModel)
 
@@ -59,56 +63,6 @@ def read_toml(model: type[ModelT], path: Path, what: str) -> ModelT:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{what} file is not valid TOML: {error}", field="path", value=str(path)) from error
     return parse(model, data, f"{what} {path.name}")
-
-
-class TextData(StrictModel):
-    """Short texts: at most `words` words of a record are read, each as `codes` public hash codes of `buckets`."""
-
-    kind: Literal["text"]
-    words: Annotated[int, Field(ge=2, le=512)] = 24
-    codes: Annotated[int, Field(ge=1, le=4)] = 2
-    buckets: Annotated[int, Field(ge=16, le=1 << 16)] = 512
-
-
-class ImageData(StrictModel):
-    """Grey images uint8 [height, width]; means over `pool` x `pool` squares, then standardised image by image."""
-
-    kind: Literal["image"]
-    height: Annotated[int, Field(ge=8, le=512)]
-    width: Annotated[int, Field(ge=8, le=512)]
-    pool: Annotated[int, Field(ge=1, le=16)] = 1
-    records_per_patient: Annotated[int, Field(ge=1, le=16)] = 1
-
-
-class HashedWordsEncoder(StrictModel):
-    """0-layer text encoder: summed hash embeddings, mean over words, LayerNorm."""
-
-    name: Literal["hashed-words"]
-    width: Annotated[int, Field(ge=4, le=1024)] = 64
-
-
-class MlpImageEncoder(StrictModel):
-    """Recipe R1: pixels -> hidden -> code."""
-
-    name: Literal["mlp-image"]
-    hidden: Annotated[int, Field(ge=8, le=4096)] = 256
-    code: Annotated[int, Field(ge=4, le=4096)] = 128
-
-
-class MaskedWords(StrictModel):
-    """Hide a share of a record's words and predict their codes from the rest."""
-
-    name: Literal["masked-words"]
-    mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
-
-
-class MaskedImage(StrictModel):
-    """Hide a share of `patch` x `patch` squares and predict all pixels."""
-
-    name: Literal["masked-image"]
-    patch: Annotated[int, Field(ge=1, le=64)] = 4
-    mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    shift: Annotated[int, Field(ge=0, le=8)] = 1
 
 
 class PrivacySpec(StrictModel):
@@ -199,8 +153,8 @@ class StudyPlan(StrictModel):
     purpose: Annotated[str, Field(min_length=3, max_length=500, pattern=r"^\P{C}+\z")]
     alone: bool = False
     data: Annotated[TextData | ImageData, Field(discriminator="kind")]
-    encoder: Annotated[HashedWordsEncoder | MlpImageEncoder, Field(discriminator="name")]
-    objective: Annotated[MaskedWords | MaskedImage, Field(discriminator="name")]
+    encoder: Annotated[Encoder, Field(discriminator="name")]
+    objective: Annotated[Objective, Field(discriminator="name")]
     privacy: PrivacySpec
     training: TrainingSpec
     rounds: RoundsSpec
@@ -213,7 +167,7 @@ class StudyPlan(StrictModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         kinds = (self.data.kind, self.encoder.name, self.objective.name)
-        if kinds not in {("text", "hashed-words", "masked-words"), ("image", "mlp-image", "masked-image")}:
+        if kinds not in _TOGETHER:
             raise ValueError(f"data, encoder and objective do not fit together: {', '.join(kinds)}")
         names = [site.name for site in self.sites]
         if names != sorted(set(names)):
@@ -228,11 +182,21 @@ class StudyPlan(StrictModel):
         largest = max(site.nominal_size for site in self.sites)
         if self.privacy.delta >= 1 / largest:
             raise ValueError(f"delta must be below 1 / largest nominal_size = {1 / largest:.1e}")
-        if isinstance(self.data, ImageData) and isinstance(self.objective, MaskedImage):
-            step = self.data.pool * self.objective.patch
-            if self.data.height % step or self.data.width % step:
-                raise ValueError("image height and width must be multiples of pool x patch")
+        if isinstance(self.data, ImageData):
+            self._squares(self.data)
         return self
+
+    def _squares(self, data: ImageData) -> None:
+        """Refuse squares that do not fill the image, and one square, which leaves nothing to predict from."""
+        step = data.pool
+        if isinstance(self.encoder, VitEncoder):
+            step *= self.encoder.patch
+        elif isinstance(self.objective, MaskedImage):
+            step *= self.objective.patch
+        if data.height % step or data.width % step:
+            raise ValueError("image height and width must be multiples of pool x patch")
+        if isinstance(self.encoder, VitEncoder) and data.height * data.width == step * step:
+            raise ValueError("a vit needs images of at least two squares of pool x patch")
 
     @property
     def total_steps(self) -> int:

@@ -1,7 +1,7 @@
 """Step 13: run one encoder with many sets of parameters at once, on records that were prepared once.
 
 Comes in: an encoder and records [m, ...] as in `Patients.records`. `prepare` gives the tensor that the encoder's
-`forward` takes, float32 [m, V]; `encode` gives features float32 [D, k, F] for D stacked parameter sets and inputs
+`forward` takes, [m, V]; `encode` gives features float32 [D, k, F] for D stacked parameter sets and inputs
 [D, k, V]. Equal to `Encoder.embed` of each set; fine-tuning would else count the same words again in every step.
 """
 
@@ -14,12 +14,15 @@ from torch.func import functional_call, vmap
 
 from ssl_core.encoders.base import Encoder, Records
 from ssl_core.encoders.hashed_words import HashedWords, mean_bag
+from ssl_core.encoders.text_transformer import TextTransformer
 
 Parameters = dict[str, Tensor]
 
 
 def prepare(encoder: Encoder, records: Records) -> Tensor:
-    """Records [m, ...] to the inputs of `encoder.forward`, float32 [m, V]."""
+    """Records [m, ...] to the inputs of `encoder.forward`, float32 [m, V], for a text transformer int64 [m, V]."""
+    if isinstance(encoder, TextTransformer):
+        return encoder.prepare(records)
     if isinstance(encoder, HashedWords):
         codes = np.asarray(records, np.int32)
         return torch.from_numpy(mean_bag(codes, codes[:, :, 0] >= 0, encoder.buckets))

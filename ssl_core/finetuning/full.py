@@ -27,6 +27,7 @@ from ssl_core.errors import DataError
 from ssl_core.finetuning.batched import Parameters, encode, prepare, stack
 
 _LEAST_SIZE = 0.02
+_CHUNK = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,9 @@ class Tuned:
         with torch.no_grad():
             for d in range(len(self.weight)):
                 own = {name: stacked[d : d + 1] for name, stacked in self.parameters.items()}
-                features = patients.mean_by_unit(encode(self.encoder, own, inputs[None])[0].numpy())
+                # In parts: a transformer holds some hundred kilobytes a record on the way.
+                encoded = torch.cat([encode(self.encoder, own, part[None])[0] for part in torch.split(inputs, _CHUNK)])
+                features = patients.mean_by_unit(encoded.numpy())
                 out.append(features @ self.weight[d].numpy() + self.bias[d].numpy())
         return np.stack(out).astype(np.float64)
 

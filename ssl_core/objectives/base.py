@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
+from torch.func import vmap
 
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.base import Encoder
@@ -36,11 +37,19 @@ class PretextModel(nn.Module, ABC):
 
     @abstractmethod
     def draw(self, patients: Patients, index: npt.NDArray[np.int64], uniforms: npt.NDArray[np.float64]) -> Views:
-        """Views of the units at `index` int64 [B] by their coins float64 [B, coins]; every tensor float32 [B, ...]."""
+        """Views of the units at `index` int64 [B] by their coins float64 [B, coins]: float32, or int64 numbers, [B, ...]."""
 
     @abstractmethod
     def forward(self, views: Views) -> Tensor:
         """The loss, float32 scalar, of ONE unit's views (no leading dimension B)."""
+
+    def losses(self, views: Views) -> Tensor:
+        """The losses, float32 [B], of B >= 1 units' views [B, ...]: `forward` of each.
+
+        A model may write it as one pass over the batch in which no unit meets another; a test holds it against `forward`.
+        """
+        found: Tensor = vmap(self.forward)(views)
+        return found
 
     @abstractmethod
     def init_range(self, name: str) -> tuple[float, float]:
@@ -61,3 +70,17 @@ def choose(uniforms: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> 
     """Uniforms in (0, 1] to whole numbers, each in 0 .. counts - 1 with equal chance; same shape as `uniforms`."""
     chosen = np.ceil(uniforms * counts).astype(np.int64) - 1
     return np.clip(chosen, 0, counts - 1)
+
+
+def spread_records(
+    patients: Patients, index: npt.NDArray[np.int64], uniforms: npt.NDArray[np.float64], count: int
+) -> npt.NDArray[np.int64]:
+    """Rows int64 [B, count] of `count` records of each unit at `index` [B], by one coin [B] of each: systematic sampling.
+
+    The coin chooses the first, the others follow at equal distances, so that they are distinct where the unit has `count`
+    or more and every record has the same chance.
+    """
+    first, own = patients.offsets[index], patients.offsets[index + 1] - patients.offsets[index]
+    steps = np.arange(count) * own[:, None] // count
+    rows: npt.NDArray[np.int64] = first[:, None] + (choose(uniforms, own)[:, None] + steps) % own[:, None]
+    return rows

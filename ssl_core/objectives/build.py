@@ -12,18 +12,24 @@ import hashlib
 
 import torch
 
-from ssl_core.config import (
+from ssl_core.config import StudyPlan
+from ssl_core.errors import ConfigError
+from ssl_core.model_spec import (
     HashedWordsEncoder,
     ImageData,
+    MaskedAutoencoding,
     MaskedImage,
+    MaskedLanguage,
     MaskedWords,
     MlpImageEncoder,
-    StudyPlan,
     TextData,
+    TextTransformerEncoder,
+    VitEncoder,
 )
-from ssl_core.errors import ConfigError
 from ssl_core.objectives.base import PretextModel
+from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
 from ssl_core.objectives.masked_image import MaskedImageModel
+from ssl_core.objectives.masked_language import MaskedLanguageModel
 from ssl_core.objectives.masked_words import MaskedWordsModel
 from ssl_core.trust.identity import Secret
 from ssl_core.trust.random import AesCtrStream, derive
@@ -55,6 +61,17 @@ def _empty_model(plan: StudyPlan) -> PretextModel:
             mask_fraction=objective.mask_fraction,
             shift=objective.shift,
         )
+    if isinstance(data, ImageData) and isinstance(encoder, VitEncoder) and isinstance(objective, MaskedAutoencoding):
+        return MaskedAutoencodingModel(
+            data,
+            size=encoder.size,
+            patch=encoder.patch,
+            mask_fraction=objective.mask_fraction,
+            decoder_width=objective.decoder_width,
+            decoder_depth=objective.decoder_depth,
+        )
+    if isinstance(data, TextData) and isinstance(encoder, TextTransformerEncoder) and isinstance(objective, MaskedLanguage):
+        return MaskedLanguageModel(data, size=encoder.size, mask_fraction=objective.mask_fraction)
     raise ConfigError(
         "data, encoder and objective do not fit together",
         field="objective",

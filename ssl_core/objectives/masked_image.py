@@ -12,8 +12,7 @@ most C with one unit.
 
 Shapes for one unit, D pixels: seen float32 [K, D], target float32 [K, D], weight float32 [K] (0 for an all-zero record,
 else 1 / K); loss = sum over k of weight * mean over D of (prediction - target)^2.
-The K records are drawn systematically: one coin starts, the others follow at equal distances, so that they are distinct
-where the unit has K or more and every record has the same chance.
+The K records are drawn by `spread_records`.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from torch import Tensor, nn
 from ssl_core.config import ImageData
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.mlp_image import MlpImage
-from ssl_core.objectives.base import PretextModel, Views, choose
+from ssl_core.objectives.base import PretextModel, Views, choose, spread_records
 
 
 class MaskedImageModel(PretextModel):
@@ -49,10 +48,7 @@ class MaskedImageModel(PretextModel):
     def draw(self, patients: Patients, index: npt.NDArray[np.int64], uniforms: npt.NDArray[np.float64]) -> Views:
         """seen, target: float32 [B, K, D]; weight: float32 [B, K]; see the module docstring."""
         self.check_draw(index, uniforms)
-        first, counts = patients.offsets[index], patients.offsets[index + 1] - patients.offsets[index]
-        start = choose(uniforms[:, 0], counts)
-        steps = np.arange(self.views) * counts[:, None] // self.views
-        rows = first[:, None] + (start[:, None] + steps) % counts[:, None]
+        rows = spread_records(patients, index, uniforms[:, 0], self.views)
         coins = uniforms[:, 1:].reshape(len(index), self.views, 2 + self.squares)
         target = self._shifted(np.asarray(patients.records[rows], np.float32), coins[:, :, :2])
         seen = np.where(self._hidden(coins[:, :, 2:]), 0.0, target / (1.0 - self.mask_fraction))

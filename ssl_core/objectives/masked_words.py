@@ -50,22 +50,11 @@ class MaskedWordsModel(PretextModel):
         first, counts = patients.offsets[index], patients.offsets[index + 1] - patients.offsets[index]
         codes = np.asarray(patients.records[first + choose(uniforms[:, 0], counts)], np.int32)
         real = codes[:, :, 0] >= 0
-        hidden = real & (self._ranks(real, uniforms[:, 1:]) < self._hidden_counts(real.sum(axis=1))[:, None])
+        hidden = hidden_words(real, uniforms[:, 1:], self.mask_fraction)
         return {
             "visible": torch.from_numpy(mean_bag(codes, real & ~hidden, self.data.buckets)),
             "hidden": torch.from_numpy(mean_bag(codes, hidden, self.data.buckets)),
         }
-
-    def _hidden_counts(self, words: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Of n words round(n * mask_fraction), at least 1 and at most n - 1; none of fewer than two."""
-        wanted = np.rint(words * self.mask_fraction).astype(np.int64)
-        return np.where(words >= 2, np.clip(wanted, 1, np.maximum(words - 1, 1)), 0)
-
-    @staticmethod
-    def _ranks(real: npt.NDArray[np.bool_], uniforms: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-        """Rank of each word's coin within its record; places without a word come last."""
-        scores = np.where(real, uniforms, 2.0)
-        return scores.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
 
     def forward(self, views: Views) -> Tensor:
         """ONE unit's loss, float32 scalar."""
@@ -83,3 +72,15 @@ class MaskedWordsModel(PretextModel):
             "head": (0.0, 0.1 * math.sqrt(3.0 / self.encoder.feature_width)),
         }
         return ranges.get(name, (0.0, 0.0))
+
+
+def hidden_words(real: npt.NDArray[np.bool_], uniforms: npt.NDArray[np.float64], fraction: float) -> npt.NDArray[np.bool_]:
+    """Which words of each record to hide, bool [B, T]: those of its `real` words with the least of the coins [B, T].
+
+    Of n words round(n * fraction), at least 1 and at most n - 1; none of fewer than two.
+    """
+    words = real.sum(axis=1)
+    wanted = np.clip(np.rint(words * fraction).astype(np.int64), 1, np.maximum(words - 1, 1))
+    scores = np.where(real, uniforms, 2.0)
+    ranks = scores.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
+    return real & (ranks < np.where(words >= 2, wanted, 0)[:, None])

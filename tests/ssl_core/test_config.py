@@ -75,6 +75,47 @@ def test_parts_that_contradict_each_other_are_refused(changes: dict[str, Any], w
         parse(StudyPlan, plan(**changes), "plan")
 
 
+IMAGES = {"kind": "image", "height": 32, "width": 16, "pool": 2}
+VIT = {"name": "vit", "size": "nano", "patch": 4}
+AUTOENCODING = {"name": "masked-autoencoding"}
+TRANSFORMER = {"name": "text-transformer", "size": "nano"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": IMAGES, "encoder": VIT, "objective": AUTOENCODING},
+        {"data": IMAGES, "encoder": {"name": "vit", "patch": 8}, "objective": AUTOENCODING | {"decoder_width": 64}},
+        {"encoder": TRANSFORMER, "objective": {"name": "masked-language"}},
+    ],
+)
+def test_transformers_are_taken_with_their_own_objective(changes: dict[str, Any]) -> None:
+    taken = parse(StudyPlan, plan(**changes), "plan")
+    assert taken.encoder.name == changes["encoder"]["name"] and taken.objective.name == changes["objective"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"encoder": VIT}, "fit together: image, vit, masked-image"),
+        ({"objective": AUTOENCODING}, "fit together: image, mlp-image, masked-autoencoding"),
+        ({"encoder": TRANSFORMER, "objective": AUTOENCODING}, "fit together"),
+        ({"encoder": TRANSFORMER, "objective": {"name": "masked-language"}}, "fit together"),
+        ({"encoder": VIT | {"patch": 3}, "objective": AUTOENCODING}, "multiples of pool x patch"),
+        ({"encoder": VIT | {"patch": 16}, "objective": AUTOENCODING}, "multiples of pool x patch"),
+        ({"data": IMAGES | {"height": 16}, "encoder": VIT | {"patch": 8}, "objective": AUTOENCODING}, "at least two squares"),
+        ({"encoder": VIT | {"patch": 1}, "objective": AUTOENCODING}, r"encoder\.vit\.patch"),
+        ({"encoder": VIT | {"size": "huge"}, "objective": AUTOENCODING}, r"encoder\.vit\.size"),
+        ({"encoder": VIT, "objective": AUTOENCODING | {"decoder_width": 48}}, r"decoder_width"),
+        ({"encoder": VIT, "objective": AUTOENCODING | {"mask_fraction": 1.0}}, r"mask_fraction"),
+    ],
+)
+def test_transformers_that_do_not_fit_are_refused(changes: dict[str, Any], word: str) -> None:
+    images: dict[str, Any] = {"data": IMAGES, "encoder": {"name": "mlp-image"}, "objective": {"name": "masked-image"}}
+    with pytest.raises(ConfigError, match=word):
+        parse(StudyPlan, plan(**(images | changes)), "plan")
+
+
 def test_a_file_that_is_missing_or_no_toml_names_itself(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="missing"):
         read_toml(StudyPlan, tmp_path / "none.toml", "study plan")

@@ -26,6 +26,16 @@ PARTS: dict[str, dict[str, Any]] = {
         "encoder": {"name": "mlp-image", "hidden": 24, "code": 12},
         "objective": {"name": "masked-image", "patch": 4},
     },
+    "text-transformer": {
+        "data": {"kind": "text", "words": 8, "codes": 2, "buckets": 64},
+        "encoder": {"name": "text-transformer", "size": "nano"},
+        "objective": {"name": "masked-language"},
+    },
+    "vit": {
+        "data": {"kind": "image", "height": 8, "width": 8},
+        "encoder": {"name": "vit", "size": "nano", "patch": 4},
+        "objective": {"name": "masked-autoencoding", "decoder_width": 32, "decoder_depth": 1},
+    },
 }
 FINDINGS = ("heart", "lung")
 
@@ -65,7 +75,7 @@ def write_site(folder: Path, kind: str, *, patients: int, seed: int, name: str =
     ids = [f"{name}{number:03d}" for number in range(patients)]
     labels = rng.integers(0, 2, (patients, 2))
     owners = [(index, unit) for index, unit in enumerate(ids) for _ in range(1 + index % 2)]
-    if kind == "text":
+    if PARTS[kind]["data"]["kind"] == "text":
         with (folder / "r.csv").open("w", newline="") as stream:
             writer = csv.writer(stream)
             writer.writerow(["patient", "text"])
@@ -90,7 +100,7 @@ def write_site(folder: Path, kind: str, *, patients: int, seed: int, name: str =
     return folder / "source.toml", folder / "labels.csv"
 
 
-@pytest.fixture(params=["text", "image"])
+@pytest.fixture(params=PARTS)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -16,7 +16,9 @@ from ssl_core.config import ImageData, TextData
 from ssl_core.data.images import standardise
 from ssl_core.data.patients import Patients, group
 from ssl_core.objectives.base import PretextModel
+from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
 from ssl_core.objectives.masked_image import MaskedImageModel
+from ssl_core.objectives.masked_language import MaskedLanguageModel
 from ssl_core.objectives.masked_words import MaskedWordsModel
 from ssl_core.trust.identity import Secret
 from ssl_core.trust.random import UnitCoins
@@ -53,7 +55,7 @@ def _owners(rng: np.random.Generator) -> list[str]:
     return [f"p{n:02d}" for n in range(20) for _ in range(int(rng.integers(1, 6)))]
 
 
-def _text_task() -> Task:
+def _text_task(model: PretextModel | None = None) -> Task:
     rng = np.random.default_rng(5)
     owners = _owners(rng)
     records = rng.integers(0, TEXT.buckets, (len(owners), TEXT.words, TEXT.codes)).astype(np.int32)
@@ -62,19 +64,29 @@ def _text_task() -> Task:
     for row, owner in enumerate(owners):
         if owner in ("p03", "p11"):  # no word at all, and a single word: nothing can be predicted
             records[row, 0 if owner == "p03" else 1 :] = -1
-    model = MaskedWordsModel(TEXT, width=8, mask_fraction=0.5)
+    model = model or MaskedWordsModel(TEXT, width=8, mask_fraction=0.5)
     return Task(_randomised(model), group(owners, records), ("p03", "p11"))
 
 
-def _image_task() -> Task:
+def _language_task() -> Task:
+    return _text_task(MaskedLanguageModel(TEXT, size="nano", mask_fraction=0.4))
+
+
+def _image_task(model: PretextModel | None = None) -> Task:
     rng = np.random.default_rng(6)
     owners = _owners(rng)
     images = rng.integers(0, 256, (len(owners), 16, 16)).astype(np.float32)
     for row, owner in enumerate(owners):
         if owner == "p03":
             images[row] = np.nan
-    model = MaskedImageModel(IMAGE, hidden=12, code=10, patch=2, mask_fraction=0.5, shift=1)
+    model = model or MaskedImageModel(IMAGE, hidden=12, code=10, patch=2, mask_fraction=0.5, shift=1)
     return Task(_randomised(model), group(owners, standardise(images, IMAGE)[0]), ("p03",))
+
+
+def _autoencoding_task() -> Task:
+    return _image_task(
+        MaskedAutoencodingModel(IMAGE, size="nano", patch=2, mask_fraction=0.75, decoder_width=32, decoder_depth=1)
+    )
 
 
 def _randomised(model: PretextModel) -> PretextModel:
@@ -85,7 +97,15 @@ def _randomised(model: PretextModel) -> PretextModel:
     return model
 
 
-@pytest.fixture(params=[_text_task, _image_task], ids=["masked-words", "masked-image"])
+TASKS: dict[str, Callable[[], Task]] = {
+    "masked-words": _text_task,
+    "masked-image": _image_task,
+    "masked-language": _language_task,
+    "masked-autoencoding": _autoencoding_task,
+}
+
+
+@pytest.fixture(params=TASKS.values(), ids=TASKS)
 def task(request: pytest.FixtureRequest) -> Task:
     make: Callable[[], Task] = request.param
     return make()
@@ -99,3 +119,13 @@ def text_task() -> Task:
 @pytest.fixture
 def image_task() -> Task:
     return _image_task()
+
+
+@pytest.fixture
+def language_task() -> Task:
+    return _language_task()
+
+
+@pytest.fixture
+def autoencoding_task() -> Task:
+    return _autoencoding_task()

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssl_core.config import StudyPlan, parse
+from ssl_core.config import SpeedSpec, StudyPlan, parse
 from ssl_core.encoders.vector import to_vector, weights_hash
+from ssl_core.errors import PrivacyError
 from ssl_core.objectives.build import build_model
+from ssl_core.privacy.isolation import TOLERANCE, check_isolation
 
 TEXT = {
     "data": {"kind": "text"},
@@ -21,10 +23,23 @@ IMAGE = {
     "encoder": {"name": "mlp-image"},
     "objective": {"name": "masked-image"},
 }
+LANGUAGE = {
+    "data": {"kind": "text", "words": 12, "codes": 2, "buckets": 64},
+    "encoder": {"name": "text-transformer", "size": "nano"},
+    "objective": {"name": "masked-language"},
+}
+AUTOENCODING = {
+    "data": {"kind": "image", "height": 16, "width": 16, "records_per_patient": 2},
+    "encoder": {"name": "vit", "size": "nano", "patch": 4},
+    "objective": {"name": "masked-autoencoding", "decoder_width": 32, "decoder_depth": 1},
+}
+PARTS = {"text": TEXT, "image": IMAGE, "language": LANGUAGE, "autoencoding": AUTOENCODING}
 FROZEN = {
     ("text", 0): "6061c01e78bffb281203056d9dbaa942cebcd00360acbf0f55049eeab2b379d7",
     ("text", 7): "0ce2793a27537b3f4df7c0496cecb6b2b9d3176868615dec4ecf69e6af1c6718",
     ("image", 0): "d68c14564d1c1527fcadea74efbf94d1a8398f215903fe47ead3b00cc493cb3f",
+    ("language", 0): "b02e212ec32205e9574452336558831cc12f199ed94a7d016d57fc3e4bb58e95",
+    ("autoencoding", 0): "8aee8ad78f6943b9538af663e2dcdb551c7d7962e67d2c5e922fdba0a4525cfd",
 }
 
 
@@ -45,7 +60,7 @@ def plan(parts: dict[str, Any], seed: int = 0) -> StudyPlan:
 
 @pytest.mark.parametrize(("kind", "seed"), list(FROZEN))
 def test_start_weights_are_frozen(kind: str, seed: int) -> None:
-    model = build_model(plan(TEXT if kind == "text" else IMAGE, seed))
+    model = build_model(plan(PARTS[kind], seed))
     assert weights_hash(to_vector(model)) == FROZEN[kind, seed]
 
 
@@ -54,7 +69,16 @@ def test_sizes_are_those_of_the_recipes() -> None:
     assert len(to_vector(build_model(plan(IMAGE)))) == 427_904
 
 
-@pytest.mark.parametrize("parts", [TEXT, IMAGE])
+def test_sizes_of_the_transformers_with_their_heads() -> None:
+    """Encoder, then what is added to it for pretraining."""
+    block = 12 * 32 * 32 + 13 * 32
+    encoder = 130 * 32 + 12 * 32 + 2 * block + 64
+    assert len(to_vector(build_model(plan(LANGUAGE)))) == encoder + 33 * 128
+    encoder = 17 * 32 + 16 * 32 + 2 * block + 64
+    assert len(to_vector(build_model(plan(AUTOENCODING)))) == encoder + 33 * 32 + 32 + 16 * 32 + block + 64 + 33 * 16
+
+
+@pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS)
 def test_start_weights_lie_in_their_ranges_and_fill_them(parts: dict[str, Any]) -> None:
     model = build_model(plan(parts))
     for name, parameter in model.named_parameters():
@@ -62,8 +86,9 @@ def test_start_weights_lie_in_their_ranges_and_fill_them(parts: dict[str, Any]) 
         values = parameter.detach().numpy()
         assert np.abs(values - centre).max() <= half_width * (1 + 1e-6)
         if half_width:
-            assert values.std() == pytest.approx(half_width / np.sqrt(3), rel=0.02)
-            assert abs(values.mean() - centre) < 0.02 * half_width
+            spread = max(0.02, 3 / np.sqrt(values.size))
+            assert values.std() == pytest.approx(half_width / np.sqrt(3), rel=spread)
+            assert abs(values.mean() - centre) < spread * half_width
     assert any(half_width for _, half_width in (model.init_range(name) for name, _ in model.named_parameters()))
 
 
@@ -72,3 +97,25 @@ def test_start_weights_depend_on_model_and_seed_alone() -> None:
     other = first.model_copy(update={"name": "another", "purpose": "something else"})
     assert np.array_equal(to_vector(build_model(first)), to_vector(build_model(other)))
     assert not np.array_equal(to_vector(build_model(first)), to_vector(build_model(plan(TEXT, 4))))
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 64])
+@pytest.mark.parametrize("parts", [LANGUAGE, AUTOENCODING], ids=["language", "autoencoding"])
+def test_the_transformers_pass_the_isolation_check(parts: dict[str, Any], chunk: int) -> None:
+    report = check_isolation(plan(parts), speed=SpeedSpec(chunk=chunk))
+    assert report.greatest_change <= TOLERANCE and len(report.pairs) >= 5
+    assert 0.9 < report.greatest_contribution <= 2.0
+
+
+def test_the_isolation_check_refuses_an_autoencoder_that_takes_the_mean_over_the_batch() -> None:
+    """Pixels normalised over the batch, as a batch statistic would: the negative control of the test above."""
+    model = build_model(plan(AUTOENCODING))
+    honest = model.draw
+
+    def coupled(*given: Any) -> dict[str, Any]:
+        views = honest(*given)
+        return views | {"target": views["target"] - views["target"].mean(dim=0)}
+
+    model.draw = coupled  # type: ignore[method-assign]
+    with pytest.raises(PrivacyError, match="another patient's gradient"):
+        check_isolation(plan(AUTOENCODING), speed=SpeedSpec(chunk=5), model=model)

@@ -69,7 +69,7 @@ def test_the_isolation_test_catches_a_batch_statistic(task: Any) -> None:
 
     def centred(patients: Patients) -> dict[str, torch.Tensor]:
         views = task.views(patients, np.arange(len(patients)))
-        return {name: view - view.mean(dim=0) for name, view in views.items()}
+        return {name: view - view.float().mean(dim=0) for name, view in views.items()}
 
     first, second = centred(before), centred(after)
     name = next(iter(first))
@@ -85,6 +85,28 @@ def test_rows_equal_single_backward_passes(task: Any) -> None:
         for name, parameter in task.model.named_parameters():
             assert parameter.grad is not None
             assert torch.allclose(rows[name][place], parameter.grad, rtol=1e-5, atol=1e-6), name
+
+
+def test_losses_of_a_batch_are_forward_of_each_unit(task: Any) -> None:
+    views = task.views(task.patients, np.arange(len(task.patients)))
+    together = task.model.losses(views)
+    assert together.shape == (len(task.patients),) and together.dtype == torch.float32
+    for place in range(len(task.patients)):
+        alone = task.model({name: view[place] for name, view in views.items()})
+        assert alone.shape == () and torch.allclose(together[place], alone, rtol=1e-5, atol=1e-5)
+    weights = torch.linspace(0.5, 2.0, len(task.patients))
+    summed = torch.autograd.grad((weights * together).sum(), list(task.model.parameters()))
+    for row, found in zip(task.rows(views).values(), summed, strict=True):
+        expected = torch.einsum("b,b...->...", weights, row)
+        assert float((found - expected).norm()) <= 1e-5 * max(float(expected.norm()), 1.0)
+
+
+def test_losses_of_a_batch_let_no_unit_meet_another(task: Any) -> None:
+    views = task.views(task.patients, np.arange(6))
+    real = {name: view.requires_grad_(True) for name, view in views.items() if view.dtype == torch.float32}
+    found = torch.autograd.grad(task.model.losses(views)[4], list(real.values()))
+    assert any(view[4].any() for view in found)
+    assert not any(view[[0, 1, 2, 3, 5]].any() for view in found)
 
 
 def test_rows_are_contiguous_so_that_clipping_reads_them_once(task: Any) -> None:
@@ -104,7 +126,7 @@ def test_bad_records_give_a_finite_loss_and_an_exact_zero_row(task: Any) -> None
 
 def test_no_unit_gives_empty_views(task: Any) -> None:
     views = task.model.draw(task.patients, np.array([], np.int64), np.zeros((0, task.model.coins)))
-    assert all(len(view) == 0 and view.dtype == torch.float32 for view in views.values())
+    assert all(len(view) == 0 and view.dtype in (torch.float32, torch.int64) for view in views.values())
 
 
 def test_views_are_a_function_of_the_coins(task: Any) -> None:

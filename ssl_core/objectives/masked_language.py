@@ -1,0 +1,81 @@
+"""Step 3 of 12: masked language modelling: hide a share of a record's words, predict each at its place from the others.
+
+Paper: Devlin et al., "BERT" (NAACL 2019), section 3.1, task 1. Different: a hidden word is always replaced by the mask
+token (no 10 % random, no 10 % kept); the targets are the word's public hash codes, one softmax per code table, so no
+vocabulary is fitted; the head is one Linear that shares no weight with the embeddings; one record is one row, never
+packed with another; no next-sentence task.
+
+Sensitivity: one record of the unit is drawn by the unit's own coin, its hidden words by its other coins; the loss is
+the mean over that record's hidden words, never over a batch; nothing else enters. So the unit's gradient is a function
+of the unit, released weights and its own coins: clipped to C, the sum over units changes by at most C with one unit.
+
+Shapes for one unit, T words, M = the most words that are ever hidden: rows int64 [T * codes] (of the encoder's table),
+places int64 [T], real float32 [T], targets int64 [M, codes], weight float32 [M]. Words come hidden ones first, the
+others after them, so that the head sees the first M tokens only; their positions are looked up by number, and attention
+does not see the order. Loss = -sum over M of weight * sum over codes of log softmax at the target; weight is
+1 / hidden words, or 0 in a slot beyond them. With fewer than two words nothing is hidden: loss 0, gradient exactly 0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from ssl_core.data.patients import Patients
+from ssl_core.encoders.attention import start_range
+from ssl_core.encoders.text_transformer import TextTransformer, table_rows
+from ssl_core.model_spec import TextData, TextTransformerSize
+from ssl_core.objectives.base import PretextModel, Views, choose
+from ssl_core.objectives.masked_words import hidden_words
+
+
+class MaskedLanguageModel(PretextModel):
+    """Text transformer and one linear head over all code tables."""
+
+    encoder: TextTransformer
+
+    def __init__(self, data: TextData, *, size: TextTransformerSize, mask_fraction: float) -> None:
+        super().__init__()
+        self.data = data
+        self.mask_fraction = mask_fraction
+        self.slots = max(int(np.rint(data.words * mask_fraction)), 1)
+        self.coins = 1 + data.words
+        self.encoder = TextTransformer(data, size=size)
+        self.head = nn.Linear(self.encoder.feature_width, data.codes * data.buckets)
+
+    def draw(self, patients: Patients, index: npt.NDArray[np.int64], uniforms: npt.NDArray[np.float64]) -> Views:
+        """rows, places, real, targets, weight, each [B, ...]; see the module docstring."""
+        self.check_draw(index, uniforms)
+        first, counts = patients.offsets[index], patients.offsets[index + 1] - patients.offsets[index]
+        codes = np.asarray(patients.records[first + choose(uniforms[:, 0], counts)], np.int32)
+        real = codes[:, :, 0] >= 0
+        hidden = hidden_words(real, uniforms[:, 1:], self.mask_fraction)
+        places = (~hidden).argsort(axis=1, kind="stable")
+        codes = np.take_along_axis(codes, places[:, :, None], axis=1)
+        real, hidden = np.take_along_axis(real, places, axis=1), np.take_along_axis(hidden, places, axis=1)
+        weight = hidden[:, : self.slots] / np.maximum(hidden.sum(axis=1, keepdims=True), 1)
+        return {
+            "rows": torch.from_numpy(table_rows(codes, hidden, self.data.buckets)),
+            "places": torch.from_numpy(places),
+            "real": torch.from_numpy(real.astype(np.float32)),
+            "targets": torch.from_numpy(np.maximum(codes[:, : self.slots], 0).astype(np.int64)),
+            "weight": torch.from_numpy(weight.astype(np.float32)),
+        }
+
+    def forward(self, views: Views) -> Tensor:
+        """ONE unit's loss, float32 scalar."""
+        return self.losses(views)
+
+    def losses(self, views: Views) -> Tensor:
+        """Views with any leading dimensions [...] to losses float32 [...], in one pass."""
+        tokens = self.encoder.tokens(views["rows"], views["places"], views["real"])[..., : self.slots, :]
+        log_chance = self.head(tokens).unflatten(-1, (self.data.codes, self.data.buckets)).log_softmax(dim=-1)
+        found = log_chance.gather(-1, views["targets"].unsqueeze(-1)).squeeze(-1).sum(dim=-1)
+        loss: Tensor = -(views["weight"] * found).sum(dim=-1)
+        return loss
+
+    def init_range(self, name: str) -> tuple[float, float]:
+        """By the kind of layer; see `start_range`."""
+        return start_range(self, name)

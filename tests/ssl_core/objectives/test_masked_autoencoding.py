@@ -1,0 +1,120 @@
+"""Masked autoencoding: what is seen and what is predicted, the loss against plain numpy, and that it learns."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests_transformer import image_tokens, linear, named_weights, transformer  # type: ignore[import-not-found]
+
+from ssl_core.data.patients import group
+from ssl_core.model_spec import ImageData
+from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel, normalised
+
+DATA = ImageData(kind="image", height=16, width=8, records_per_patient=2)
+
+
+def make(fraction: float = 0.75, data: ImageData = DATA) -> MaskedAutoencodingModel:
+    return MaskedAutoencodingModel(data, size="nano", patch=4, mask_fraction=fraction, decoder_width=32, decoder_depth=1)
+
+
+def squares_of(image: np.ndarray) -> np.ndarray:
+    out: np.ndarray = image.reshape(4, 4, 2, 4).transpose(0, 2, 1, 3).reshape(8, 16)
+    return out
+
+
+@pytest.mark.parametrize(("fraction", "hidden"), [(0.75, 6), (0.5, 4), (0.01, 1), (0.99, 7)])
+def test_seen_and_hidden_squares_divide_each_record(fraction: float, hidden: int) -> None:
+    model = make(fraction)
+    images = np.random.default_rng(1).normal(size=(2, 128)).astype(np.float32)
+    coins = 1.0 - np.random.default_rng(2).random((50, model.coins))
+    views = {n: v.numpy() for n, v in model.draw(group(["p", "p"], images), np.zeros(50, np.int64), coins).items()}
+    assert (model.squares, model.hidden) == (8, hidden)
+    order = views["order"].reshape(50, 2, 8)
+    assert np.array_equal(np.sort(order, axis=2), np.broadcast_to(np.arange(8), order.shape))
+    assert len({row.tobytes() for row in order.reshape(100, 8)}) > 90
+    seen, target = views["seen"].reshape(50, 2, 8 - hidden, 16), views["target"].reshape(50, 2, hidden, 16)
+    for unit in range(50):
+        found = [next(n for n in (0, 1) if np.isin(seen[unit, k], images[n]).all()) for k in (0, 1)]
+        assert sorted(found) == [0, 1]
+        for k, n in enumerate(found):
+            squares = squares_of(images[n])[order[unit, k]].astype(np.float64)
+            assert np.array_equal(seen[unit, k], squares[: 8 - hidden])
+            rest = squares[8 - hidden :]
+            scale = np.sqrt(rest.var(axis=1, keepdims=True, ddof=1) + 1e-6)
+            np.testing.assert_allclose(target[unit, k], (rest - rest.mean(axis=1, keepdims=True)) / scale, atol=1e-5)
+
+
+def test_every_square_is_hidden_equally_often() -> None:
+    model = make()
+    coins = 1.0 - np.random.default_rng(3).random((2000, model.coins))
+    views = model.draw(group(["p"], np.ones((1, 128), np.float32)), np.zeros(2000, np.int64), coins)
+    often = np.bincount(views["order"].numpy().reshape(4000, 8)[:, 2:].ravel(), minlength=8) / 4000
+    assert np.abs(often - 0.75).max() < 5 * np.sqrt(0.1875 / 4000)
+
+
+def test_the_loss_agrees_with_numpy_which_puts_the_squares_back_in_order(autoencoding_task: Any) -> None:
+    """The decoder of the paper: tokens and mask tokens in the image's order, positions added, all squares predicted."""
+    task = autoencoding_task
+    views = task.views(task.patients, np.arange(len(task.patients)))
+    named, model = named_weights(task.model), task.model
+    shown = model.squares - model.hidden
+    for unit in range(len(task.patients)):
+        seen, target, order = (views[n][unit].numpy() for n in ("seen", "target", "order"))
+        expected = 0.0
+        for record, (own, truth, places) in enumerate(
+            zip(*(np.split(array, model.views) for array in (seen, target, order)), strict=True)
+        ):
+            code = image_tokens(named, "encoder.", own.astype(np.float64), places[:shown].tolist(), depth=2, heads=2)
+            image = np.repeat(named["mask.weight"], model.squares, axis=0)
+            image[places[:shown]] = linear(named, "bridge", code)
+            decoded = transformer(named, "decoder", image + named["places.weight"], depth=1, heads=1)
+            errors = (linear(named, "head", decoded)[places[shown:]] - truth) ** 2
+            expected += float(views["weight"][unit, record]) * errors.mean()
+        loss = model({name: view[unit] for name, view in views.items()}).item()
+        assert loss == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_a_bad_record_among_good_ones_weighs_nothing() -> None:
+    records = np.stack([np.zeros(128, np.float32), np.arange(128, dtype=np.float32)])
+    model = make()
+    views = model.draw(group(["p", "p"], records), np.array([0]), np.full((1, model.coins), 0.3))
+    assert sorted(views["weight"][0].tolist()) == [0.0, 0.5]
+
+
+def test_squares_without_contrast_and_values_that_are_not_finite_raise_nothing() -> None:
+    squares = torch.tensor([[0.1, 0.1, 0.1], [1e30, -1e30, 0.0], [torch.nan, torch.inf, 0.0], [1.0, 2.0, 3.0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        out = normalised(squares)
+    assert out[0].abs().max() < 1e-9 and out[2].isnan().all()
+    torch.testing.assert_close(out[1], torch.tensor([1.0, -1.0, 0.0]))
+    torch.testing.assert_close(out[3], torch.tensor([-1.0, 0.0, 1.0]))
+
+
+def test_it_learns_to_continue_waves_that_it_sees_a_part_of() -> None:
+    """Zero is the best prediction without the seen squares, with error 15 / 16."""
+    rng = np.random.default_rng(4)
+    rows, columns = np.mgrid[:16, :8]
+    angle, phase = rng.uniform(0, np.pi, (256, 1, 1)), rng.uniform(0, 2 * np.pi, (256, 1, 1))
+    waves = np.sin(0.8 * (np.cos(angle) * rows + np.sin(angle) * columns) + phase).reshape(256, 128).astype(np.float32)
+    data = DATA.model_copy(update={"records_per_patient": 1})
+    model = make(0.5, data)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            centre, half_width = model.init_range(name)
+            parameter.copy_(centre + half_width * (2 * torch.rand(parameter.shape) - 1))
+    patients, index = group([f"p{n:03d}" for n in range(256)], waves), np.arange(256)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(150):
+        loss = model.losses(model.draw(patients, index, 1.0 - rng.random((256, model.coins)))).mean()
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[0] > 15 / 16 and np.mean(losses[-10:]) < 0.6
