@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from ssl_core.chain import Chain, Entry, write_durably
-from ssl_core.secure_sum.journal import Record
+from ssl_core.secure_sum.journal import Record, RoundState
+from ssl_core.secure_sum.messages import Close
 from ssl_core.secure_sum.ring import Words
-from ssl_core.secure_sum.statements import little_endian
+from ssl_core.secure_sum.statements import little_endian, read_signed
 
 # CACHEDIR.TAG is the convention by which backup programs skip a folder (bford.info/cachedir).
 _TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# Keys of one study: a backup of them would undo their erasure.\n"
@@ -114,3 +115,9 @@ def make_key_folder(folder: Path) -> None:
 
 def _record(entry: Entry) -> Record:
     return Record(entry.body["round"], entry.body["event"], base64.b64decode(entry.body["body"]))
+
+
+def closed_rounds(chain: Chain, session: str) -> int:
+    """How many rounds of the study had closed with the last CLOSE that this site took."""
+    record = latest_record(chain, session, RoundState.CLOSED.value)
+    return 0 if record is None else read_signed(Close, record.body)[1].count

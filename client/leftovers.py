@@ -1,6 +1,6 @@
 """What studies leave behind that no round will read any more, and its deletion.
 
-Comes in: a site's state folder, after a start or after a roster was accepted. Goes out: which studies that roster ended.
+Comes in: a site's state folder, after a start or after a roster was accepted. Goes out: which studies a roster ended.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from ssl_core.errors import StateError, TrustError
 
 
 def drop_leftovers(home: SiteHome) -> list[str]:
-    """Delete copies of records that no round will read: of a killed approval, of a study that an accepted roster ended.
+    """Delete what no round will read: of a killed approval, and of a study that gave its encoder or that a roster ended.
 
     Returns "NAME (first digits of the hash)" of each approved study that had a copy and was ended.
     """

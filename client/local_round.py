@@ -1,11 +1,10 @@
 """Steps 2 to 9 of 12 at one site: one round as a list of calls.
 
 Comes in: a START message and the sum [P] that its CLOSE names, from which this site makes the global weights float32 [P]
-itself (ruling 12). Goes out: one UPLOAD (signed body, masked uint32 [P]) or an
-error, which the executor turns into DECLINED without a reason. Patients never decide whether or what is answered: they
-are the site's own copy of what was checked before the approval, not the declared files (ruling 15). A round number is
-answered once: after a restart the journaled bytes go out again, and a round that had started without an upload is
-declined for good (ruling 6).
+itself (ruling 12). Goes out: one UPLOAD (signed body, masked words [P]) or an error, which the executor turns into
+DECLINED without a reason. Patients never decide whether or what is answered: they are the site's own copy of what was
+checked before the approval, not the declared files (ruling 15). A round number is answered once: after a restart the
+journaled bytes go out again, and a round that had started without an upload is declined for good (ruling 6).
 """
 
 from __future__ import annotations

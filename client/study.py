@@ -16,7 +16,7 @@ import numpy as np
 
 from client.global_model import ModelFile
 from client.home import SiteHome
-from client.journal import SiteJournal
+from client.journal import SiteJournal, closed_rounds
 from client.kept import KeptRecords
 from client.policy import check_members, check_plan
 from ssl_core.card import make_card, save_encoder
@@ -272,8 +272,9 @@ class Study:
 
     @property
     def lost_records(self) -> bool:
-        """Was this study approved, not ended, and its copy of the records lost since?"""
-        return self.approved() and not self.finished and self.outlived() is None and not self.kept_records.kept
+        """Was this study approved, not ended by its log (an encoder may be moved), and its copy of the records lost since?"""
+        left = self.plan.rounds.rounds - closed_rounds(self.home.chain, self.plan_hash)
+        return self.approved() and left > 0 and self.outlived() is None and not self.kept_records.kept
 
     def copy_records_again(self) -> None:
         """Check the declared data anew and copy them, after the copy was lost; nothing is charged. Raises `DataError`."""

@@ -58,7 +58,7 @@ def cap_idle_pause(loop_module: ModuleType, limit_s: float = _IDLE_S) -> None:
     """Give `loop_module` a capped clock; RuntimeError when it has no `time` to replace."""
     if getattr(loop_module, "time", None) is not time:
         raise RuntimeError(f"{loop_module.__name__} no longer pauses through its `time` module")
-    loop_module.time = CappedClock(limit_s)  # type: ignore[attr-defined]
+    loop_module.time = CappedClock(limit_s)  # type: ignore[attr-defined]  # what a module holds is not in its type
 
 
 def end_with_any_thread() -> None:

@@ -3,7 +3,7 @@
 Comes in: a study folder with a signed plan, an `Exchange` that reaches sites by name. Goes out: `closed/<round>/` with the
 new weights, events.jsonl. Two exchanges a round when nobody is lost (START/UPLOAD and UNMASK); CLOSE rides in the next
 START. Every line can be killed: a second call of `run_study` goes on from the last closed round and repeats the open
-round by identical messages, or voids it (rulings 6, 28). `at` is called at ten named lines; tests kill there.
+round by identical messages, or voids it (rulings 6, 28). `at` is called at the lines of KILL_POINTS; tests kill there.
 """
 
 from __future__ import annotations

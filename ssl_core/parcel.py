@@ -109,8 +109,6 @@ class Parcel:
             return True
         return self.vector.dtype == other.vector.dtype and np.array_equal(self.vector, other.vector)
 
-    __hash__ = None  # type: ignore[assignment]
-
     def __repr__(self) -> str:
         vector = "None" if self.vector is None else f"{self.vector.dtype}[{self.vector.size}]"
         return f"Parcel(kind={self.kind!r}, body={len(self.body)} bytes, vector={vector})"

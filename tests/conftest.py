@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import tomli_w
-from tests_material import small_plan, write_reports  # type: ignore[import-not-found]
+from tests_material import small_plan, write_reports
 
 from client.home import SiteHome, create_site
 from client.site_service import SiteService

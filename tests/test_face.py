@@ -7,7 +7,7 @@ from importlib.metadata import packages_distributions, version
 import click
 import pytest
 import typer
-from tests_commands import run  # type: ignore[import-not-found]
+from tests_commands import run
 
 import choral
 

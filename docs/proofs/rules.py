@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 Sites = frozenset[int]
 
@@ -128,9 +129,9 @@ class Step:
     change: Callable[[Site], Site]
 
 
-def write(**changes: object) -> Step:
+def write(**changes: Any) -> Step:
     """A line in the journal that is on disk before the next step."""
-    return Step("wrote its journal", lambda site: replace(site, **changes))  # type: ignore[arg-type]
+    return Step("wrote its journal", lambda site: replace(site, **changes))
 
 
 def remember() -> Step:

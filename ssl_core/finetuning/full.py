@@ -102,7 +102,7 @@ def fit_full(
             batch = ready[torch.from_numpy(patients.offsets[index] + step % counts)]
         optimizer.zero_grad(set_to_none=True)
         logits = torch.baddbmm(bias, encode(encoder, parameters, batch), weight)
-        _loss(logits, targets, exclusive).backward()  # type: ignore[no-untyped-call]
+        _loss(logits, targets, exclusive).backward()  # type: ignore[no-untyped-call]  # torch has no types for backward
         optimizer.step()
         schedule.step()
     return Tuned(encoder, {name: p.detach() for name, p in parameters.items()}, weight.detach(), bias.detach())

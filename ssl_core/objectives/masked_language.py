@@ -27,7 +27,7 @@ from ssl_core.data.patients import Patients
 from ssl_core.encoders.attention import start_range
 from ssl_core.encoders.text_transformer import TextTransformer, table_rows
 from ssl_core.model_spec import TextData, TextTransformerSize
-from ssl_core.objectives.base import PretextModel, Views, choose
+from ssl_core.objectives.base import PretextModel, Views, spread_records
 from ssl_core.objectives.masked_words import hidden_words
 
 
@@ -48,8 +48,8 @@ class MaskedLanguageModel(PretextModel):
     def draw(self, patients: Patients, index: npt.NDArray[np.int64], uniforms: npt.NDArray[np.float64]) -> Views:
         """rows, places, real, targets, weight, each [B, ...]; see the module docstring."""
         self.check_draw(index, uniforms)
-        first, counts = patients.offsets[index], patients.offsets[index + 1] - patients.offsets[index]
-        codes = np.asarray(patients.records[first + choose(uniforms[:, 0], counts)], np.int32)
+        rows = spread_records(patients, index, uniforms[:, 0], 1)[:, 0]
+        codes = np.asarray(patients.records[rows], np.int32)
         real = codes[:, :, 0] >= 0
         hidden = hidden_words(real, uniforms[:, 1:], self.mask_fraction)
         places = (~hidden).argsort(axis=1, kind="stable")

@@ -27,7 +27,7 @@ from torch.nn import functional
 from ssl_core.config import TextData
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.hashed_words import HashedWords, mean_bag
-from ssl_core.objectives.base import PretextModel, Views, choose
+from ssl_core.objectives.base import PretextModel, Views, spread_records
 
 
 class MaskedWordsModel(PretextModel):
@@ -47,8 +47,8 @@ class MaskedWordsModel(PretextModel):
     def draw(self, patients: Patients, index: npt.NDArray[np.int64], uniforms: npt.NDArray[np.float64]) -> Views:
         """visible, hidden: float32 [B, codes * buckets]; see the module docstring."""
         self.check_draw(index, uniforms)
-        first, counts = patients.offsets[index], patients.offsets[index + 1] - patients.offsets[index]
-        codes = np.asarray(patients.records[first + choose(uniforms[:, 0], counts)], np.int32)
+        rows = spread_records(patients, index, uniforms[:, 0], 1)[:, 0]
+        codes = np.asarray(patients.records[rows], np.int32)
         real = codes[:, :, 0] >= 0
         hidden = hidden_words(real, uniforms[:, 1:], self.mask_fraction)
         return {

@@ -14,7 +14,7 @@ import math
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from ssl_core.errors import ProtocolError
@@ -29,6 +29,7 @@ class Message:
     """Base of everything that has a wire form; `TAG` keeps two forms apart."""
 
     __slots__ = ()
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
     TAG: ClassVar[str]
 
 
@@ -230,7 +231,7 @@ _FORMS: dict[type[Message], tuple[tuple[str, Wire], ...]] = {}
 def _forms(form: type[Message]) -> tuple[tuple[str, Wire], ...]:
     if form not in _FORMS:
         hints = get_type_hints(form, include_extras=True)
-        names = [field.name for field in fields(form)]  # type: ignore[arg-type]
+        names = [field.name for field in fields(form)]
         _FORMS[form] = tuple((name, hints[name].__metadata__[0]) for name in names)
     return _FORMS[form]
 

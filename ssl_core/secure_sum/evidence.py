@@ -186,8 +186,8 @@ def named_survivors(data: bytes) -> tuple[Signed, tuple[int, ...]] | None:
 
 
 def _round(params: SumParams, party: bytes, first: bytes, second: bytes) -> bool:
-    rounds = [_framed(params, party, data) for data in (first, second)]
-    return None not in rounds and rounds[0][0] == rounds[1][0] and rounds[0][1] != rounds[1][1]  # type: ignore[index]
+    one, other = _framed(params, party, first), _framed(params, party, second)
+    return one is not None and other is not None and one[0] == other[0] and one[1] != other[1]
 
 
 def _framed(params: SumParams, party: bytes, data: bytes) -> tuple[int, bytes] | None:

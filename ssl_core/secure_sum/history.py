@@ -127,8 +127,8 @@ class History:
             limit=now.count + 1,
         )
         need(close.start_model == now.model.digest, "round started from another model than this site has", field="start_model")
-        need(total is not None and total.dtype == self._params.word, "CLOSE came without its sum", field="total")
-        assert total is not None  # noqa: S101
+        if total is None or total.dtype != self._params.word:
+            raise ProtocolError("CLOSE came without its sum", field="total")
         need(total.shape == (self._params.dimension,), "sum has another length", field="total")
         need(vector_hash(total) == close.total, "sum is not the one that CLOSE names", field="total")
         mean = mean_update(self._params, context, total, weight=self._params.weight_of(close.survivors))

@@ -1,9 +1,8 @@
 """Every message of the secure sum, as frozen dataclasses with their wire forms.
 
-Sites are named by their place in `SumParams.members`. What each message is signed over stands in statements.py. What a site
-sends has a length that depends on the number of participants alone, and for BACKUP-ANSWER on how many sites the server
-asks about (ruling 26). ANSWER-HEAD and BACKUP-HEAD never travel: they are what those two answers are signed over, with a
-hash in the place of each secret, so that an answer can be shown to a third party without what it opens.
+Sites are named by their place in `SumParams.members`. What is signed stands in statements.py. What a site sends has a length
+that depends on the number of participants alone, in BACKUP-ANSWER also on how many sites it is asked about (ruling 26).
+ANSWER-HEAD and BACKUP-HEAD never travel: they are what those answers are signed over, with a hash in each secret's place.
 """
 
 from __future__ import annotations
@@ -104,10 +103,7 @@ class Sealed(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packet(Message):
-    """What one participant deals to another: its share of b, and its shares of all the dealer's pair elements.
-
-    `backup` is empty, with a commitment of zeros, in the packet to oneself and where no backup is dealt.
-    """
+    """Shares of the dealer's b and of its pair elements for one site; `backup` is empty, its commitment zeros, if not dealt."""
 
     TAG: ClassVar[str] = "PACKET"
     share: Annotated[Sealed, Nested(Sealed)]
@@ -221,8 +217,8 @@ class Backup(Message):
 class BackupAnswer(Message):
     """Site -> server: for each missing site k a mark and, for each other participant j, 32 bytes.
 
-    These are the share of e_kj where j is lost, and the hash of that share where j survives, so that the whole can be
-    checked against k's one commitment. All zeros behind a complaint: its key would open shares that must stay closed.
+    The share of e_kj where j is lost, else that share's hash, to check the whole against k's one commitment. All zeros
+    behind a complaint: its key would open shares that must stay closed.
     """
 
     TAG: ClassVar[str] = "BACKUP-ANSWER"
@@ -249,8 +245,7 @@ class BackupHead(Message):
 class Close(Message):
     """Server -> all: what was summed. Its hash is the transcript that the next round's context binds.
 
-    `count`: how many rounds are closed with it; `total`, `model`, `state`: hashes of the sum [P], which is published beside
-    it, of the new global weights, and of the server optimizer's moments.
+    `count`: rounds closed with it; `total`, `model`, `state`: hashes of the sum [P], of the new weights, of the moments.
     """
 
     TAG: ClassVar[str] = "CLOSE"

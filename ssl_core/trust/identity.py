@@ -41,8 +41,6 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         raise TypeError("secrets are compared with hmac.compare_digest on reveal()")
 
-    __hash__ = None  # type: ignore[assignment]
-
     def __reduce__(self) -> NoReturn:
         raise TypeError("a secret is never pickled")
 

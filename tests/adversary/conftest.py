@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests_material import PRIVACY
 
 from ssl_core.config import StudyPlan, parse
 from ssl_core.data.patients import Patients
@@ -23,16 +24,7 @@ def make_plan() -> Callable[..., StudyPlan]:
             "data": {"kind": "image", "height": 8, "width": 8, "records_per_patient": 2},
             "encoder": {"name": "mlp-image", "hidden": 12, "code": 6},
             "objective": {"name": "masked-image", "patch": 2},
-            "privacy": {
-                "unit": "patient",
-                "adjacency": "add-or-remove-one",
-                "noise": "site",
-                "sampling_rate": 0.25,
-                "noise_multiplier": 1.0,
-                "max_grad_norm": 0.5,
-                "delta": 1e-5,
-            }
-            | privacy,
+            "privacy": PRIVACY | privacy,
             "training": {"optimizer": "sgd", "learning_rate": 0.1},
             "rounds": {"rounds": 4, "steps_per_round": 20},
             "aggregation": {"update_range": 1.0},

@@ -135,7 +135,7 @@ class Theirs:
 
     def upload(self, update: npt.NDArray[np.float32], count: int) -> list[bytes]:
         """Bytes of the masked vector of one site among `count`; seeds of 32 random bytes."""
-        whole = quantize([update], self.clipping_range, self.quantization_range)  # type: ignore[list-item]
+        whole = quantize([update], self.clipping_range, self.quantization_range)
         vector = factor_combine(self.quantization_range, whole)
         shapes = [array.shape for array in vector]
         vector = parameters_addition(vector, pseudo_rand_gen(os.urandom(32), self.modulus_range, shapes))

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 import tomli_w
-from tests_marks import alive, marked_environment  # type: ignore[import-not-found]
-from tests_material import small_plan, write_reports  # type: ignore[import-not-found]
+from tests_marks import alive, marked_environment
+from tests_material import small_plan, write_reports
 
 from deploy import guard
 from deploy.event_reader import EventReader

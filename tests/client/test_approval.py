@@ -10,8 +10,8 @@ from typing import Any, get_args
 import pytest
 import tomli_w
 import torch
-from tests_commands import edit, refused, run  # type: ignore[import-not-found]
-from tests_material import small_plan  # type: ignore[import-not-found]
+from tests_commands import edit, refused, run
+from tests_material import small_plan
 
 from client import approval
 from client.policy import SitePolicy

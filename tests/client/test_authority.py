@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests_commands import refused, run  # type: ignore[import-not-found]
+from tests_commands import refused, run
 from typer.testing import Result
 
 from client.home import create_site

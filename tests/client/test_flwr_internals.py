@@ -52,7 +52,7 @@ def test_version_is_the_pinned_one() -> None:
     ],
 )
 def test_signatures(function: object, parameters: str) -> None:
-    assert list(inspect.signature(function).parameters) == parameters.split()  # type: ignore[arg-type]
+    assert list(inspect.signature(function).parameters) == parameters.split()
 
 
 def test_retry_invoker_takes_our_arguments() -> None:
@@ -139,7 +139,7 @@ def test_a_lost_heartbeat_is_silence_not_a_signal() -> None:
             return SendTaskHeartbeatResponse(success=False)
 
     client = Client()
-    beat = executor._Beat(client)  # type: ignore[arg-type]
+    beat = executor._Beat(client)
     assert beat()
     assert beat()
     assert client.calls == 1

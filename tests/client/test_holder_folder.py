@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests_commands import refused, run  # type: ignore[import-not-found]
-from tests_holders import Hospitals, done  # type: ignore[import-not-found]
+from tests_commands import refused, run
+from tests_holders import Hospitals, done
 
 from client.holder import Holder
 from ssl_core.chain import write_durably

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests_commands import refused, run, write  # type: ignore[import-not-found]
-from tests_holders import Hospitals, done  # type: ignore[import-not-found]
+from tests_commands import refused, run, write
+from tests_holders import Hospitals, done
 
 from client.holder import Holder
 from ssl_core.trust.authority import read_authority
@@ -24,14 +24,7 @@ SITES = ("site-a", "site-b", "site-c")
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hospitals:
     """Holders north, south and west of whom two sign, three hospitals, an operator's card."""
     monkeypatch.setenv("CHORAL_ANCHORS", str(tmp_path / "anchors"))
-    made = Hospitals(tmp_path)
-    for name in ("north", "south", "west"):
-        made.holder(name)
-    card = made.agree(2, "north", "south", "west")
-    for name in SITES:
-        made.site(name, card)
-    done(run("operator", "init", "--home", made.operator, "--json"))
-    return made
+    return Hospitals.agreed(tmp_path, *SITES)
 
 
 def make(world: Hospitals, holder: str, out: str, *words: object) -> Path:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tomli_w
-from tests_commands import run  # type: ignore[import-not-found]
+from tests_commands import run
 
 import client
 from client import kept

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import tomli_w
-from tests_commands import refused, run  # type: ignore[import-not-found]
-from tests_holders import Hospitals, done  # type: ignore[import-not-found]
-from tests_material import small_plan, write_reports  # type: ignore[import-not-found]
+from tests_commands import refused, run
+from tests_holders import Hospitals, done
+from tests_material import small_plan, write_reports
 
 from client.site_service import SiteService
 from server.exchange import LocalExchange

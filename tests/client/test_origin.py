@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests_commands import edit, refused, run  # type: ignore[import-not-found]
+from tests_commands import edit, refused, run
 from typer.testing import Result
 
 from client.origin import NOT_CHECKED

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests_commands import refused, run, write  # type: ignore[import-not-found]
-from tests_holders import Hospitals, done  # type: ignore[import-not-found]
+from tests_commands import refused, run, write
+from tests_holders import Hospitals, done
 
 from client.home import SiteHome
 from ssl_core.trust.envelope import add_signature, canonical, peek
@@ -45,13 +45,7 @@ class World(Hospitals):
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """Four hospitals that accepted version 1 and each other; site-a is looked at."""
     monkeypatch.setenv("CHORAL_ANCHORS", str(tmp_path / "anchors"))
-    made = World(tmp_path)
-    for name in ("north", "south", "west"):
-        made.holder(name)
-    card = made.agree(2, "north", "south", "west")
-    for name in SITES:
-        made.site(name, card)
-    done(run("operator", "init", "--home", made.operator, "--json"))
+    made = World.agreed(tmp_path, *SITES)
     one = made.roster(1, *made.requests(*SITES), "--server", made.server_card)
     done(made.accept("site-a", "--roster", one, *made.pairs(*SITES[1:])))
     return made

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tomli_w
-from tests_commands import edit, refused, run, write  # type: ignore[import-not-found]
+from tests_commands import edit, refused, run, write
 from typer.testing import Result
 
 from client.site_service import SiteService

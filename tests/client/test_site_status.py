@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests_commands import refused, run, write  # type: ignore[import-not-found]
+from tests_commands import refused, run, write
 
 from client.study import store_plan
 from server.home import create_operator

@@ -20,7 +20,7 @@ GOOD: dict[str, object] = {
 
 
 def test_every_place_is_filled() -> None:
-    text = nginx_conf(**GOOD)  # type: ignore[arg-type]
+    text = nginx_conf(**GOOD)
     code = "\n".join(line.split("#")[0] for line in text.splitlines())
     assert "@" not in code
     assert code.count("proxy_pass") == 1
@@ -42,10 +42,10 @@ def test_every_place_is_filled() -> None:
 )
 def test_bad_values_are_refused(field: str, value: object) -> None:
     with pytest.raises(ConfigError, match=field):
-        nginx_conf(**(GOOD | {field: value}))  # type: ignore[arg-type]
+        nginx_conf(**(GOOD | {field: value}))
 
 
 def test_command_prints_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [part for name, value in GOOD.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     main(arguments)
-    assert capsys.readouterr().out == nginx_conf(**GOOD)  # type: ignore[arg-type]
+    assert capsys.readouterr().out == nginx_conf(**GOOD)

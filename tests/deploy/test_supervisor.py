@@ -52,7 +52,7 @@ def spec(name: str, folder: Path, code: str, *arguments: str, **more: object) ->
         argv=(sys.executable, "-c", code, *arguments),
         env=dict(os.environ),
         log_path=folder / f"{name}.log",
-        **more,  # type: ignore[arg-type]
+        **more,
     )
 
 

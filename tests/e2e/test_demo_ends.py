@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests_marks import alive, marked_environment  # type: ignore[import-not-found]
+from tests_marks import alive, marked_environment
 
 
 def hear_ctrl_c() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests_marks import alive, marked_environment  # type: ignore[import-not-found]
+from tests_marks import alive, marked_environment
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests_network import Network  # type: ignore[import-not-found]
+from tests_network import Network
 
 from ssl_core.parcel import Parcel
 from ssl_core.secure_sum.codec import decode
@@ -145,6 +145,9 @@ def test_a_site_that_lost_its_keys_and_records_comes_back_with_new_ones(network:
     home = study.federation.site(NAME)
     assert len(home.chain.entries("reserve")) == 1
     study.all_ended_alike()
+    (encoder,) = (home.root / "encoders").iterdir()
+    encoder.rename(home.root / "moved")
+    assert not study.federation.study(NAME, study.plan_hash).lost_records, "an ended study is not copied again"
 
 
 def test_a_server_killed_while_it_hands_out_new_keys_hands_them_out_again(network: Callable[..., Network]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests_network import Network  # type: ignore[import-not-found]
+from tests_network import Network
 
 import client.study
 import server.epochs

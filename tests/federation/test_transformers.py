@@ -75,5 +75,5 @@ def test_a_transformer_is_trained_published_and_fine_tuned(
     lines = ["patient,finding", *(f"{unit},{number % 2}" for number, unit in enumerate(patients.units))]
     (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
     for method in ("probe", "full"):
-        report = finetune(loaded, source, tmp_path / "labels.csv", tmp_path / method, method=method)  # type: ignore[arg-type]
+        report = finetune(loaded, source, tmp_path / "labels.csv", tmp_path / method, method=method)
         assert report.patients == 40 and (tmp_path / method / "model.safetensors").is_file()

@@ -179,10 +179,10 @@ class _Finder(ast.NodeVisitor):
         return self.source[self._begin(first) : self._end(last)].decode()
 
     def _begin(self, node: ast.AST) -> int:
-        return self.starts[node.lineno - 1] + node.col_offset  # type: ignore[attr-defined]
+        return self.starts[node.lineno - 1] + node.col_offset
 
     def _end(self, node: ast.AST) -> int:
-        return self.starts[node.end_lineno - 1] + node.end_col_offset  # type: ignore[attr-defined]
+        return self.starts[node.end_lineno - 1] + node.end_col_offset
 
 
 def _called(node: ast.expr) -> str:

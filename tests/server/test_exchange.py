@@ -16,7 +16,7 @@ def never() -> bool:
 def test_answers_arrive_and_losses_are_repeated() -> None:
     handled: list[tuple[str, bytes]] = []
 
-    def handler(site: str):  # type: ignore[no-untyped-def]
+    def handler(site: str):
         def handle(parcel: Parcel) -> Parcel:
             handled.append((site, parcel.body))
             return Parcel("CLOSE_ACK", parcel.body)

@@ -53,7 +53,7 @@ class FakeGrid(Grid):
         raise NotImplementedError
 
     @property
-    def run(self) -> object:  # type: ignore[override]
+    def run(self) -> object:
         raise NotImplementedError
 
     def create_message(self, *_arguments: object, **_options: object) -> Message:
@@ -62,7 +62,7 @@ class FakeGrid(Grid):
     def get_node_ids(self) -> Iterable[int]:
         raise NotImplementedError
 
-    def get_nodes(self) -> Iterable[SimpleNamespace]:  # type: ignore[override]
+    def get_nodes(self) -> Iterable[SimpleNamespace]:
         stranger = SimpleNamespace(node_id=99, public_key=key_pair()[1])
         return [stranger] + [SimpleNamespace(node_id=IDS[site], public_key=KEYS[site][1]) for site in self.online()]
 

@@ -65,7 +65,7 @@ def link(tmp_path: Path) -> Iterator[Link]:
 
 def act(link: Link, of: Roster) -> list[str]:
     link.calls = []
-    follow(of, link, link.database, link.database.parent / "nodes")  # type: ignore[arg-type]
+    follow(of, link, link.database, link.database.parent / "nodes")
     return link.calls
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tomli_w
-from tests_commands import refused  # type: ignore[import-not-found]
+from tests_commands import refused
 from tests_commands import run as choral
 
 from deploy.supervisor import StateLock

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import tomli_w
-from tests_commands import refused, write  # type: ignore[import-not-found]
+from tests_commands import refused, write
 from tests_commands import run as choral
-from tests_material import small_plan  # type: ignore[import-not-found]
+from tests_material import small_plan
 
 from server import daemon
 from server.exchange import LocalExchange

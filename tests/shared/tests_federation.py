@@ -76,7 +76,7 @@ def make_params(count: int, *, dimension: int = 11, corrupt: int | None = None, 
         backup=bool(changes.get("backup", True)),
     )
     params = replace(params, update_range=float(params.levels))
-    return replace(params, **changes)  # type: ignore[arg-type]
+    return replace(params, **changes)
 
 
 @dataclass

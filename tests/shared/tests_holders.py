@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from tests_commands import run  # type: ignore[import-not-found]
+from tests_commands import run
 from typer.testing import Result
 
 
@@ -25,6 +25,18 @@ class Hospitals:
     holders: dict[str, Path] = field(default_factory=dict)
     sites: dict[str, Path] = field(default_factory=dict)
     prints: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def agreed(cls, root: Path, *sites: str) -> Self:
+        """Holders north, south and west of whom two sign, `sites` that pinned their card, and an operator."""
+        made = cls(root)
+        for name in ("north", "south", "west"):
+            made.holder(name)
+        card = made.agree(2, "north", "south", "west")
+        for name in sites:
+            made.site(name, card)
+        done(run("operator", "init", "--home", made.operator, "--json"))
+        return made
 
     @property
     def operator(self) -> Path:

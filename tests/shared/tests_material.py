@@ -12,6 +12,15 @@ from typing import Any
 import tomli_w
 
 WORDS = [f"{a}{b}" for a in ("lung", "heart", "rib", "left", "right", "no", "new") for b in ("", "ic", "al", "ous")]
+PRIVACY = {
+    "unit": "patient",
+    "adjacency": "add-or-remove-one",
+    "noise": "site",
+    "sampling_rate": 0.25,
+    "noise_multiplier": 1.0,
+    "max_grad_norm": 0.5,
+    "delta": 1e-5,
+}
 
 
 def write_reports(folder: Path, *, patients: int = 40, seed: int = 0, skip: int | None = None) -> Path:

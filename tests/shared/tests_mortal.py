@@ -20,15 +20,20 @@ class Killed(BaseException):
 
 
 class MortalStore(MemoryStore):
-    """What `kept` holds, until `left` writes were made: the last of them kills, before or after it `reaches` the disk."""
+    """What `kept` holds, until `left` writes were made: the last of them kills, before or after it `reaches` the disk.
+
+    `writes` counts them all.
+    """
 
     def __init__(self, kept: MemoryStore) -> None:
         super().__init__()
         self.__dict__.update(kept.copy().__dict__)
+        self.writes = 0
         self.left = 0
         self.reaches = False
 
     def _write(self, method, *values):
+        self.writes += 1
         dies = self.left == 1
         self.left -= self.left > 0
         if not dies or self.reaches:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from scipy.special import erf, log_softmax
 
+from ssl_core.data.patients import Patients
+
 Named = Mapping[str, np.ndarray]
 
 
@@ -23,6 +25,25 @@ def randomise(model: Any) -> Any:
         for parameter in model.parameters():
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
     return model
+
+
+def learn(model: Any, patients: Patients, rng: np.random.Generator, steps: int) -> list[float]:
+    """The mean loss before each of `steps` plain Adam steps, from weights drawn as a study draws them."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            centre, half_width = model.init_range(name)
+            parameter.copy_(centre + half_width * (2 * torch.rand(parameter.shape) - 1))
+    index = np.arange(len(patients.units))
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(steps):
+        loss = model.losses(model.draw(patients, index, 1.0 - rng.random((len(index), model.coins)))).mean()
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return losses
 
 
 def linear(named: Named, name: str, x: np.ndarray) -> np.ndarray:

@@ -48,6 +48,8 @@ def test_equality_sees_every_part() -> None:
         "START",
     ):
         assert parcel != other
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(parcel)
 
 
 def test_repr_shows_no_content() -> None:
@@ -57,7 +59,7 @@ def test_repr_shows_no_content() -> None:
 @pytest.mark.parametrize("kind", ["", "start", "A" * 33, "_X", "A-B", "É", 3, None])
 def test_bad_kinds(kind: object) -> None:
     with pytest.raises(ProtocolError, match="kind"):
-        Parcel(kind, b"")  # type: ignore[arg-type]
+        Parcel(kind, b"")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def test_bad_kinds(kind: object) -> None:
 )
 def test_bad_vectors(vector: object) -> None:
     with pytest.raises(ProtocolError, match="vector"):
-        Parcel("START", b"", vector)  # type: ignore[arg-type]
+        Parcel("START", b"", vector)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def test_units_do_not_depend_on_the_order_of_rows(owners: list[str], shuffle: ob
     order = [f"{row:03d}" for row in range(len(owners))]
     first = group(owners, records, order)
     rows = list(range(len(owners)))
-    shuffle.shuffle(rows)  # type: ignore[attr-defined]
+    shuffle.shuffle(rows)
     second = group([owners[r] for r in rows], records[rows], [order[r] for r in rows])
     assert first.units == second.units == tuple(sorted(set(owners)))
     assert np.array_equal(first.offsets, second.offsets) and np.array_equal(first.records, second.records)

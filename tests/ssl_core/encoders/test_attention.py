@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from tests_transformer import named_weights, randomise, transformer  # type: ignore[import-not-found]
+from tests_transformer import named_weights, randomise, transformer
 from torch import nn
 
 from ssl_core.encoders.attention import HIDE, Transformer, start_range

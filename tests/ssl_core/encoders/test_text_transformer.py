@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests_transformer import named_weights, randomise, text_tokens  # type: ignore[import-not-found]
+from tests_transformer import named_weights, randomise, text_tokens
 
 from ssl_core.encoders.text_transformer import SHAPES, TextTransformer
 from ssl_core.model_spec import TextData, TextTransformerSize

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests_transformer import image_tokens, named_weights, randomise  # type: ignore[import-not-found]
+from tests_transformer import image_tokens, named_weights, randomise
 
 from ssl_core.encoders.vit import SHAPES, VisionTransformer
 from ssl_core.model_spec import ImageData, VitSize

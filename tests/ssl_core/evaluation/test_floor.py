@@ -16,7 +16,7 @@ DATA = TextData(kind="text", words=4)
 def reports(texts: dict[str, list[str]]) -> Patients:
     owners = [patient for patient, own in texts.items() for _ in own]
     words = [split(text) for own in texts.values() for text in own]
-    return group(owners, encode(words, floor_data(DATA)))  # type: ignore[arg-type]
+    return group(owners, encode(words, floor_data(DATA)))
 
 
 POOL = reports({"a": ["heart is large large"], "b": ["no effusion", "heart normal"], "c": ["lung clear"]})

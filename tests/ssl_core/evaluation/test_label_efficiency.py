@@ -26,7 +26,7 @@ def side(name: str, count: int, seed: int) -> Labelled:
         for row in labels
     ]
     owners = [f"{name}{number:04d}" for number in range(count)]
-    return Labelled(group(owners, encode(words, DATA)), group(owners, encode(words, floor_data(DATA))), labels)  # type: ignore[arg-type]
+    return Labelled(group(owners, encode(words, DATA)), group(owners, encode(words, floor_data(DATA))), labels)
 
 
 def encoder(seed: int, *, knows: bool = False) -> HashedWords:

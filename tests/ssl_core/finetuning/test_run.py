@@ -59,7 +59,7 @@ def test_classes(tmp_path: Path, small: Any) -> None:
     classes = tmp_path / "classes.csv"
     classes.write_text("patient,kind\n" + "".join(f"{unit},{name}\n" for unit, name in zip(table.units, names, strict=True)))
     for method in ("probe", "full"):
-        finetune(encoder, source, classes, tmp_path / method, class_column="kind", method=method)  # type: ignore[arg-type]
+        finetune(encoder, source, classes, tmp_path / method, class_column="kind", method=method)
         model = load_site_model(tmp_path / method)
         assert model.card.exclusive and model.card.labels == ("none", "one", "two")
         patients = load_patients(read_source(source), model.card.encoder.plan.data)
@@ -94,7 +94,7 @@ def test_refusals_write_nothing(tmp_path: Path, small: Any) -> None:
     with pytest.raises(ConfigError, match="test needs"):
         finetune(encoder, source, labels, out, test_source=source)
     with pytest.raises(ConfigError, match="method is unknown"):
-        finetune(encoder, source, labels, out, method="guess")  # type: ignore[arg-type]
+        finetune(encoder, source, labels, out, method="guess")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["encoder", "other.csv", "pool", "same.csv"]
     finetune(encoder, source, labels, out)
     with pytest.raises(ConfigError, match="not overwritten"):

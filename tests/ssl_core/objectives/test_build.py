@@ -116,6 +116,6 @@ def test_the_isolation_check_refuses_an_autoencoder_that_takes_the_mean_over_the
         views = honest(*given)
         return views | {"target": views["target"] - views["target"].mean(dim=0)}
 
-    model.draw = coupled  # type: ignore[method-assign]
+    model.draw = coupled
     with pytest.raises(PrivacyError, match="another patient's gradient"):
         check_isolation(plan(AUTOENCODING), speed=SpeedSpec(chunk=5), model=model)

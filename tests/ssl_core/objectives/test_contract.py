@@ -42,7 +42,7 @@ def extreme(patients: Patients, place: int) -> Patients:
 @pytest.mark.parametrize("place", [0, 7, 19])
 def test_changing_or_removing_a_patient_changes_no_other_row(task: Any, change: object, place: int) -> None:
     before = task.patients
-    after: Patients = change(before, place)  # type: ignore[operator]
+    after: Patients = change(before, place)
     others = [unit for unit in before.units if unit != before.units[place]]
     views_before = task.views(before, np.arange(len(before)))
     views_after = task.views(after, np.arange(len(after)))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests_transformer import image_tokens, linear, named_weights, transformer  # type: ignore[import-not-found]
+from tests_transformer import image_tokens, learn, linear, named_weights, transformer
 
 from ssl_core.data.patients import group
 from ssl_core.model_spec import ImageData
@@ -103,18 +103,5 @@ def test_it_learns_to_continue_waves_that_it_sees_a_part_of() -> None:
     waves = np.sin(0.8 * (np.cos(angle) * rows + np.sin(angle) * columns) + phase).reshape(256, 128).astype(np.float32)
     data = DATA.model_copy(update={"records_per_patient": 1})
     model = make(0.5, data)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            centre, half_width = model.init_range(name)
-            parameter.copy_(centre + half_width * (2 * torch.rand(parameter.shape) - 1))
-    patients, index = group([f"p{n:03d}" for n in range(256)], waves), np.arange(256)
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    losses = []
-    for _ in range(150):
-        loss = model.losses(model.draw(patients, index, 1.0 - rng.random((256, model.coins)))).mean()
-        losses.append(loss.item())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    losses = learn(model, group([f"p{n:03d}" for n in range(256)], waves), rng, 150)
     assert losses[0] > 15 / 16 and np.mean(losses[-10:]) < 0.6

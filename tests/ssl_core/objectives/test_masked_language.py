@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests_transformer import linear, named_weights, surprise, text_tokens  # type: ignore[import-not-found]
+from tests_transformer import learn, linear, named_weights, surprise, text_tokens
 
 from ssl_core.data.patients import group
 from ssl_core.model_spec import TextData
@@ -89,18 +89,5 @@ def test_it_learns_what_only_the_other_words_tell() -> None:
     data = TextData(kind="text", words=6, codes=1, buckets=16)
     codes = np.repeat(np.arange(256, dtype=np.int32)[:, None, None] % 16, 6, axis=1)
     model = MaskedLanguageModel(data, size="nano", mask_fraction=0.3)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            centre, half_width = model.init_range(name)
-            parameter.copy_(centre + half_width * (2 * torch.rand(parameter.shape) - 1))
-    patients, index = group([f"p{n:03d}" for n in range(256)], codes), np.arange(256)
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    losses = []
-    for _ in range(120):
-        loss = model.losses(model.draw(patients, index, 1.0 - rng.random((256, model.coins)))).mean()
-        losses.append(loss.item())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    losses = learn(model, group([f"p{n:03d}" for n in range(256)], codes), rng, 120)
     assert losses[0] > 2.5 and np.mean(losses[-10:]) < 0.5

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from tests_material import PRIVACY
 from torch import Tensor, nn
 
 from ssl_core.config import StudyPlan, parse
@@ -83,21 +84,12 @@ def tiny() -> TinyModel:
 @pytest.fixture
 def make_plan() -> Callable[..., StudyPlan]:
     def make(kind: dict[str, Any] = TINY, **changes: Any) -> StudyPlan:
-        privacy = {
-            "unit": "patient",
-            "adjacency": "add-or-remove-one",
-            "noise": "site",
-            "sampling_rate": 0.25,
-            "noise_multiplier": 1.0,
-            "max_grad_norm": 0.5,
-            "delta": 1e-5,
-        }
         training: dict[str, Any] = {"optimizer": "adam", "learning_rate": 0.05}
         body: dict[str, Any] = {
             "name": "study",
             "purpose": "to test",
             **kind,
-            "privacy": privacy | changes.get("privacy", {}),
+            "privacy": PRIVACY | changes.get("privacy", {}),
             "training": training | changes.get("training", {}),
             "rounds": {"rounds": 4, "steps_per_round": 5},
             "aggregation": {"update_range": 1.0},

@@ -125,7 +125,7 @@ def test_each_study_shows_the_limit_under_which_it_was_admitted(path: Path) -> N
 def test_a_row_of_an_older_version_without_a_limit_still_counts(path: Path) -> None:
     chain = Chain(path)
     body = {"study": FIRST, "name": "old", "cohort": "all", "unit": "patient", "adjacency": "add or remove one patient"}
-    body |= {"noise_multiplier": 4.0, "sampling_rate": 0.1, "steps": 100, "delta": DELTA}  # type: ignore[dict-item]
+    body |= {"noise_multiplier": 4.0, "sampling_rate": 0.1, "steps": 100, "delta": DELTA}
     chain.append("reserve", body)
     ledger = Ledger(chain, max_epsilon=10.0, delta=DELTA)
     (entry,) = ledger.statement().entries

@@ -75,7 +75,7 @@ def test_sources_share_nothing_and_cannot_be_stored() -> None:
         with pytest.raises(TypeError, match="never"):
             way(first)
     with pytest.raises(TypeError):
-        GaussianNoise(0)  # type: ignore[call-arg]
+        GaussianNoise(0)
 
 
 def test_sizes_and_scales_at_the_edges() -> None:

@@ -136,7 +136,7 @@ def test_it_fails_closed_when_the_noise_is_not_ours(tiny: Any, make_plan: MakePl
     descent = Descent(tiny, plan.training, total_steps=10, state=None)
     for source in (Quiet(), torch.Generator(), None):
         with pytest.raises(PrivacyError, match="noise"):
-            PrivateOptimizer(descent, plan.privacy, nominal_size=40, noise=source)  # type: ignore[arg-type]
+            PrivateOptimizer(descent, plan.privacy, nominal_size=40, noise=source)
     for name, value in (
         ("_noise", Quiet()),
         ("generator", torch.Generator()),

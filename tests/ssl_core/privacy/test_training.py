@@ -70,7 +70,7 @@ def test_a_kept_state_changes_what_follows(tiny: Any, make_plan: MakePlan, patie
     plan, start, seen = make_plan(), to_vector(tiny), list[np.ndarray]()
     state = _train(tiny, plan, patients, tap=seen.append).state
     common = {"model": tiny, "plan": plan, "gradients": seen, "start": start, "first_step": 5, "total_steps": 20}
-    fresh, kept = replay_round(state=None, **common), replay_round(state=state, **common)  # type: ignore[arg-type]
+    fresh, kept = replay_round(state=None, **common), replay_round(state=state, **common)
     assert not np.array_equal(fresh.delta, kept.delta)
 
 

@@ -8,60 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests_mortal import Killed, MortalModels, MortalStore
 
 from ssl_core.errors import ChoralError, ProtocolError, RoundVoid, StateError
-from ssl_core.secure_sum.history import MemoryModels
 from ssl_core.secure_sum.journal import RoundState
 from ssl_core.secure_sum.memory import MemoryStore
 from ssl_core.secure_sum.statements import round_of
-
-
-class Killed(BaseException):
-    """The process ends here; nothing may catch it."""
-
-
-class MortalStore(MemoryStore):
-    """Kills its process at one write, just before or just after it reached the disk."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.writes = 0
-        self.fatal = (0, True)
-
-    def _write(self, method, *values):
-        self.writes += 1
-        dies = self.writes == self.fatal[0]
-        if dies and self.fatal[1]:
-            raise Killed
-        method(*values)
-        if dies:
-            raise Killed
-
-    def write_secrets(self, data):
-        self._write(super().write_secrets, data)
-
-    def append(self, record):
-        self._write(super().append, record)
-
-    def write_parts(self, round, parts):
-        self._write(super().write_parts, round, parts)
-
-    def write_vector(self, round, vector):
-        self._write(super().write_vector, round, vector)
-
-    def drop_vectors(self, before):
-        self._write(super().drop_vectors, before)
-
-
-class MortalModels(MemoryModels):
-    """The same for the global model's file."""
-
-    def __init__(self, store: MortalStore) -> None:
-        super().__init__()
-        self._store = store
-
-    def write(self, standing):
-        self._store._write(super().write, standing)
 
 
 class Client:
@@ -120,11 +72,10 @@ def run_with_death(kit, fatal, before, lost_close, losses=False, rounds=(1, 2)):
     """With `losses` one site never uploads, and another does not answer where t others are left."""
     federation = kit.Federation(kit.make_params(6 if losses else 4))
     name = federation.names[1]
-    mortal = MortalStore()
-    mortal._secrets, mortal._log = federation.stores[name]._secrets, list(federation.stores[name]._log)
-    federation.stores[name], federation.models[name] = mortal, MortalModels(mortal)
+    mortal = MortalStore(federation.stores[name])
+    federation.stores[name], federation.models[name] = mortal, MortalModels(federation.models[name], mortal)
     federation.restart(name)
-    mortal.writes, mortal.fatal = 0, (fatal, before)
+    mortal.writes, mortal.left, mortal.reaches = 0, fatal, not before
     updates = {round: federation.whole_updates(round) for round in (1, 2)}
     clients = {n: Client(federation, n, updates, 3 if n == name else 1) for n in federation.names}
     results = {}

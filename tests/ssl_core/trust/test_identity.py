@@ -92,6 +92,8 @@ def test_secrets_and_identities_show_and_pickle_nothing() -> None:
             pickle.dumps(thing)
     with pytest.raises(TypeError):
         _ = secret == Secret(b"very secret")
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(secret)
 
 
 def test_fingerprints_differ_and_are_readable() -> None:
