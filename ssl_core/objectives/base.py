@@ -44,9 +44,9 @@ class PretextModel(nn.Module, ABC):
         """The loss, float32 scalar, of ONE unit's views (no leading dimension B)."""
 
     def losses(self, views: Views) -> Tensor:
-        """The losses, float32 [B], of B >= 1 units' views [B, ...]: `forward` of each.
+        """float32 [B]: the losses of B >= 1 units' views [B, ...]; entry b is `forward` of unit b.
 
-        A model may write it as one pass over the batch in which no unit meets another; a test holds it against `forward`.
+        A model may write it as one pass over the batch in which no unit meets another; the bookkeeping engine needs that.
         """
         found: Tensor = vmap(self.forward)(views)
         return found

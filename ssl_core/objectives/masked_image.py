@@ -75,12 +75,16 @@ class MaskedImageModel(PretextModel):
         pixels = grid.repeat(self.patch, axis=2).repeat(self.patch, axis=3)
         return pixels.reshape(*hidden.shape[:2], self.height * self.width)
 
-    def forward(self, views: Views) -> Tensor:
-        """ONE unit's loss, float32 scalar."""
+    def losses(self, views: Views) -> Tensor:
+        """float32 [B] for views with leading dimension B; without one, ONE unit's loss, float32 scalar."""
         _, code = self.encoder(views["seen"])
         errors = (self.decoder(code) - views["target"]).square().mean(dim=-1)
-        loss: Tensor = (views["weight"] * errors).sum()
-        return loss
+        found: Tensor = (views["weight"] * errors).sum(dim=-1)
+        return found
+
+    def forward(self, views: Views) -> Tensor:
+        """ONE unit's loss, float32 scalar."""
+        return self.losses(views)
 
     def init_range(self, name: str) -> tuple[float, float]:
         """Linear weights uniform within 1 / sqrt(inputs), no bias, LayerNorm as identity."""

@@ -1,12 +1,14 @@
 """Step 4 of 12: losses of units -> the sum of their clipped gradients, which knows its own sensitivity.
 
 Comes in: views of b units. Goes out: per-unit rows float32 [b, *shape] for each parameter, then `ClippedSum`, float64.
+The general engine stands here; engines.py has the contract and the choice, bookkeeping.py the fast path.
 Rows: `vmap` of `grad` over the loss of one unit (Bradbury et al., JAX, 2018; torch.func). Clipping: Abadi et al., "Deep
 Learning with Differential Privacy" (CCS 2016), algorithm 1.
 
 Sensitivity. Row i is a function of unit i (objectives/base.py). A row is scaled to norm at most C / (1 + GAMMA) by its
-own norm alone; a row that has a NaN, an infinity or a norm beyond float32 becomes exactly zero, decided from that row
-alone and before summation (ruling 15). So one unit adds a vector of norm at most C, and none changes another's.
+own norm alone; a row that has a NaN, an infinity or a norm whose square is beyond float32 becomes exactly zero, decided
+from that row alone and before summation (ruling 15). So one unit adds a vector of norm at most C, and none changes
+another's (but for the last bits that a unit's place in a batch may change; check_isolation demands at most 1e-6).
 
 GAMMA bounds every rounding error of this file, relative to C, for up to 10^6 units in one step, u = 2^-24:
   norm: squares are added in float32 in blocks of K = 4096, in any order, then in float64:  (K + 4) u / 2 <= 1.23e-4
@@ -35,10 +37,11 @@ Adjacency = Literal["add-or-remove-one", "replace-one"]
 
 GAMMA = 2.0**-12
 LEAST_CLIP_NORM = 1e-6
+MOST_SQUARE = torch.finfo(torch.float32).max
 _BLOCK = 4096
 _TILE_COLUMNS = 16384
-_TILE_ROWS = {"cpu": 8}
-_TILE_ROWS_ELSEWHERE = 256
+_TILE = {"cpu": 8 * _TILE_COLUMNS}
+_TILE_ELSEWHERE = 256 * _TILE_COLUMNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +64,17 @@ class ClippedSum:
 
 
 class PerUnitGradients:
-    """Gradients of single units for a fixed model; raises `PrivacyError` for a model whose units could meet."""
+    """Engine "vmap": rows of single units for a fixed model; `PrivacyError` for a model whose units could meet.
 
-    def __init__(self, model: nn.Module) -> None:
+    `reason`: why it and not the fast path was chosen, for people; a function of the model alone.
+    """
+
+    name = "vmap"
+    gamma = GAMMA
+
+    def __init__(self, model: nn.Module, *, reason: str = "it was asked for") -> None:
         check_model(model)
+        self.reason = reason
         self._model = model
         self._rows = vmap(grad(self._loss), in_dims=(None, 0), randomness="error")
 
@@ -77,6 +87,34 @@ class PerUnitGradients:
         parameters = {name: parameter.detach() for name, parameter in self._model.named_parameters()}
         found: dict[str, Tensor] = self._rows(parameters, views)
         return tuple(found[name] for name in parameters)
+
+    def clipped_sum(self, views: dict[str, Tensor], clip_norm: float) -> ClippedSum:
+        """Views with leading dimension b >= 0 to the sum of their rows, each clipped to `clip_norm`."""
+        if not units_of(views):
+            return empty_sum(tuple(self._model.parameters()), clip_norm)
+        return clip_and_sum(self.rows(views), clip_norm)
+
+
+def units_of(views: dict[str, Tensor]) -> int:
+    """How many units the views have; `PrivacyError` where they do not agree."""
+    counts = {len(view) for view in views.values()}
+    if len(counts) != 1:
+        raise PrivacyError("views are of different numbers of units", field="views", value=sorted(counts))
+    return counts.pop()
+
+
+def empty_sum(parameters: Sequence[Tensor], clip_norm: float) -> ClippedSum:
+    """The sum over no units: float64 zeros in the shapes of `parameters`."""
+    check_clip_norm(clip_norm)
+    return ClippedSum(tuple(torch.zeros(p.shape, dtype=torch.float64, device=p.device) for p in parameters), clip_norm)
+
+
+def check_clip_norm(clip_norm: float) -> None:
+    """Refuse a norm that is not finite or so small that what is beneath float32 would count."""
+    if not LEAST_CLIP_NORM <= clip_norm < float("inf"):
+        raise PrivacyError(
+            "clipping norm is out of range", field="max_grad_norm", value=clip_norm, limit=f"at least {LEAST_CLIP_NORM}"
+        )
 
 
 def check_model(model: nn.Module) -> None:
@@ -103,7 +141,7 @@ def check_model(model: nn.Module) -> None:
 
 
 def row_norms(rows: Sequence[Tensor]) -> Tensor:
-    """float64 [b] norms over all parameters; not finite where a row has an entry that is not, or is beyond float32."""
+    """float64 [b] norms over all parameters; not finite where a row has an entry that is not, or beyond float32."""
     squares = torch.zeros(len(rows[0]), dtype=torch.float64, device=rows[0].device)
     for part in rows:
         flat = part.reshape(len(part), math.prod(part.shape[1:]))
@@ -118,28 +156,26 @@ def row_norms(rows: Sequence[Tensor]) -> Tensor:
 
 def clip_and_sum(rows: Sequence[Tensor], clip_norm: float) -> ClippedSum:
     """Rows float32 [b, *shape] (b may be 0) to their clipped sum; `rows` are left as they are."""
-    if not LEAST_CLIP_NORM <= clip_norm < float("inf"):
-        raise PrivacyError(
-            "clipping norm is out of range", field="max_grad_norm", value=clip_norm, limit=f"at least {LEAST_CLIP_NORM}"
-        )
+    check_clip_norm(clip_norm)
     norms = row_norms(rows)
-    finite = norms.isfinite()
+    finite = norms.square() <= MOST_SQUARE
     if not bool(finite.all()):
         rows = [torch.where(finite.view(-1, *[1] * (part.dim() - 1)), part, 0.0) for part in rows]
         norms = torch.where(finite, norms, 0.0)
     factors = (clip_norm / (1.0 + GAMMA) / norms).clamp(max=1.0)
-    return ClippedSum(tuple(_weighted_sum(part, factors) for part in rows), clip_norm)
+    return ClippedSum(tuple(weighted_sum(part, factors) for part in rows), clip_norm)
 
 
-def _weighted_sum(part: Tensor, factors: Tensor) -> Tensor:
+def weighted_sum(part: Tensor, factors: Tensor) -> Tensor:
     """sum_i factors[i] part[i] in float64, in tiles that stay in the processor's cache."""
     flat = part.reshape(len(part), math.prod(part.shape[1:]))
     total = torch.zeros(flat.shape[1], dtype=torch.float64, device=part.device)
-    height = _TILE_ROWS.get(part.device.type, _TILE_ROWS_ELSEWHERE)
-    scratch = torch.empty(height * min(_TILE_COLUMNS, flat.shape[1]), dtype=torch.float64, device=part.device)
+    width = min(_TILE_COLUMNS, max(1, flat.shape[1]))
+    height = min(len(flat), _TILE.get(part.device.type, _TILE_ELSEWHERE) // width)
+    scratch = torch.empty(height * width, dtype=torch.float64, device=part.device)
     for left in range(0, flat.shape[1], _TILE_COLUMNS):
         into = total[left : left + _TILE_COLUMNS]
-        for top in range(0, len(flat), height):
+        for top in range(0, len(flat), max(1, height)):
             tile = flat[top : top + height, left : left + _TILE_COLUMNS]
             wide = scratch[: tile.numel()].view(tile.shape).copy_(tile)
             into.addmv_(wide.t(), factors[top : top + height])

@@ -1,17 +1,19 @@
 """Before step 6: does changing one patient change another patient's gradient? A check on tested inputs (ruling 24).
 
-Comes in: a study plan and the site's `SpeedSpec`: its chunk, threads and device, as in training. Two synthetic sets of
+Comes in: a study plan and the site's `SpeedSpec`: its chunk, engine, threads and device, as in training. Two synthetic sets of
 patients in the declared format, which differ in one patient, go through sampler -> draw -> engine with the study's own
 model, on the device that the site trains on, in float32 as training is, under the same coins. Demanded:
   the same other units are sampled; each other unit's row differs by at most 1e-6 of its norm;
   the clipped sums differ by at most the sensitivity that they state, C for a removed patient, 2 C for a changed one.
-The guarantee is the argument in objectives/base.py and gradients.py; this check finds what breaks it on such inputs.
-Raises `PrivacyError`; no real patient is read.
+The guarantee is the argument in objectives/base.py, gradients.py and bookkeeping.py; this check finds what breaks it on
+such inputs. Raises `PrivacyError`; no real patient is read.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +25,10 @@ from ssl_core.data.patients import Patients
 from ssl_core.errors import PrivacyError
 from ssl_core.objectives.base import PretextModel
 from ssl_core.objectives.build import build_model
-from ssl_core.privacy.gradients import Adjacency, PerUnitGradients, clip_and_sum
+from ssl_core.privacy.engines import Engine, choose_engine, synthetic_views
+from ssl_core.privacy.gradients import Adjacency, ClippedSum
 from ssl_core.privacy.machine import threads, training_device
-from ssl_core.privacy.sampling import chunks, draw_coins, poisson_sample
+from ssl_core.privacy.sampling import batches, draw_coins, group_count, poisson_sample
 from ssl_core.privacy.synthetic import kinds, synthetic_patients, with_other_patient, without_patient
 from ssl_core.trust.random import UnitCoins
 
@@ -42,12 +45,17 @@ class IsolationReport:
     units: int
     greatest_change: float
     greatest_contribution: float
+    engine: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
+    """Sampled units in order, their rows float32 [B, P], and their views chunk by chunk."""
+
     units: tuple[str, ...]
     rows: Tensor
+    views: tuple[dict[str, Tensor], ...]
 
 
 def check_isolation(plan: StudyPlan, *, speed: SpeedSpec, model: PretextModel | None = None) -> IsolationReport:
@@ -57,13 +65,14 @@ def check_isolation(plan: StudyPlan, *, speed: SpeedSpec, model: PretextModel | 
     """
     device = training_device(speed)
     with threads(speed.threads):
-        return _check(plan, speed.chunk, (build_model(plan) if model is None else model).to(device))
+        checked = build_model(plan) if model is None else model
+        engine = choose_engine(checked, synthetic_views(checked, plan.data), speed.engine)
+        return _check(plan, speed.chunk, checked.to(device), engine)
 
 
-def _check(plan: StudyPlan, chunk: int, model: PretextModel) -> IsolationReport:
-    engine = PerUnitGradients(model)
+def _check(plan: StudyPlan, chunk: int, model: PretextModel, engine: Engine) -> IsolationReport:
     size = sum(parameter.numel() for parameter in model.parameters())
-    # Two chunks and a part of a third where memory allows, so that a removal moves units from chunk to chunk.
+    # Several groups where memory allows, some of them split, so that a removal moves units from part to part.
     count = max(4, min(2 * chunk + 5, _MOST_ENTRIES // size))
     patients = synthetic_patients(plan.data, count)
     coins = _coins(patients)
@@ -78,8 +87,8 @@ def _check(plan: StudyPlan, chunk: int, model: PretextModel) -> IsolationReport:
         other = _run(engine, model, other_patients, coins, chunk)
         changed = max(changed, _compare_rows(what, base, other, patients.units[victim]))
         for clip_norm in (plan.privacy.max_grad_norm, _tight(base.rows)):
-            contributed = max(contributed, _compare_sums(what, base, other, chunk, clip_norm, adjacency))
-    return IsolationReport(tuple(what for what, _, _ in pairs), count, changed, contributed)
+            contributed = max(contributed, _compare_sums(what, base, other, engine, clip_norm, adjacency))
+    return IsolationReport(tuple(what for what, _, _ in pairs), count, changed, contributed, engine.name, engine.reason)
 
 
 def _coins(patients: Patients) -> UnitCoins:
@@ -90,15 +99,18 @@ def _coins(patients: Patients) -> UnitCoins:
             return coins
 
 
-def _run(engine: PerUnitGradients, model: PretextModel, patients: Patients, coins: UnitCoins, chunk: int) -> _Run:
+def _run(engine: Engine, model: PretextModel, patients: Patients, coins: UnitCoins, chunk: int) -> _Run:
     device = next(model.parameters()).device
     sample = poisson_sample(patients.tags, _RATE, coins)
-    parts = []
-    for index in chunks(sample, chunk):
+    groups = group_count(_RATE, 2 * chunk, chunk)
+    parts, seen, units = [], [], []
+    for index in batches(sample, patients.tags[sample], coins, groups=groups, size=chunk):
+        units += [patients.units[i] for i in index]
         views = model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins))
-        rows = engine.rows({name: view.to(device) for name, view in views.items()})
+        seen.append({name: view.to(device) for name, view in views.items()})
+        rows = engine.rows(seen[-1])
         parts.append(torch.cat([row.reshape(len(index), -1) for row in rows], dim=1))
-    return _Run(tuple(patients.units[i] for i in sample), torch.cat(parts))
+    return _Run(tuple(units), torch.cat(parts), tuple(seen))
 
 
 def _compare_rows(what: str, base: _Run, other: _Run, victim: str) -> float:
@@ -122,15 +134,13 @@ def _compare_rows(what: str, base: _Run, other: _Run, victim: str) -> float:
     return worst
 
 
-def _compare_sums(what: str, base: _Run, other: _Run, chunk: int, clip_norm: float, adjacency: Adjacency) -> float:
-    sums = []
+def _compare_sums(what: str, base: _Run, other: _Run, engine: Engine, clip_norm: float, adjacency: Adjacency) -> float:
+    sums: list[ClippedSum] = []
     for run in (base, other):
-        parts = [clip_and_sum([part], clip_norm) for part in torch.split(run.rows, chunk)]
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
-        sums.append(total)
-    difference = float((sums[0].grads[0] - sums[1].grads[0]).norm())
+        parts = (engine.clipped_sum(views, clip_norm) for views in run.views)
+        sums.append(reduce(add, parts))
+    apart = [mine - theirs for mine, theirs in zip(sums[0].grads, sums[1].grads, strict=True)]
+    difference = float(torch.stack([part.norm() for part in apart]).norm())
     bound = sums[0].sensitivity(adjacency)
     if not difference <= bound:
         raise PrivacyError(

@@ -1,10 +1,10 @@
-"""Steps 4 and 5 of 12: Opacus' optimizer, fed with our rows, our clipping and our noise.
+"""Step 5 of 12: Opacus' optimizer, fed with our clipped sums and our noise.
 
-Comes in: rows float32 [b, *shape] chunk by chunk. Does, once per step: p.grad = (clipped sum + N(0, (sigma C)^2)) /
+Comes in: a `ClippedSum` float64 for each chunk. Does, once per step: p.grad = (clipped sum + N(0, (sigma C)^2)) /
 (q N), then one step of the inner optimizer. N is the nominal size of the signed plan, never a count (ruling 16).
 The only file that touches Opacus' optimizers and the attributes that they hang on parameters. Of Opacus are used: the
 order of a step, virtual steps, the guard against using a gradient twice, the scaling. Replaced are clipping
-(gradients.py: rows that are not finite, bounded rounding) and noise (noise.py: torch's generator is not cryptographic).
+(engines.py: rows that are not finite, bounded rounding) and noise (noise.py: torch's generator is not cryptographic).
 
 Every chunk is a virtual step, and every step ends with one more, empty, that adds noise: a step with B = 0 units takes
 the same path as any other, so an empty sample is noised, stepped and counted once, like a large one in many chunks.
@@ -12,18 +12,17 @@ the same path as any other, so an empty sample is noised, stepped and counted on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from opacus.optimizers.optimizer import DPOptimizer, _check_processed_flag, _mark_as_processed
-from torch import Tensor
 
 from ssl_core.config import PrivacySpec
 from ssl_core.errors import PrivacyError
 from ssl_core.privacy.descent import Descent
-from ssl_core.privacy.gradients import ClippedSum, clip_and_sum
+from ssl_core.privacy.gradients import ClippedSum, empty_sum
 from ssl_core.privacy.noise import GaussianNoise
 
 
@@ -53,35 +52,41 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus has no type
         """q N: what every step's noised sum is divided by."""
         return float(self.expected_batch_size)
 
-    def add(self, rows: Sequence[Tensor]) -> None:
-        """Clip the rows of one chunk and add them to this step's sum; nothing is released."""
-        self._set_rows(rows)
+    def add(self, clipped: ClippedSum) -> None:
+        """Add one chunk, which an engine clipped to the plan's norm, to this step's sum; nothing is released."""
+        self._set_sum(clipped)
         self.signal_skip_step(True)
         self.step()
         self.zero_grad()
 
     def release(self, number: int, tap: Callable[[npt.NDArray[np.float32]], None] | None = None) -> None:
         """Noise, scale and apply this step's sum as the study's step `number`; `tap` sees the noised gradient [P]."""
-        self._set_rows([p.new_zeros((0, *p.shape)) for p in self.params])
+        self._set_sum(empty_sum(self.params, self._privacy.max_grad_norm))
         self.descent.prepare(number)
         self._tap = tap
         self.step()
         self.zero_grad()
 
-    def _set_rows(self, rows: Sequence[Tensor]) -> None:
-        for parameter, row in zip(self.params, rows, strict=True):
-            if row.shape[1:] != parameter.shape:
-                raise PrivacyError("rows do not fit the model", field="rows", value=tuple(row.shape))
-            parameter.grad_sample = row
+    def _set_sum(self, clipped: ClippedSum) -> None:
+        if clipped.clip_norm != self._privacy.max_grad_norm:
+            raise PrivacyError(
+                "sum was clipped to another norm than the plan's",
+                field="max_grad_norm",
+                value=clipped.clip_norm,
+                limit=self._privacy.max_grad_norm,
+            )
+        for parameter, part in zip(self.params, clipped.grads, strict=True):
+            if part.shape != parameter.shape or part.dtype != torch.float64:
+                raise PrivacyError("sum does not fit the model", field="grads", value=(tuple(part.shape), part.dtype))
+            parameter.grad_sample = part
 
     def clip_and_accumulate(self) -> None:
-        """In place of Opacus' clipping; called by its `pre_step`."""
+        """In place of Opacus' clipping, which an engine has done; called by its `pre_step`."""
         for parameter in self.params:
             _check_processed_flag(parameter.grad_sample)
-        found = clip_and_sum(self.grad_samples, self.max_grad_norm)
-        for parameter, part in zip(self.params, found.grads, strict=True):
-            parameter.summed_grad = part if parameter.summed_grad is None else parameter.summed_grad + part
-            _mark_as_processed(parameter.grad_sample)
+            part = parameter.grad_sample
+            parameter.summed_grad = part.clone() if parameter.summed_grad is None else parameter.summed_grad + part
+            _mark_as_processed(part)
 
     def add_noise(self) -> None:
         """In place of Opacus' noise; fails closed when source, scale or clipping norm are not the plan's."""

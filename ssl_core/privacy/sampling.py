@@ -5,20 +5,29 @@ random and may be 0. A unit's coin is a function of (step key, unit id) alone, s
 other unit's coin, and the chance is at most q exactly: floor(q 2^53) / 2^53 (ruling 17).
 No permutation, no fixed batch size, no truncation: those would void the amplification that the accountant counts on
 (Mironov, Talwar, Zhang, "Renyi Differential Privacy of the Sampled Gaussian Mechanism", 2019).
+
+What a device takes at once is a physical batch, float32 throughout, and a unit's neighbours in it can change the last
+bits of its gradient. So a sample is parted into groups by a further coin of each unit, their number a public function of
+plan and speed: one patient's absence leaves every other group as it was, to the last bit.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from ssl_core.errors import PrivacyError
+from ssl_core.objectives.base import choose
 from ssl_core.trust.random import UnitCoins
 
 _COIN = "sample"
 _DRAW = "draw"
+_GROUP = "group"
+_FILL = 0.8
 
 
 def poisson_sample(tags: npt.NDArray[np.uint8], rate: float, coins: UnitCoins) -> npt.NDArray[np.int64]:
@@ -33,7 +42,21 @@ def draw_coins(tags: npt.NDArray[np.uint8], coins: UnitCoins, count: int) -> npt
     return coins.uniform(tags, _DRAW, count)
 
 
-def chunks(index: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Consecutive parts of `index` of at most `size` units: a large sample is split, never truncated."""
-    for begin in range(0, len(index), size):
-        yield index[begin : begin + size]
+def group_count(rate: float, nominal_size: int, size: int) -> int:
+    """Into how many groups a sample at `rate` of a nominal site is parted, so that few have more than `size` units."""
+    return max(1, math.ceil(rate * nominal_size / (_FILL * size)))
+
+
+def batches(
+    index: npt.NDArray[np.int64], tags: npt.NDArray[np.uint8], coins: UnitCoins, *, groups: int, size: int
+) -> Iterator[npt.NDArray[np.int64]]:
+    """Parts of the sample `index` [B], whose units have `tags` uint8 [B, 16]: group by group, each at most `size` units.
+
+    A larger group is split, never truncated; a group's order is that of `index`; empty groups give no part.
+    """
+    places = choose(coins.uniform(tags, _GROUP, 1)[:, 0], np.full(len(index), groups, np.int64))
+    order = places.argsort(kind="stable")
+    bounds = np.searchsorted(places[order], np.arange(groups + 1))
+    for begin, end in pairwise(bounds):
+        for first in range(begin, end, size):
+            yield index[order[first : min(first + size, end)]]

@@ -22,11 +22,11 @@ from ssl_core.encoders.vector import load_vector, to_vector
 from ssl_core.errors import PrivacyError
 from ssl_core.objectives.base import PretextModel
 from ssl_core.privacy.descent import Descent, OptimizerState
-from ssl_core.privacy.gradients import PerUnitGradients
-from ssl_core.privacy.machine import threads, training_device
+from ssl_core.privacy.engines import choose_engine, synthetic_views
+from ssl_core.privacy.machine import keep_freed_memory, threads, training_device
 from ssl_core.privacy.noise import GaussianNoise
 from ssl_core.privacy.optimizer import PrivateOptimizer
-from ssl_core.privacy.sampling import chunks, draw_coins, poisson_sample
+from ssl_core.privacy.sampling import batches, draw_coins, group_count, poisson_sample
 from ssl_core.trust.random import UnitCoins
 
 __all__ = ["OptimizerState", "RoundResult", "replay_round", "train_round"]
@@ -62,18 +62,21 @@ def train_round(
     """
     privacy = plan.privacy
     device = training_device(speed)
+    keep_freed_memory()
     with threads(speed.threads):
-        model.to(device)
         load_vector(model, start)
-        engine = PerUnitGradients(model)
+        engine = choose_engine(model, synthetic_views(model, plan.data), speed.engine)
+        model.to(device)
         descent = _descent(model, plan, total_steps, state)
         optimizer = PrivateOptimizer(descent, privacy, nominal_size=nominal_size, noise=GaussianNoise())
+        groups = group_count(privacy.sampling_rate, nominal_size, speed.chunk)
         for number in range(first_step, first_step + plan.rounds.steps_per_round):
             coins = UnitCoins.fresh()
             sample = poisson_sample(patients.tags, privacy.sampling_rate, coins)
-            for index in chunks(sample, speed.chunk):
+            for index in batches(sample, patients.tags[sample], coins, groups=groups, size=speed.chunk):
                 views = model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins))
-                optimizer.add(engine.rows({name: view.to(device) for name, view in views.items()}))
+                moved = {name: view.to(device) for name, view in views.items()}
+                optimizer.add(engine.clipped_sum(moved, privacy.max_grad_norm))
             optimizer.release(number, tap)
         if optimizer.releases != plan.rounds.steps_per_round:
             raise PrivacyError("round took another number of steps", field="steps", value=optimizer.releases)

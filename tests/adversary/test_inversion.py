@@ -62,12 +62,12 @@ def update_of(model: nn.Module, picture: np.ndarray, *, noise: bool, monkeypatch
     )  # fmt: skip
     descent = Descent(model, TrainingSpec(optimizer="sgd", learning_rate=1e-9), total_steps=1, state=None)
     optimizer = PrivateOptimizer(descent, privacy, nominal_size=1, noise=GaussianNoise())
-    rows = PerUnitGradients(model).rows({"image": torch.from_numpy(picture)[None]})
+    clipped = PerUnitGradients(model).clipped_sum({"image": torch.from_numpy(picture)[None]}, privacy.max_grad_norm)
     seen: list[np.ndarray] = []
     with monkeypatch.context() as patch:
         if not noise:
             patch.setattr(GaussianNoise, "normal", lambda self, count, scale: torch.zeros(count))
-        optimizer.add(rows)
+        optimizer.add(clipped)
         optimizer.release(0, seen.append)
     return seen[0]
 

@@ -14,9 +14,10 @@ from ssl_core.data.patients import Patients, group
 from ssl_core.encoders.vector import to_vector
 from ssl_core.errors import PrivacyError
 from ssl_core.objectives.build import build_model
-from ssl_core.privacy import gradients, isolation, optimizer, training
+from ssl_core.privacy import gradients, isolation, training
 from ssl_core.privacy.accountant import Schedule
-from ssl_core.privacy.gradients import GAMMA, ClippedSum, PerUnitGradients
+from ssl_core.privacy.bookkeeping import GAMMA, BookkeepingEngine
+from ssl_core.privacy.gradients import ClippedSum, PerUnitGradients
 from ssl_core.privacy.ledger import Ledger
 from ssl_core.privacy.noise import GaussianNoise
 from ssl_core.privacy.sampling import draw_coins
@@ -32,9 +33,10 @@ def trained(plan, patients, model=None):
     model = build_model(plan) if model is None else model
     seen, sizes, draw = [], [], model.draw
 
-    def watched(patients, index, uniforms):
-        sizes.append(len(index))
-        return draw(patients, index, uniforms)
+    def watched(given, index, uniforms):
+        if given is patients:  # and not the synthetic ones, on which the engine is chosen
+            sizes.append(len(index))
+        return draw(given, index, uniforms)
 
     model.draw = watched
     result = train_round(
@@ -81,10 +83,11 @@ def quarter_noise(patch):
 
 
 def no_clipping(patch):
-    def whole_sum(rows, clip_norm):
-        return ClippedSum(tuple(row.double().sum(dim=0) for row in rows), clip_norm)
+    def whole_sum(self, views, clip_norm):
+        return ClippedSum(tuple(row.double().sum(dim=0) for row in self.rows(views)), clip_norm)
 
-    patch.setattr(optimizer, "clip_and_sum", whole_sum)
+    for engine in (BookkeepingEngine, PerUnitGradients):
+        patch.setattr(engine, "clipped_sum", whole_sum)
 
 
 def shuffled(patch):

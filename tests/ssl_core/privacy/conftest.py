@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from tests_engines import IMAGE, TEXT
 from tests_material import PRIVACY
 from torch import Tensor, nn
 
@@ -18,16 +19,6 @@ from ssl_core.encoders.base import Encoder
 from ssl_core.objectives.base import PretextModel, Views, choose
 from ssl_core.privacy.synthetic import synthetic_patients
 
-IMAGE = {
-    "data": {"kind": "image", "height": 8, "width": 8, "records_per_patient": 2},
-    "encoder": {"name": "mlp-image", "hidden": 12, "code": 6},
-    "objective": {"name": "masked-image", "patch": 2},
-}
-TEXT = {
-    "data": {"kind": "text", "words": 8, "codes": 2, "buckets": 32},
-    "encoder": {"name": "hashed-words", "width": 8},
-    "objective": {"name": "masked-words"},
-}
 TINY = {**IMAGE, "data": {"kind": "image", "height": 8, "width": 8, "pool": 2, "records_per_patient": 1}}
 
 

@@ -6,13 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests_engines import IMAGE, TEXT
 from torch import Tensor, nn
 
 from ssl_core.config import SpeedSpec, StudyPlan
 from ssl_core.data.patients import Patients
 from ssl_core.errors import ConfigError, PrivacyError
 from ssl_core.privacy import isolation
+from ssl_core.privacy.bookkeeping import BookkeepingEngine
+from ssl_core.privacy.gradients import PerUnitGradients
 from ssl_core.privacy.isolation import TOLERANCE, check_isolation
+from ssl_core.privacy.reference import LoopEngine
 from ssl_core.privacy.synthetic import kinds, synthetic_patients, with_other_patient, without_patient
 
 MakePlan = Callable[..., StudyPlan]
@@ -78,16 +82,32 @@ def test_a_sampler_that_looks_at_the_others_fails(make_plan: MakePlan, tiny: Any
         check_isolation(make_plan(), speed=SpeedSpec(chunk=4), model=tiny)
 
 
-def test_a_clipping_that_is_too_weak_fails(make_plan: MakePlan, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = isolation.clip_and_sum
+@pytest.mark.parametrize("engine", [BookkeepingEngine, PerUnitGradients, LoopEngine])
+def test_a_clipping_that_is_too_weak_fails_in_every_engine(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, engine: Any
+) -> None:
+    honest = engine.clipped_sum
 
-    def weak(rows: Any, clip_norm: float) -> Any:
-        found = honest(rows, 1.05 * clip_norm)
+    def weak(self: Any, views: Any, clip_norm: float) -> Any:
+        found = honest(self, views, 1.05 * clip_norm)
         return type(found)(found.grads, clip_norm)
 
-    monkeypatch.setattr(isolation, "clip_and_sum", weak)
+    plan, speed = make_plan(IMAGE), SpeedSpec(chunk=4, engine=engine.name)
+    report = check_isolation(plan, speed=speed)
+    assert report.engine == engine.name and report.reason
+    monkeypatch.setattr(engine, "clipped_sum", weak)
+    # The survey would find it too and choose another engine; here it has been chosen.
+    monkeypatch.setattr(isolation, "choose_engine", lambda model, *_: engine(model))
     with pytest.raises(PrivacyError, match="more than its sensitivity"):
-        check_isolation(make_plan(), speed=SpeedSpec(chunk=4), model=tiny)
+        check_isolation(plan, speed=speed)
+
+
+def test_the_report_says_which_engine_was_checked_and_why(make_plan: MakePlan) -> None:
+    assert check_isolation(make_plan(IMAGE), speed=SpeedSpec(chunk=4)).engine == "bookkeeping"
+    report = check_isolation(make_plan(TEXT), speed=SpeedSpec(chunk=4))
+    assert report.engine == "vmap" and "no batched losses" in report.reason
+    with pytest.raises(ConfigError, match=r"speed\.engine"):
+        check_isolation(make_plan(TEXT), speed=SpeedSpec(engine="bookkeeping"))
 
 
 def test_batch_statistics_and_buffers_are_refused_by_name(make_plan: MakePlan, tiny: Any) -> None:

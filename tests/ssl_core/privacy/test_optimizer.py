@@ -14,10 +14,10 @@ from ssl_core.data.patients import Patients
 from ssl_core.encoders.vector import load_vector, to_vector
 from ssl_core.errors import PrivacyError
 from ssl_core.privacy.descent import Descent
-from ssl_core.privacy.gradients import GAMMA, PerUnitGradients
+from ssl_core.privacy.gradients import GAMMA, ClippedSum, PerUnitGradients
 from ssl_core.privacy.noise import GaussianNoise
 from ssl_core.privacy.optimizer import PrivateOptimizer
-from ssl_core.privacy.sampling import chunks, draw_coins
+from ssl_core.privacy.sampling import batches, draw_coins
 from ssl_core.trust.random import UnitCoins
 
 MakePlan = Callable[..., StudyPlan]
@@ -33,15 +33,15 @@ def _silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(GaussianNoise, "normal", lambda self, count, scale: torch.zeros(count))
 
 
-def _rows(model: Any, patients: Patients, coins: UnitCoins, size: int = 64) -> list[tuple[Tensor, ...]]:
-    engine = PerUnitGradients(model)
+def _sums(model: Any, plan: StudyPlan, patients: Patients, coins: UnitCoins, size: int = 64) -> list[ClippedSum]:
+    engine, clip_norm = PerUnitGradients(model), plan.privacy.max_grad_norm
     return [
-        engine.rows(model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins)))
-        for index in chunks(np.arange(len(patients)), size)
+        engine.clipped_sum(model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins)), clip_norm)
+        for index in batches(np.arange(len(patients)), patients.tags, coins, groups=1, size=size)
     ]
 
 
-def _released(model: Any, plan: StudyPlan, parts: list[tuple[Tensor, ...]]) -> np.ndarray:
+def _released(model: Any, plan: StudyPlan, parts: list[ClippedSum]) -> np.ndarray:
     seen: list[np.ndarray] = []
     optimizer = _optimizer(model, plan)
     for part in parts:
@@ -85,7 +85,7 @@ def test_chunks_are_neither_noised_nor_counted(
 
     monkeypatch.setattr(GaussianNoise, "normal", counted)
     optimizer, before = _optimizer(tiny, make_plan()), to_vector(tiny)
-    for part in _rows(tiny, patients, UnitCoins.fresh(), 3):
+    for part in _sums(tiny, make_plan(), patients, UnitCoins.fresh(), 3):
         optimizer.add(part)
     assert not asked and optimizer.releases == 0 and np.array_equal(before, to_vector(tiny))
     optimizer.release(0)
@@ -100,7 +100,7 @@ def test_the_way_of_chunking_does_not_change_the_sum(
     found = []
     for size in (1, 7, 64):
         load_vector(tiny, start)
-        found.append(_released(tiny, plan, _rows(tiny, patients, coins, size)))
+        found.append(_released(tiny, plan, _sums(tiny, plan, patients, coins, size)))
     for other in found[1:]:
         assert np.linalg.norm(other - found[0]) <= 1e-6 * np.linalg.norm(found[0])
 
@@ -115,7 +115,7 @@ def test_one_patient_moves_the_complete_step_by_at_most_c(
     found = []
     for kept in (np.arange(40), np.delete(np.arange(40), 11)):
         load_vector(tiny, start)
-        found.append(_released(tiny, plan, _rows(tiny, patients.take(kept), coins, 7)) * divisor)
+        found.append(_released(tiny, plan, _sums(tiny, plan, patients.take(kept), coins, 7)) * divisor)
     contribution = np.linalg.norm(found[0] - found[1])
     # p.grad is float32, rounded after the noise is added: with the noise off that rounding is seen here.
     rounding = 2 * 2.0**-24 * np.linalg.norm(found[0])
@@ -152,10 +152,21 @@ def test_it_fails_closed_when_the_noise_is_not_ours(tiny: Any, make_plan: MakePl
 
 
 def test_a_gradient_is_never_used_twice(tiny: Any, make_plan: MakePlan, patients: Patients) -> None:
-    optimizer = _optimizer(tiny, make_plan())
-    part = _rows(tiny, patients, UnitCoins.fresh())[0]
+    plan = make_plan()
+    optimizer = _optimizer(tiny, plan)
+    part = _sums(tiny, plan, patients, UnitCoins.fresh())[0]
     optimizer.add(part)
     with pytest.raises(ValueError, match="zero_grad"):
         optimizer.add(part)
-    with pytest.raises(PrivacyError, match="rows"):
-        optimizer.add([p.new_zeros((2, 5)) for p in tiny.parameters()])
+
+
+def test_a_sum_that_is_not_the_plans_is_refused(tiny: Any, make_plan: MakePlan) -> None:
+    plan = make_plan()
+    optimizer, clip_norm = _optimizer(tiny, plan), plan.privacy.max_grad_norm
+    zeros = tuple(p.detach().double() for p in tiny.parameters())
+    for wrong in (tuple(part.float() for part in zeros), tuple(part[:1] for part in zeros)):
+        with pytest.raises(PrivacyError, match="does not fit"):
+            optimizer.add(ClippedSum(wrong, clip_norm))
+    with pytest.raises(PrivacyError, match="another norm"):
+        optimizer.add(ClippedSum(zeros, 2 * clip_norm))
+    assert optimizer.releases == 0

@@ -6,7 +6,7 @@ from scipy import stats
 
 from ssl_core.data.patients import Patients
 from ssl_core.errors import PrivacyError
-from ssl_core.privacy.sampling import chunks, draw_coins, poisson_sample
+from ssl_core.privacy.sampling import batches, draw_coins, group_count, poisson_sample
 from ssl_core.privacy.synthetic import without_patient
 from ssl_core.trust.random import UnitCoins, unit_tag
 
@@ -56,8 +56,32 @@ def test_steps_are_independent_and_bounds_hold() -> None:
 
 
 def test_a_large_sample_is_split_not_truncated() -> None:
-    index = np.arange(23, dtype=np.int64)
-    parts = list(chunks(index, 5))
-    assert [len(part) for part in parts] == [5, 5, 5, 5, 3]
-    assert np.array_equal(np.concatenate(parts), index)
-    assert list(chunks(index[:0], 5)) == []
+    index, tags, coins = np.arange(7, 607, 3, dtype=np.int64), _tags(200), UnitCoins.fresh()
+    (one,) = batches(index, tags, coins, groups=1, size=200)
+    assert np.array_equal(one, index)
+    assert [len(part) for part in batches(index, tags, coins, groups=1, size=64)] == [64, 64, 64, 8]
+    parts = list(batches(index, tags, coins, groups=13, size=10))
+    assert len(parts) > 13 and max(len(part) for part in parts) <= 10
+    assert np.array_equal(np.sort(np.concatenate(parts)), index)
+    assert list(batches(index[:0], tags[:0], coins, groups=3, size=5)) == []
+
+
+def test_a_patient_who_leaves_changes_one_group_and_no_other() -> None:
+    index, tags, coins = np.arange(500), _tags(500), UnitCoins.fresh()
+    whole = [part.tolist() for part in batches(index, tags, coins, groups=20, size=500)]
+    for gone in (0, 250, 499):
+        rest = np.delete(index, gone)
+        left = [part.tolist() for part in batches(rest, tags[rest], coins, groups=20, size=500)]
+        assert left == [[unit for unit in part if unit != gone] for part in whole]
+
+
+def test_groups_are_even_and_few_are_split() -> None:
+    rate, nominal, size = 0.1, 20000, 64
+    groups = group_count(rate, nominal, size)
+    assert groups == 40 and group_count(0.001, 100, 64) == 1
+    sizes = []
+    for _ in range(20):
+        coins = UnitCoins.fresh()
+        sizes += [len(part) for part in batches(np.arange(2000), _tags(2000), coins, groups=groups, size=10**6)]
+    assert stats.chisquare(np.asarray(sizes)).pvalue > 1e-6
+    assert np.mean(np.asarray(sizes) > size) < 0.1

@@ -1,0 +1,85 @@
+"""Step 4 of 12, the contract: views of units -> their clipped sum with sensitivity C, by the engine that fits the model.
+
+Every engine promises, each line tested (tests/ssl_core/privacy/test_engines.py):
+  the sum is that of `reference` at C / (1 + gamma), gamma the engine's documented rounding bound (ruling 18);
+  a unit adds at most C; one whose row is not finite or beyond float32 adds exactly zero and changes no other (ruling 15);
+  an empty sample gives zeros.
+The choice depends on the model and on shapes, never on patients: "auto" takes bookkeeping where survey.py finds nothing
+against it, else vmap, and says why in `reason`. It is the site's own and changes no guarantee.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from torch import Tensor
+
+from ssl_core.config import ImageData, TextData
+from ssl_core.errors import ConfigError
+from ssl_core.objectives.base import PretextModel
+from ssl_core.privacy.bookkeeping import BookkeepingEngine
+from ssl_core.privacy.gradients import ClippedSum, PerUnitGradients, check_model
+from ssl_core.privacy.reference import LoopEngine
+from ssl_core.privacy.survey import UNITS, survey
+from ssl_core.privacy.synthetic import synthetic_patients
+
+# A model's structure is fixed when it is made, so what was found of it holds for every round of a study.
+_FOUND: WeakKeyDictionary[PretextModel, str | None] = WeakKeyDictionary()
+
+Choice = Literal["auto", "bookkeeping", "vmap", "reference"]
+
+
+class Engine(Protocol):
+    """Gradients of single units, clipped and added up."""
+
+    @property
+    def name(self) -> str:
+        """As in `SpeedSpec.engine`."""
+
+    @property
+    def reason(self) -> str:
+        """Why this engine was taken, for people; says nothing about patients."""
+
+    @property
+    def gamma(self) -> float:
+        """A row is clipped to C / (1 + gamma)."""
+
+    def rows(self, views: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        """Views of b >= 1 units to rows float32 [b, *shape], one tensor per parameter: what the checks look at."""
+
+    def clipped_sum(self, views: dict[str, Tensor], clip_norm: float) -> ClippedSum:
+        """Views of b >= 0 units to the sum of their rows, each clipped to `clip_norm`."""
+
+
+def choose_engine(model: PretextModel, views: dict[str, Tensor], choice: Choice) -> Engine:
+    """The engine of `choice` for `model`, found on `views` of synthetic units.
+
+    Raises `PrivacyError` for a model that no engine may train, `ConfigError` where bookkeeping was demanded and cannot.
+    """
+    check_model(model)
+    if choice == "vmap":
+        return PerUnitGradients(model)
+    if choice == "reference":
+        return LoopEngine(model)
+    if model not in _FOUND:
+        _FOUND[model] = survey(model, views)
+    reason = _FOUND[model]
+    if reason is None:
+        return BookkeepingEngine(model)
+    if choice == "bookkeeping":
+        raise ConfigError(
+            f"the bookkeeping engine does not fit this model: {reason}",
+            field="speed.engine",
+            value=choice,
+            remedy='set engine = "auto"',
+        )
+    return PerUnitGradients(model, reason=reason)
+
+
+def synthetic_views(model: PretextModel, data: TextData | ImageData) -> dict[str, Tensor]:
+    """Views of a few synthetic patients in the declared format, the same each time."""
+    patients = synthetic_patients(data, UNITS)
+    uniforms = 1.0 - np.random.default_rng(0).random((UNITS, model.coins))
+    return model.draw(patients, np.arange(UNITS), uniforms)

@@ -1,0 +1,209 @@
+"""Step 4 of 12, fast path: what a layer keeps of one backward pass, and per-unit norms without per-unit gradients.
+
+A `Part` is the rows of one parameter for b units, written out or as a product that is not carried out:
+  Rows      rows float32 [b, *shape], as small as a bias or the scale of a norm: written out;
+  Products  row = sum_t g_t (outer) a_t, inputs a float32 [b, T, p], output gradients g float32 [b, T, d] (weights);
+  Lookups   row = sum_t e_(i_t) (outer) g_t, indices i int64 [b, T], g float32 [b, T, d] (embedding tables).
+Norms of Products: Goodfellow, "Efficient Per-Example Gradient Computations" (2015); with a sequence by Gram matrices,
+||row||^2 = sum_(t,t') <a_t, a_t'> <g_t, g_t'>: Li et al., "Large Language Models Can Be Strong Differentially Private
+Learners" (ICLR 2022), section 4; or from rows written out, whichever needs less, 2 T^2 against p d: Bu et al.,
+"Differentially Private Optimization on Large Model at Small Cost" (ICML 2023), section 3.2. Shapes decide, never values.
+
+Rounding, u = 2^-24, gamma_k = k u / (1 - k u), any order of summation (Higham 2002, section 3.1). m = sum_t ||a_t|| ||g_t||
+is what the norm would be without cancellation; it may be far above ||row||, and then float32 Gram matrices give any
+norm between 0 and sqrt(eps) m. So no norm is believed: `Bound.upper` is never below the true square.
+  Gram:     inner products in float32 over k = max(128, 2^15 / T) columns at most, these and all else in float64, so that
+            |found - ||row||^2| <= eps m^2, eps = 2 gamma_(k+4) and its square; m^2 is about T ||row||^2 for tokens that
+            have nothing in common, and eps T stays within GAMMA up to T = 256. upper = found + eps m^2.
+  written:  a row errs by gamma_T m, its norm by 2^-13 (gradients.py). upper = (found (1 + 2^-13) + gamma_T m + v)^2.
+  Lookups:  <a_t, a_t'> is 0 or 1 exactly, so eps = gamma_(k+4), and m^2 = sum over equal i_t = i_t' of norms.
+  Rows:     the row is what was written out; its norm errs by 2^-13. upper = (found (1 + 2^-13) + v)^2.
+||a_t||, ||g_t|| are taken from the diagonals with FLOOR added to their squares: products below 2^-126 may vanish, in a
+Gram entry up to k 2^-126, and gamma_k FLOOR is more than that. v = VANISHED is more than what so vanishes from the norm
+of 2^40 entries, and nothing beside the least C, 1e-6.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from ssl_core.privacy.gradients import row_norms, weighted_sum
+
+UNIT = 2.0**-24
+FLOOR = 2.0**-100
+VANISHED = 2.0**-40
+TERMS = 1024
+_NORM_ERROR = 2.0**-13
+_MOST_ENTRIES = 1 << 22
+_COLUMNS = 1 << 15
+_LEAST_COLUMNS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Of one parameter, float64 [b] each: `square` of the norm as found, `upper` >= its true square, `mass` m^2.
+
+    `mass` is 0 where the row itself, and not a float32 product, is what is added up.
+    """
+
+    square: Tensor
+    upper: Tensor
+    mass: Tensor
+
+    def __add__(self, other: Bound) -> Bound:
+        return Bound(self.square + other.square, self.upper + other.upper, self.mass + other.mass)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows written out, float32 [b, *shape]."""
+
+    values: Tensor
+
+    def rows(self) -> Tensor:
+        """float32 [b, *shape]."""
+        return self.values
+
+    def bound(self) -> Bound:
+        """See the module docstring."""
+        norm = row_norms([self.values])
+        return Bound(norm.square(), (norm * (1.0 + _NORM_ERROR) + VANISHED).square(), torch.zeros_like(norm))
+
+    def weighted(self, factors: Tensor, kept: Tensor | None) -> Tensor:
+        """sum_i factors[i] row_i, float64 [*shape]; units that are False in `kept` bool [b] count as zero."""
+        return weighted_sum(_without(self.values, kept), factors)
+
+
+@dataclass(frozen=True, slots=True)
+class Products:
+    """inputs float32 [b, T, p], grads float32 [b, T, d]; the parameter is [d, p], in memory as `shape`."""
+
+    inputs: Tensor
+    grads: Tensor
+    shape: torch.Size
+
+    @property
+    def _by_gram(self) -> bool:
+        tokens = self.inputs.shape[1]
+        return 2 * tokens * tokens <= self.inputs.shape[2] * self.grads.shape[2]
+
+    def rows(self) -> Tensor:
+        """float32 [b, *shape]."""
+        return torch.bmm(self.grads.transpose(1, 2), self.inputs).view(len(self.grads), *self.shape)
+
+    def bound(self) -> Bound:
+        """See the module docstring."""
+        tokens, wide, high = *self.inputs.shape[1:], self.grads.shape[2]
+        each = tokens * (tokens if self._by_gram else 1) + (0 if self._by_gram else wide * high)
+        size = max(1, _MOST_ENTRIES // each)
+        pairs = zip(torch.split(self.inputs, size), torch.split(self.grads, size), strict=True)
+        return _joined([self._gram(a, g) if self._by_gram else self._written(a, g) for a, g in pairs])
+
+    @staticmethod
+    def _gram(inputs: Tensor, grads: Tensor) -> Bound:
+        ours, theirs = _gram(inputs), _gram(grads)
+        lengths = [gram.diagonal(dim1=1, dim2=2) + FLOOR for gram in (ours, theirs)]
+        one = _gram_error(inputs.shape[1])
+        error = 2.0 * one + one**2
+        mass = (lengths[0] * lengths[1]).sqrt().sum(dim=1).square() * (1.0 + 4.0 * error)
+        square = ours.mul_(theirs).sum(dim=(1, 2)).clamp(min=0.0)
+        return Bound(square, square + error * mass, mass)
+
+    @staticmethod
+    def _written(inputs: Tensor, grads: Tensor) -> Bound:
+        lengths = [(part.double().square().sum(dim=2) + FLOOR).sqrt() for part in (inputs, grads)]
+        mass = (lengths[0] * lengths[1]).sum(dim=1)
+        norm = row_norms([torch.bmm(grads.transpose(1, 2), inputs)])
+        upper = norm * (1.0 + _NORM_ERROR) + gamma_of(inputs.shape[1]) * mass + VANISHED
+        return Bound(norm.square(), upper.square(), mass.square())
+
+    def weighted(self, factors: Tensor, kept: Tensor | None) -> Tensor:
+        """sum_i factors[i] row_i, float64 [*shape]: float32 products of TERMS terms, added up in float64."""
+        grads, inputs = (_without(part, kept) for part in (self.grads, self.inputs))
+        each = factors.to(torch.float32)[:, None, None]
+        if inputs.shape[2] < grads.shape[2]:
+            inputs = inputs * each
+        else:
+            grads = grads * each
+        pairs = zip(torch.split(grads.flatten(0, 1), TERMS), torch.split(inputs.flatten(0, 1), TERMS), strict=True)
+        products = (g.t() @ a for g, a in pairs)
+        total = next(products).double()
+        for product in products:
+            total += product
+        return total.view(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Lookups:
+    """index int64 [b, T], grads float32 [b, T, d], zero where the index is the padding; the parameter is [count, d]."""
+
+    index: Tensor
+    grads: Tensor
+    count: int
+
+    def rows(self) -> Tensor:
+        """float32 [b, count, d]."""
+        out = self.grads.new_zeros(len(self.grads), self.count, self.grads.shape[2])
+        places = self.index[:, :, None].expand_as(self.grads)
+        return out.scatter_add_(1, places, self.grads)
+
+    def bound(self) -> Bound:
+        """See the module docstring."""
+        tokens = self.index.shape[1]
+        size = max(1, _MOST_ENTRIES // (tokens * tokens))
+        pairs = zip(torch.split(self.index, size), torch.split(self.grads, size), strict=True)
+        return _joined([self._bound(i, g) for i, g in pairs])
+
+    @staticmethod
+    def _bound(index: Tensor, grads: Tensor) -> Bound:
+        same = index[:, :, None] == index[:, None, :]
+        gram = _gram(grads)
+        lengths = (gram.diagonal(dim1=1, dim2=2) + FLOOR).sqrt()
+        error = _gram_error(index.shape[1])
+        mass = torch.where(same, lengths[:, :, None] * lengths[:, None, :], 0.0).sum(dim=(1, 2)) * (1.0 + 4.0 * error)
+        # A NaN must be seen wherever it stands, so nothing is left out by `where` before this sum.
+        square = (gram * same).sum(dim=(1, 2)).clamp(min=0.0)
+        return Bound(square, square + error * mass, torch.zeros_like(mass))
+
+    def weighted(self, factors: Tensor, kept: Tensor | None) -> Tensor:
+        """sum_i factors[i] row_i, float64 [count, d], all of it in float64."""
+        scaled = _without(self.grads, kept).double() * factors[:, None, None]
+        total = torch.zeros(self.count, scaled.shape[2], dtype=torch.float64, device=scaled.device)
+        return total.index_add_(0, self.index.flatten(), scaled.flatten(0, 1))
+
+
+Part = Rows | Products | Lookups
+
+
+def _without(values: Tensor, kept: Tensor | None) -> Tensor:
+    """Zeros in place of the units that are not kept: 0 times what is not finite would be no number."""
+    return values if kept is None else torch.where(kept.view(-1, *[1] * (values.dim() - 1)), values, 0.0)
+
+
+def _gram(values: Tensor) -> Tensor:
+    """float32 [b, T, k] to inner products float64 [b, T, T], each of at most _columns(T) terms in float32."""
+    parts = [torch.bmm(part, part.transpose(1, 2)).double() for part in torch.split(values, _columns(values.shape[1]), dim=2)]
+    return reduce(Tensor.add_, parts)
+
+
+def _columns(tokens: int) -> int:
+    return max(_LEAST_COLUMNS, _COLUMNS // tokens)
+
+
+def _gram_error(tokens: int) -> float:
+    return gamma_of(_columns(tokens) + 4)
+
+
+def _joined(parts: list[Bound]) -> Bound:
+    if len(parts) == 1:
+        return parts[0]
+    return Bound(*(torch.cat(column) for column in zip(*((p.square, p.upper, p.mass) for p in parts), strict=True)))
+
+
+def gamma_of(terms: int) -> float:
+    """Bound of the relative error of a float32 sum of so many products, in any order."""
+    return terms * UNIT / (1.0 - terms * UNIT)

@@ -1,0 +1,101 @@
+"""Step 4 of 12, fast path: the layers whose per-unit gradients follow from their input and output gradient alone.
+
+Comes in: a module, its input and the gradient of its output, both with leading dimension k b: b units, each with k
+consecutive rows (k views of a unit, say). Goes out: a `Part` for each of its parameters, by the parameter's name.
+Each rule is exact algebra on what was kept: for Linear, Conv (as a product with the unfolded input) and Embedding the
+row is a sum of outer products over tokens or places; for LayerNorm, RMSNorm and GroupNorm the rows of scale and shift
+are sums of g * normed input and of g, the normed input computed again from the input.
+`refusal` says why a module is not one of these, a function of its type and settings alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssl_core.privacy.kept import Lookups, Part, Products, Rows
+
+Parts = dict[str, Part]
+
+
+def refusal(module: nn.Module) -> str | None:
+    """None for a module that `parts_of` knows; else why not. Subclasses are others' code and are not known."""
+    if type(module) not in _RULES:
+        return f"{type(module).__name__} is none of {', '.join(sorted(kind.__name__ for kind in _RULES))}"
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
+        if module.groups != 1 or module.padding_mode != "zeros" or isinstance(module.padding, str):
+            return f"{type(module).__name__} with groups, named padding or padding other than zeros"
+    if isinstance(module, nn.Embedding) and (module.max_norm is not None or module.scale_grad_by_freq or module.sparse):
+        return "Embedding with max_norm, scale_grad_by_freq or sparse"
+    return None
+
+
+def parts_of(module: nn.Module, given: Tensor, grad: Tensor, units: int) -> Parts:
+    """Input [k b, ...] and output gradient [k b, ...] of one call to the parts of the module's parameters."""
+    found = _RULES[type(module)](module, given, grad, units)
+    return {name: found[name] for name, _ in module.named_parameters(recurse=False)}
+
+
+def least_dims(module: nn.Module) -> int:
+    """How many dimensions an input has when it has a leading one: fewer means one record without it."""
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
+        return 3 if isinstance(module, nn.Conv1d) else 4
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        return 1 + len(module.normalized_shape)
+    return 1 if isinstance(module, nn.Embedding) else 2
+
+
+def _linear(module: nn.Linear, given: Tensor, grad: Tensor, units: int) -> Parts:
+    inputs, grads = (part.reshape(units, -1, part.shape[-1]) for part in (given, grad))
+    return {"weight": Products(inputs, grads, module.weight.shape), "bias": Rows(grads.sum(dim=1))}
+
+
+def _conv(module: nn.Conv1d | nn.Conv2d, given: Tensor, grad: Tensor, units: int) -> Parts:
+    padding = tuple(int(pad) for pad in module.padding)
+    settings = zip(("kernel_size", "dilation", "stride"), (module.kernel_size, module.dilation, module.stride), strict=True)
+    square = {name: (1, *value) if len(value) == 1 else value for name, value in settings}
+    if given.dim() == 3:
+        given, padding = given[:, :, None, :], (0, *padding)
+    places = functional.unfold(given, padding=padding, **square).transpose(1, 2)
+    inputs = places.reshape(units, -1, places.shape[2])
+    grads = grad.flatten(2).transpose(1, 2).reshape(units, -1, grad.shape[1])
+    return {"weight": Products(inputs, grads, module.weight.shape), "bias": Rows(grads.sum(dim=1))}
+
+
+def _embedding(module: nn.Embedding, given: Tensor, grad: Tensor, units: int) -> Parts:
+    index, grads = given.reshape(units, -1).long(), grad.reshape(units, -1, grad.shape[-1])
+    if module.padding_idx is not None:
+        grads = torch.where((index == module.padding_idx)[:, :, None], 0.0, grads)
+    return {"weight": Lookups(index, grads, module.num_embeddings)}
+
+
+def _last_norm(module: nn.LayerNorm | nn.RMSNorm, given: Tensor, grad: Tensor, units: int) -> Parts:
+    shape = list(module.normalized_shape)
+    if isinstance(module, nn.LayerNorm):
+        normed = functional.layer_norm(given, shape, eps=module.eps)
+    else:
+        normed = functional.rms_norm(given, shape, eps=module.eps)
+    scale, shift = ((part.reshape(units, -1, *shape).sum(dim=1)) for part in (normed * grad, grad))
+    return {"weight": Rows(scale), "bias": Rows(shift)}
+
+
+def _group_norm(module: nn.GroupNorm, given: Tensor, grad: Tensor, units: int) -> Parts:
+    normed = functional.group_norm(given, module.num_groups, eps=module.eps)
+    # A GroupNorm may see [k b, C] without places; one place is then added.
+    shape = (units, -1, given.shape[1], given[0, 0].numel())
+    scale, shift = (part.reshape(shape).sum(dim=(1, 3)) for part in (normed * grad, grad))
+    return {"weight": Rows(scale), "bias": Rows(shift)}
+
+
+_RULES: dict[type[nn.Module], Callable[..., Parts]] = {
+    nn.Linear: _linear,
+    nn.Conv1d: _conv,
+    nn.Conv2d: _conv,
+    nn.Embedding: _embedding,
+    nn.LayerNorm: _last_norm,
+    nn.RMSNorm: _last_norm,
+    nn.GroupNorm: _group_norm,
+}

@@ -1,0 +1,56 @@
+"""Which layers the fast path knows, in all settings that it takes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests_engines import Given, with_weights
+from torch import Tensor, nn
+
+from ssl_core.privacy.layers import refusal
+from ssl_core.privacy.survey import survey
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(2, 4, 3, groups=2),
+        nn.Conv2d(2, 4, 3, padding="same"),
+        nn.Conv2d(2, 4, 3, padding=1, padding_mode="circular"),
+        nn.Embedding(4, 3, max_norm=1.0),
+        nn.Embedding(4, 3, scale_grad_by_freq=True),
+        nn.Embedding(4, 3, sparse=True),
+        nn.Bilinear(2, 2, 2),
+        nn.modules.linear.NonDynamicallyQuantizableLinear(2, 2),
+        nn.InstanceNorm1d(3, affine=True),
+    ],
+)
+def test_layers_and_settings_that_are_not_known_are_named(layer: nn.Module) -> None:
+    assert type(layer).__name__ in (refusal(layer) or "")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(2, 4, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2), bias=False),
+        nn.Conv1d(12, 4, 3, stride=2, padding=1),
+        nn.LayerNorm((6, 6)),
+        nn.LayerNorm(6, bias=False),
+        nn.RMSNorm((6, 6), eps=1e-3),
+        nn.GroupNorm(1, 2),
+        nn.Linear(6, 3, bias=False),
+    ],
+)
+def test_each_known_layer_in_unusual_settings_gives_the_rows_of_the_loop(layer: nn.Module) -> None:
+    class Lone(Given):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def losses(self, views: dict[str, Tensor]) -> Tensor:
+            pictures = views["x"]
+            found = self.layer(pictures.flatten(1, 2) if isinstance(layer, nn.Conv1d) else pictures)
+            return (found.sin() + found).flatten(1).square().mean(dim=1)
+
+    views = {"x": torch.randn(4, 2, 6, 6, generator=torch.Generator().manual_seed(2))}
+    assert survey(with_weights(Lone()), views) is None
