@@ -220,7 +220,7 @@ class SpeedSpec(StrictModel):
     """The site's own choices; none of them changes what is released in distribution."""
 
     chunk: Annotated[int, Field(ge=1, le=65536)] = 64
-    engine: Literal["auto", "bookkeeping", "vmap", "reference"] = "auto"
+    engine: Literal["auto", "bookkeeping", "hooks", "vmap", "reference"] = "auto"
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     device: Literal["cpu", "cuda"] = "cpu"
 

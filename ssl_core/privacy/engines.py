@@ -21,14 +21,15 @@ from ssl_core.errors import ConfigError
 from ssl_core.objectives.base import PretextModel
 from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.gradients import ClippedSum, PerUnitGradients, check_model
+from ssl_core.privacy.hooks import HooksEngine
 from ssl_core.privacy.reference import LoopEngine
 from ssl_core.privacy.survey import UNITS, survey
 from ssl_core.privacy.synthetic import synthetic_patients
 
 # A model's structure is fixed when it is made, so what was found of it holds for every round of a study.
-_FOUND: WeakKeyDictionary[PretextModel, str | None] = WeakKeyDictionary()
+_FOUND: WeakKeyDictionary[PretextModel, dict[str, str | None]] = WeakKeyDictionary()
 
-Choice = Literal["auto", "bookkeeping", "vmap", "reference"]
+Choice = Literal["auto", "bookkeeping", "hooks", "vmap", "reference"]
 
 
 class Engine(Protocol):
@@ -56,21 +57,23 @@ class Engine(Protocol):
 def choose_engine(model: PretextModel, views: dict[str, Tensor], choice: Choice) -> Engine:
     """The engine of `choice` for `model`, found on `views` of synthetic units.
 
-    Raises `PrivacyError` for a model that no engine may train, `ConfigError` where bookkeeping was demanded and cannot.
+    Raises `PrivacyError` for a model that no engine may train, `ConfigError` where the one that was demanded cannot.
     """
     check_model(model)
     if choice == "vmap":
         return PerUnitGradients(model)
     if choice == "reference":
         return LoopEngine(model)
-    if model not in _FOUND:
-        _FOUND[model] = survey(model, views)
-    reason = _FOUND[model]
+    make = HooksEngine if choice == "hooks" else BookkeepingEngine
+    found = _FOUND.setdefault(model, {})
+    if make.name not in found:
+        found[make.name] = survey(model, views, make)
+    reason = found[make.name]
     if reason is None:
-        return BookkeepingEngine(model)
-    if choice == "bookkeeping":
+        return make(model)
+    if choice != "auto":
         raise ConfigError(
-            f"the bookkeeping engine does not fit this model: {reason}",
+            f"engine {choice} does not fit this model: {reason}",
             field="speed.engine",
             value=choice,
             remedy='set engine = "auto"',

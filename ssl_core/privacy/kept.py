@@ -13,8 +13,8 @@ Rounding, u = 2^-24, gamma_k = k u / (1 - k u), any order of summation (Higham 2
 is what the norm would be without cancellation; it may be far above ||row||, and then float32 Gram matrices give any
 norm between 0 and sqrt(eps) m. So no norm is believed: `Bound.upper` is never below the true square.
   Gram:     inner products in float32 over k = max(128, 2^15 / T) columns at most, these and all else in float64, so that
-            |found - ||row||^2| <= eps m^2, eps = 2 gamma_(k+4) and its square; m^2 is about T ||row||^2 for tokens that
-            have nothing in common, and eps T stays within GAMMA up to T = 256. upper = found + eps m^2.
+            |found - ||row||^2| <= eps m^2, eps = gamma_(k+4) of a, of g and their product; m^2 is about
+            T ||row||^2 for tokens that have nothing in common; eps T is within GAMMA up to T = 256. upper = found + eps m^2.
   written:  a row errs by gamma_T m, its norm by 2^-13 (gradients.py). upper = (found (1 + 2^-13) + gamma_T m + v)^2.
   Lookups:  <a_t, a_t'> is 0 or 1 exactly, so eps = gamma_(k+4), and m^2 = sum over equal i_t = i_t' of norms.
   Rows:     the row is what was written out; its norm errs by 2^-13. upper = (found (1 + 2^-13) + v)^2.
@@ -107,8 +107,8 @@ class Products:
     def _gram(inputs: Tensor, grads: Tensor) -> Bound:
         ours, theirs = _gram(inputs), _gram(grads)
         lengths = [gram.diagonal(dim1=1, dim2=2) + FLOOR for gram in (ours, theirs)]
-        one = _gram_error(inputs.shape[1])
-        error = 2.0 * one + one**2
+        one, two = _gram_error(inputs), _gram_error(grads)
+        error = one + two + one * two
         mass = (lengths[0] * lengths[1]).sqrt().sum(dim=1).square() * (1.0 + 4.0 * error)
         square = ours.mul_(theirs).sum(dim=(1, 2)).clamp(min=0.0)
         return Bound(square, square + error * mass, mass)
@@ -163,7 +163,7 @@ class Lookups:
         same = index[:, :, None] == index[:, None, :]
         gram = _gram(grads)
         lengths = (gram.diagonal(dim1=1, dim2=2) + FLOOR).sqrt()
-        error = _gram_error(index.shape[1])
+        error = _gram_error(grads)
         mass = torch.where(same, lengths[:, :, None] * lengths[:, None, :], 0.0).sum(dim=(1, 2)) * (1.0 + 4.0 * error)
         # A NaN must be seen wherever it stands, so nothing is left out by `where` before this sum.
         square = (gram * same).sum(dim=(1, 2)).clamp(min=0.0)
@@ -185,17 +185,17 @@ def _without(values: Tensor, kept: Tensor | None) -> Tensor:
 
 
 def _gram(values: Tensor) -> Tensor:
-    """float32 [b, T, k] to inner products float64 [b, T, T], each of at most _columns(T) terms in float32."""
-    parts = [torch.bmm(part, part.transpose(1, 2)).double() for part in torch.split(values, _columns(values.shape[1]), dim=2)]
+    """float32 [b, T, p] to inner products float64 [b, T, T], each of at most _columns terms in float32."""
+    parts = [torch.bmm(part, part.transpose(1, 2)).double() for part in torch.split(values, _columns(values), dim=2)]
     return reduce(Tensor.add_, parts)
 
 
-def _columns(tokens: int) -> int:
-    return max(_LEAST_COLUMNS, _COLUMNS // tokens)
+def _columns(values: Tensor) -> int:
+    return min(values.shape[2], max(_LEAST_COLUMNS, _COLUMNS // values.shape[1]))
 
 
-def _gram_error(tokens: int) -> float:
-    return gamma_of(_columns(tokens) + 4)
+def _gram_error(values: Tensor) -> float:
+    return gamma_of(_columns(values) + 4)
 
 
 def _joined(parts: list[Bound]) -> Bound:

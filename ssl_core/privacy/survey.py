@@ -1,8 +1,8 @@
-"""Before step 4: does a model fit the fast path? A dry run on synthetic views; a function of model and shapes alone.
+"""Before step 4: does a model fit an engine that works layer by layer? A dry run on synthetic views.
 
-Comes in: a model and views of a few synthetic units. Goes out: None, or in words why the model goes to the general engine.
-No patient is read, and weights do not count: the run is of a copy on the processor with public weights of its own, so
-that a layer whose gradient is zero at the start hides nothing. Looked at, in this order:
+Comes in: a model and views of a few synthetic units. Goes out: None, or in words why the model goes to the general engine,
+a function of the model and of shapes. No patient is read, and weights do not count: the run is of a copy on the processor
+with public weights of its own, so that a layer whose gradient is zero at the start hides nothing. Looked at, in this order:
   structure: the model has `losses` of its own; each parameter belongs to one known layer, to one alone;
   graph:     each layer is called once, with gradients, on units in the leading dimension; each parameter is read in one
              place of the graph of the losses: a second reader (functional weight tying) would go unseen by a layer;
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,24 +22,26 @@ from torch import Tensor, nn
 from ssl_core.errors import PrivacyError
 from ssl_core.objectives.base import PretextModel
 from ssl_core.privacy.bookkeeping import BookkeepingEngine
+from ssl_core.privacy.hooks import HooksEngine
 from ssl_core.privacy.layers import refusal
 from ssl_core.privacy.reference import exact_sum, loop_rows
 
 UNITS = 3
+_Make = Callable[[PretextModel], BookkeepingEngine | HooksEngine]
 _TOLERANCE = 1e-4
 _CLIP_NORM = 1e-3
 _NO_LOSSES = "the model has no batched losses of its own"
 
 
-def survey(model: PretextModel, views: dict[str, Tensor]) -> str | None:
-    """Why `model` cannot be trained by the bookkeeping engine, or None; `views` of at least UNITS synthetic units."""
+def survey(model: PretextModel, views: dict[str, Tensor], make: _Make = BookkeepingEngine) -> str | None:
+    """Why `model` cannot be trained by the engine that `make` gives, or None; `views` of at least UNITS synthetic units."""
     structural = _structure(model)
     if structural is not None:
         return structural
     trial = _with_public_weights(model)
     few = {name: view[:UNITS].cpu() for name, view in views.items()}
     try:
-        return _graph(trial, few) or _numbers(trial, few)
+        return _graph(trial, few) or _numbers(trial, few, make(trial))
     except PrivacyError as error:
         # The engine refuses by name what it finds in a call; here that is the answer.
         return f"{error.problem} ({error.field})"
@@ -92,8 +94,7 @@ def _graph(trial: PretextModel, views: dict[str, Tensor]) -> str | None:
     return None
 
 
-def _numbers(trial: PretextModel, views: dict[str, Tensor]) -> str | None:
-    fast = BookkeepingEngine(trial)
+def _numbers(trial: PretextModel, views: dict[str, Tensor], fast: BookkeepingEngine | HooksEngine) -> str | None:
     for units in range(2, UNITS + 1):
         some = {name: view[:units] for name, view in views.items()}
         with torch.no_grad():

@@ -1,6 +1,6 @@
 """One private gradient by every engine beside a plain training step: ratios of time and of peak memory.
 
-    python tests/bench/bench_private_step.py [--quick] [--json FILE] [--batch 16 64] [--models transformer image words]
+    python tests/bench/bench_private_step.py [--quick] [--json FILE] [--batch 16 64 256] [--models vit-tiny vit-small text]
         [--device cpu|cuda] [--threads 1] [--repeat 7]
 
 Prints a table; asserts nothing. plain is one forward pass of the batch and one backward to all parameters, for the sum of
@@ -8,9 +8,9 @@ the losses; an engine is `clipped_sum` of the same views: clipped, summed in flo
 repetition beginning with another one; shown are medians of times, of the repetitions' ratios to plain ("CPU": in
 processor time, which a busy machine disturbs less), and the peak of memory above what the model and views take: on CPU
 by the allocations that torch's profiler sees in one more run, on CUDA by its allocator. "gap" is the largest difference
-from the reference over all parameters, relative to the norm of the sum, each engine at C / (1 + its gamma).
-An engine that does not fit a model has no row; why is printed. opacus: hooks of Opacus 1.6 around the same batched losses,
-then our clipping: rows by other people's code.
+from the reference over all parameters, relative to the norm of the sum, each engine at C / (1 + its gamma); the
+reference runs for 16 units at most. ghost: Opacus' ghost clipping, two backward passes, other people's code throughout.
+An engine without figures is one that does not fit the model, or whose rows would fill the memory: the reason stands there.
 """
 
 from __future__ import annotations
@@ -30,76 +30,31 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
-from opacus import GradSampleModule
+from opacus.grad_sample import GradSampleModuleFastGradientClipping
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 
 from deploy.demo import machine_line
-from ssl_core.config import ImageData, TextData
 from ssl_core.data.patients import Patients
+from ssl_core.errors import ConfigError
+from ssl_core.model_spec import ImageData, TextData, TextTransformerSize, VitSize
 from ssl_core.objectives.base import PretextModel, Views
-from ssl_core.objectives.masked_image import MaskedImageModel
-from ssl_core.objectives.masked_words import MaskedWordsModel
-from ssl_core.privacy.engines import choose_engine, synthetic_views
-from ssl_core.privacy.gradients import ClippedSum, PerUnitGradients, clip_and_sum
-from ssl_core.privacy.machine import threads
+from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
+from ssl_core.objectives.masked_language import MaskedLanguageModel
+from ssl_core.privacy.engines import Choice, choose_engine, synthetic_views
+from ssl_core.privacy.gradients import ClippedSum
+from ssl_core.privacy.machine import keep_freed_memory, threads
 from ssl_core.privacy.reference import LoopEngine
-from ssl_core.privacy.survey import survey
 from ssl_core.privacy.synthetic import synthetic_patients
 
 CLIP_NORM = 0.1
-
-
-class Block(nn.Module):
-    """Pre-norm transformer block; tokens float32 [b, T, width]."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.before, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.mix, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        shape = (*tokens.shape[:2], 3, tokens.shape[2] // 64, 64)
-        query, key, value = self.mix(self.before(tokens)).view(shape).permute(2, 0, 3, 1, 4)
-        seen = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        tokens = tokens + self.out(seen)
-        return tokens + self.narrow(functional.gelu(self.wide(self.after(tokens))))
-
-
-class Transformer(PretextModel):
-    """`depth` blocks over patches of an image, positions from a table; each patch predicts itself."""
-
-    def __init__(self, depth: int, width: int, tokens: int, patch: int = 48) -> None:
-        super().__init__()
-        self.coins, self.tokens, self.patch = 1, tokens, patch
-        self.enter, self.places = nn.Linear(patch, width), nn.Embedding(tokens, width)
-        self.blocks = nn.Sequential(*[Block(width) for _ in range(depth)])
-        self.norm, self.leave = nn.LayerNorm(width), nn.Linear(width, patch)
-
-    def draw(self, patients: Patients, index: Any, uniforms: Any) -> Views:
-        raise NotImplementedError
-
-    def views(self, units: int) -> Views:
-        generator = torch.Generator().manual_seed(0)
-        return {"patches": torch.randn(units, self.tokens, self.patch, generator=generator)}
-
-    def losses(self, views: Views) -> Tensor:
-        patches = views["patches"]
-        places = torch.arange(self.tokens, device=patches.device).expand(len(patches), -1)
-        found = self.leave(self.norm(self.blocks(self.enter(patches) + self.places(places))))
-        return (found - patches).square().mean(dim=(1, 2))
-
-    def forward(self, views: Views) -> Tensor:
-        return self.losses({name: view[None] for name, view in views.items()})[0]
-
-    def init_range(self, name: str) -> tuple[float, float]:
-        return 0.0, 0.1
+ENGINES: tuple[Choice, ...] = ("bookkeeping", "hooks", "vmap")
+WITH_ROWS = ("hooks", "vmap")
+MOST_LOOPED = 16
 
 
 class _Losses(nn.Module):
@@ -113,23 +68,33 @@ class _Losses(nn.Module):
         return self.model.losses(views)
 
 
-class OpacusHooks:
-    """Rows by Opacus' GradSampleModule, clipped and summed by us."""
+class Ghost:
+    """Opacus' ghost clipping: a backward pass for the norms, a second one of the weighted losses for the sum."""
 
-    name = "opacus"
-    gamma = 2.0**-12
+    gamma = 0.0
 
     def __init__(self, model: PretextModel) -> None:
-        # A copy: its hooks would fire in the other engines' passes.
-        self.wrapped = GradSampleModule(_Losses(copy.deepcopy(model)), batch_first=True, loss_reduction="sum")
+        # A copy: its hooks would fire in the other engines' passes. Its rule for Embedding wants numbers in one piece.
+        own = copy.deepcopy(model)
+        for module in own.modules():
+            if isinstance(module, nn.Embedding):
+                module.register_forward_pre_hook(lambda _, given: (given[0].contiguous(),))
+        self.wrapped = GradSampleModuleFastGradientClipping(
+            _Losses(own), batch_first=True, loss_reduction="sum", max_grad_norm=CLIP_NORM
+        )
 
     def clipped_sum(self, views: Views, clip_norm: float) -> ClippedSum:
-        self.wrapped(views).sum().backward()
-        parameters = list(self.wrapped.parameters())
-        found = clip_and_sum([parameter.grad_sample for parameter in parameters], clip_norm)
-        for parameter in parameters:
-            parameter.grad, parameter.grad_sample = None, None
-        return found
+        """`clip_norm` is the one that it was made with."""
+        self.wrapped.enable_hooks()
+        losses = self.wrapped(views)
+        losses.sum().backward(retain_graph=True)
+        factors = self.wrapped.get_clipping_coef()
+        self.wrapped.disable_hooks()
+        self.wrapped.zero_grad()
+        (losses * factors).sum().backward()
+        grads = tuple(parameter.grad.double() for parameter in self.wrapped.parameters())
+        self.wrapped.zero_grad()
+        return ClippedSum(grads, clip_norm)
 
 
 @dataclass(frozen=True)
@@ -142,62 +107,66 @@ class Case:
     trial: Views
 
 
-def transformer(quick: bool, tokens: int = 64) -> Case:
-    depth, width, tokens = (1, 64, tokens // 8) if quick else (6, 192, tokens)
-    model = Transformer(depth, width, tokens)
-    return Case(f"transformer {depth} x {width}, {tokens} tokens", model, model.views, model.views(3))
+def image(size: VitSize, quick: bool) -> Case:
+    side, patch = (16, 4) if quick else (64, 8)
+    data = ImageData(kind="image", height=side, width=side)
+    shape = {"mask_fraction": 0.75, "decoder_width": 32 if quick else 128, "decoder_depth": 1 if quick else 2}
+    model = MaskedAutoencodingModel(data, size="nano" if quick else size, patch=patch, **shape)
+    return _drawn(f"ViT-{size}, masked autoencoding, {side} x {side} by {patch}", model, data)
 
 
-def image(quick: bool) -> Case:
-    side = 8 if quick else 32
-    data = ImageData(kind="image", height=side, width=side, records_per_patient=2)
-    model = MaskedImageModel(data, hidden=256, code=128, patch=4, mask_fraction=0.5, shift=1)
-    return _drawn(f"masked image {side} x {side}, 2 records", model, data)
+def text(size: TextTransformerSize, quick: bool) -> Case:
+    data = TextData(kind="text", words=8 if quick else 64, codes=1, buckets=16 if quick else 2048)
+    model = MaskedLanguageModel(data, size="nano" if quick else size, mask_fraction=0.15)
+    return _drawn(f"text transformer {size}, masked language, {data.words} words", model, data)
 
 
-def words(quick: bool) -> Case:
-    data = TextData(kind="text", buckets=16 if quick else 512)
-    return _drawn("masked words", MaskedWordsModel(data, width=64, mask_fraction=0.5), data)
+def _drawn(name: str, model: PretextModel, data: Any) -> Case:
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            centre, half_width = model.init_range(key)
+            parameter.copy_(centre + half_width * (2.0 * torch.rand(parameter.shape, generator=generator) - 1.0))
 
-
-def _drawn(name: str, model: PretextModel, data: ImageData | TextData) -> Case:
     def views(units: int) -> Views:
         uniforms = 1.0 - np.random.default_rng(0).random((units, model.coins))
-        return model.draw(synthetic_patients(data, units), np.arange(units), uniforms)
+        patients: Patients = synthetic_patients(data, units)
+        return model.draw(patients, np.arange(units), uniforms)
 
     return Case(name, model, views, synthetic_views(model, data))
 
 
-MODELS = {"transformer": transformer, "few-tokens": partial(transformer, tokens=16), "image": image, "words": words}
+MODELS: dict[str, Callable[[bool], Case]] = {
+    "vit-tiny": partial(image, "tiny"),
+    "vit-small": partial(image, "small"),
+    "text": partial(text, "mini"),
+}
 
 
-def steps_of(case: Case, views: Views, console: Console) -> dict[str, Callable[[], Any]]:
-    """Plain training and each engine that fits, by name."""
-    model = case.model
+def steps_of(case: Case, views: Views, units: int, device: str) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
+    """Plain training and each engine that fits, by name; and of the others, why not."""
+    model, absent = case.model, {}
 
     def plain() -> None:
         model.losses(views).sum().backward()
         for parameter in model.parameters():
             parameter.grad = None
 
-    def vmap() -> Any:
-        # torch's fused attention has no rule for vmap and would run unit by unit.
-        with sdpa_kernel([SDPBackend.MATH]):
-            return general.clipped_sum(views, CLIP_NORM * (1 + general.gamma))
-
-    general, loop = PerUnitGradients(model), LoopEngine(model)
     found: dict[str, Callable[[], Any]] = {"plain": plain}
-    reason = survey(model, case.trial)
-    if reason is None:
-        hooks = OpacusHooks(model)
-        fast = choose_engine(model, case.trial, "bookkeeping")
-        found["bookkeeping"] = lambda: fast.clipped_sum(views, CLIP_NORM * (1 + fast.gamma))
-        found["opacus"] = lambda: hooks.clipped_sum(views, CLIP_NORM * (1 + hooks.gamma))
-    else:
-        console.print(f"{case.name}: no bookkeeping, no hooks: {reason}", highlight=False)
-    found["vmap"] = vmap
-    found["reference"] = lambda: loop.clipped_sum(views, CLIP_NORM * (1 + loop.gamma))
-    return found
+    free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
+    rows = units * sum(parameter.numel() * 4 for parameter in model.parameters())
+    for name in ENGINES:
+        try:
+            engine = choose_engine(model, case.trial, name)
+        except ConfigError as error:
+            absent[name] = error.problem
+            continue
+        if name in WITH_ROWS and 3 * rows > free:
+            absent[name] = f"its rows need {rows / 1e9:.1f} GB and as much again twice, {free / 1e9:.1f} GB are free"
+        else:
+            found[name] = partial(engine.clipped_sum, views, CLIP_NORM * (1 + engine.gamma))
+    found["ghost"] = partial(Ghost(model).clipped_sum, views, CLIP_NORM)
+    return found, absent
 
 
 def peak(step: Callable[[], Any], device: str) -> int:
@@ -222,44 +191,47 @@ def gap(found: ClippedSum, wanted: Sequence[Tensor]) -> float:
     return max(float((a - b).norm() / whole) for a, b in zip(found.grads, wanted, strict=True))
 
 
-def measure(case: Case, batch: int, repeat: int, device: str, console: Console) -> list[dict[str, Any]]:
+def measure(case: Case, batch: int, repeat: int, device: str) -> list[dict[str, Any]]:
     """A row for each engine and for plain."""
     case.model.to(device)
     views = {name: view.to(device) for name, view in case.views(batch).items()}
-    steps = steps_of(case, views, console)
-    loop = LoopEngine(case.model)
-    wanted = loop.clipped_sum(views, CLIP_NORM * (1 + loop.gamma)).grads
-    gaps = {name: gap(step(), wanted) if name != "plain" else 0.0 for name, step in steps.items()}
+    steps, absent = steps_of(case, views, batch, device)
+    gaps: dict[str, float] = {}
+    if batch <= MOST_LOOPED:
+        loop = LoopEngine(case.model)
+        wanted = loop.clipped_sum(views, CLIP_NORM * (1 + loop.gamma)).grads
+        gaps = {name: gap(step(), wanted) for name, step in steps.items() if name != "plain"}
     clocks: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
     names = list(steps)
-    for _ in range(repeat):
+    for turn in range(repeat + 1):
         names = [*names[1:], names[0]]
         for name in names:
             begin, spent = time.perf_counter(), time.process_time()
             steps[name]()
             if device == "cuda":
                 torch.cuda.synchronize()
-            clocks[name].append((time.perf_counter() - begin, time.process_time() - spent))
+            # The first turn warms up.
+            if turn:
+                clocks[name].append((time.perf_counter() - begin, time.process_time() - spent))
     peaks = {name: peak(step, device) for name, step in steps.items()}
 
     def ratio(name: str, which: int) -> float:
         return median(mine[which] / plain[which] for mine, plain in zip(clocks[name], clocks["plain"], strict=True))
 
+    base = {"model": case.name, "batch": batch, "device": device}
     return [
-        {
+        base
+        | {
             "engine": name,
-            "model": case.name,
-            "batch": batch,
-            "device": device,
             "seconds": median(clock[0] for clock in clocks[name]),
             "time_ratio": ratio(name, 0),
             "cpu_ratio": ratio(name, 1),
             "memory_mb": peaks[name] / 1e6,
             "memory_ratio": peaks[name] / peaks["plain"],
-            "gap": gaps[name],
+            "gap": gaps.get(name),
         }
         for name in steps
-    ]
+    ] + [base | {"engine": name, "absent": reason} for name, reason in absent.items()]
 
 
 def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
@@ -268,16 +240,22 @@ def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
     for column in ("model", "batch", "engine", "ms", "ratio", "CPU", "MB", "memory ratio", "gap"):
         table.add_column(column, justify="left" if column in {"model", "engine"} else "right")
     for row in rows:
-        figures = [f"{1e3 * row['seconds']:.1f}", f"{row['time_ratio']:.2f}", f"{row['cpu_ratio']:.2f}"]
-        figures += [f"{row['memory_mb']:.1f}", f"{row['memory_ratio']:.2f}", f"{row['gap']:.0e}"]
-        table.add_row(row["model"], str(row["batch"]), row["engine"], *figures, end_section=row["engine"] == "reference")
+        figures = [""] * 6
+        if "absent" not in row:
+            figures = [f"{1e3 * row['seconds']:.1f}", f"{row['time_ratio']:.2f}", f"{row['cpu_ratio']:.2f}"]
+            figures += [f"{row['memory_mb']:.1f}", f"{row['memory_ratio']:.2f}"]
+            figures += ["" if row["gap"] is None else f"{row['gap']:.0e}"]
+        table.add_row(row["model"], str(row["batch"]), row["engine"], *figures)
     console.print(table)
+    for row in rows:
+        if "absent" in row:
+            console.print(f"{row['engine']}, {row['model']}, {row['batch']} units: {row['absent']}", highlight=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure all rows, print them, and write them when asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--batch", type=int, nargs="+", default=[16, 64])
+    parser.add_argument("--batch", type=int, nargs="+", default=[16, 64, 256])
     parser.add_argument("--models", nargs="+", choices=sorted(MODELS), default=list(MODELS))
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=1)
@@ -287,16 +265,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     batches, repeat = ([3], 1) if given.quick else (given.batch, given.repeat)
     console, rows = Console(width=150), []
-    # Opacus says that its backward hooks fire late, which the gap shows they do not here; torch that vmap is slow.
+    machine = f"{machine_line()}; {given.threads} threads; torch {torch.__version__}"
+    console.print(machine, highlight=False)
+    # Opacus says that its backward hooks fire late, which the gap shows they do not here.
     warnings.simplefilter("ignore")
+    keep_freed_memory()
     with threads(given.threads):
         for name in given.models:
             for batch in batches:
-                rows += measure(MODELS[name](given.quick), batch, repeat, given.device, console)
+                rows += measure(MODELS[name](given.quick), batch, repeat, given.device)
                 console.print(f"{name}, {batch} units: done", highlight=False)
     show(rows, console)
     if given.json is not None:
-        machine = f"{machine_line()}; {given.threads} threads; torch {torch.__version__}"
         given.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
     return 0
 

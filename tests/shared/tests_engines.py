@@ -21,6 +21,14 @@ TEXT: dict[str, Any] = {
     "encoder": {"name": "hashed-words", "width": 8},
     "objective": {"name": "masked-words"},
 }
+VIT: dict[str, Any] = {
+    "encoder": {"name": "vit", "size": "nano", "patch": 2},
+    "objective": {"name": "masked-autoencoding", "decoder_width": 32, "decoder_depth": 1},
+}
+TEXT_TRANSFORMER: dict[str, Any] = {
+    "encoder": {"name": "text-transformer", "size": "nano"},
+    "objective": {"name": "masked-language"},
+}
 
 
 class Given(PretextModel):

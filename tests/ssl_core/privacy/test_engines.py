@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests_engines import IMAGE, Given, Pictures, Words, with_weights
+from tests_engines import IMAGE, TEXT, TEXT_TRANSFORMER, VIT, Given, Pictures, Words, with_weights
 from torch import Tensor
 
 from ssl_core.config import StudyPlan
@@ -184,6 +184,32 @@ def test_the_choice_depends_on_the_model_and_says_why(make_plan: MakePlan, kind:
             choose_engine(model, views, "bookkeeping")
     again = synthetic_views(model, plan.data)
     assert all(torch.equal(views[name], again[name]) for name in views), "no chance in the choice"
+
+
+@pytest.mark.parametrize("name", ["vit", "text-transformer"])
+def test_hooks_give_the_rows_of_the_loop_and_nothing_stays_on_the_model(name: str, make_plan: MakePlan) -> None:
+    plan = make_plan(IMAGE | VIT if name == "vit" else TEXT | TEXT_TRANSFORMER)
+    model = with_weights(build_model(plan))
+    views = synthetic_views(model, plan.data)
+    engine = choose_engine(model, views, "hooks")
+    assert engine.name == "hooks"
+    wanted = loop_rows(model, views)
+    for fast, slow in zip(engine.rows(views), wanted, strict=True):
+        assert fast.shape == slow.shape and fast.dtype == torch.float32
+        assert float((fast - slow).norm()) <= 1e-4 * float(slow.norm()) + 1e-6
+    _agree(engine.clipped_sum(views, (1 + engine.gamma) * 0.01).grads, exact_sum(wanted, 0.01), 1e-4)
+    nobody = {key: view[:0] for key, view in views.items()}
+    assert not _whole(engine.clipped_sum(nobody, 0.5).grads).any()
+    assert not any(module._forward_hooks or module._backward_hooks for module in model.modules())
+    assert all(parameter.grad is None and parameter.grad_sample is None for parameter in model.parameters())
+
+
+def test_hooks_are_refused_where_their_rows_are_not_those_of_the_loop() -> None:
+    """Opacus 1.6 gives an Embedding's padding entry a gradient that torch does not; and k rows of a unit are k units to it."""
+    with pytest.raises(ConfigError, match="engine hooks does not fit this model: gradients of single units"):
+        choose_engine(with_weights(Words()), Words.views(3), "hooks")
+    with pytest.raises(ConfigError, match="no row for each unit"):
+        choose_engine(with_weights(Pictures()), Pictures.views(3), "hooks")
 
 
 def test_weights_do_not_change_the_choice() -> None:
