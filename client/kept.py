@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.journal import make_key_folder
-from ssl_core.config import ImageData, TextData
+from ssl_core.config import Data
 from ssl_core.data.kept import read_kept, write_kept
 from ssl_core.data.patients import Patients
 from ssl_core.errors import StateError
@@ -75,7 +75,7 @@ class KeptRecords:
                 raise _unwritten(error) from error
             yield Draft(path, self.folder / _NAME)
 
-    def read(self, data: TextData | ImageData) -> Patients:
+    def read(self, data: Data) -> Patients:
         """The units that were approved."""
         return read_kept(self.folder / _NAME, data)
 

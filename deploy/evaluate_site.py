@@ -20,12 +20,12 @@ import torch
 
 from ssl_core.card import read_encoder
 from ssl_core.chain import write_durably
-from ssl_core.config import ImageData, TextData
+from ssl_core.config import Data
 from ssl_core.data.labels import Labels, read_labels
 from ssl_core.data.source import load_patients, read_source
 from ssl_core.encoders.base import Encoder
 from ssl_core.errors import ChoralError, ConfigError, DataError
-from ssl_core.evaluation.floor import floor_data
+from ssl_core.evaluation.floor import floor_patients
 from ssl_core.evaluation.label_efficiency import Arm, ArmScores, Labelled, label_efficiency
 from ssl_core.objectives.build import build_model
 
@@ -78,10 +78,10 @@ def evaluate_site(
     return SiteEvaluation(folder.name, found.rows, names, found.left_out, time.monotonic() - begun)
 
 
-def _labelled(source_toml: Path, data: TextData | ImageData, table: Labels) -> Labelled:
+def _labelled(source_toml: Path, data: Data, table: Labels) -> Labelled:
     source = read_source(source_toml)
     patients = load_patients(source, data)
-    raw = patients if isinstance(data, ImageData) else load_patients(source, floor_data(data))
+    raw = floor_patients(source, patients, data)
     index, labels = table.align(patients)
     if not len(index):
         raise DataError("no patient of a source has labels", field="source", value=source_toml.name)

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from ssl_core.config import Name, Sha256Hex, StrictModel, StudyPlan, parse
+from ssl_core.config import Data, Name, Sha256Hex, SignalData, StrictModel, StudyPlan, parse
 from ssl_core.errors import ConfigError, TrustError
 from ssl_core.folder import new_folder
 from ssl_core.session import read_roster
@@ -74,7 +74,7 @@ class Card(StrictModel):
             f"{self.plan.purpose}",
             "",
             f"- kind: {self.kind}; study plan `{self.plan_hash}`",
-            f"- data: {self.plan.data.kind}; encoder {self.plan.encoder.name}; objective {self.plan.objective.name}",
+            f"- data: {_described(self.plan.data)}; encoder {self.plan.encoder.name}; objective {self.plan.objective.name}",
             f"- rounds closed {self.rounds_closed}, void {self.rounds_void}; weights SHA-256 `{self.weights}`",
             f"- unit: {privacy.unit}; sigma {privacy.noise_multiplier}, q {privacy.sampling_rate}, "
             f"clip {privacy.max_grad_norm}, delta {privacy.delta}; accountant: {self.accountant}",
@@ -89,6 +89,13 @@ class Card(StrictModel):
             "",
         ]
         return "\n".join(lines)
+
+
+def _described(data: Data) -> str:
+    """The kind of data and, of signals, what a source must hold: whoever loads the encoder needs it."""
+    if not isinstance(data, SignalData):
+        return data.kind
+    return f"signal, {data.channels} x {data.samples} samples at {data.rate_hz:g} Hz, in {', '.join(data.units)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,19 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ssl_core.errors import ConfigError
-from ssl_core.model_spec import Encoder, MaskedImage, Objective, VitEncoder
+from ssl_core.model_spec import Data as Data
+from ssl_core.model_spec import (
+    Encoder,
+    MaskedAutoencoding,
+    MaskedImage,
+    Objective,
+    Rotation,
+    ShuffledOrder,
+    SignalTransformerEncoder,
+    VitEncoder,
+)
 from ssl_core.model_spec import ImageData as ImageData
+from ssl_core.model_spec import SignalData as SignalData
 from ssl_core.model_spec import StrictModel as StrictModel
 from ssl_core.model_spec import TextData as TextData
 
@@ -32,7 +43,12 @@ _TOGETHER = {
     ("text", "text-transformer", "masked-language"),
     ("image", "mlp-image", "masked-image"),
     ("image", "vit", "masked-autoencoding"),
+    ("image", "resnet", "rotation"),
+    ("signal", "signal-transformer", "masked-autoencoding"),
+    ("signal", "conv1d", "shuffled-order"),
 }
+
+_LEAST_SEGMENT = 8
 
 ModelT = TypeVar("ModelT", bound=StrictModel)
 
@@ -152,7 +168,7 @@ class StudyPlan(StrictModel):
     # Shown to the person who approves: no control character may forge or hide a line of that screen.
     purpose: Annotated[str, Field(min_length=3, max_length=500, pattern=r"^\P{C}+\z")]
     alone: bool = False
-    data: Annotated[TextData | ImageData, Field(discriminator="kind")]
+    data: Annotated[Data, Field(discriminator="kind")]
     encoder: Annotated[Encoder, Field(discriminator="name")]
     objective: Annotated[Objective, Field(discriminator="name")]
     privacy: PrivacySpec
@@ -184,6 +200,8 @@ class StudyPlan(StrictModel):
             raise ValueError(f"delta must be below 1 / largest nominal_size = {1 / largest:.1e}")
         if isinstance(self.data, ImageData):
             self._squares(self.data)
+        if isinstance(self.data, SignalData):
+            self._pieces(self.data)
         return self
 
     def _squares(self, data: ImageData) -> None:
@@ -197,6 +215,20 @@ class StudyPlan(StrictModel):
             raise ValueError("image height and width must be multiples of pool x patch")
         if isinstance(self.encoder, VitEncoder) and data.height * data.width == step * step:
             raise ValueError("a vit needs images of at least two squares of pool x patch")
+        if isinstance(self.objective, MaskedAutoencoding) and self.objective.target != "values":
+            raise ValueError("target log-power is for signals")
+        if isinstance(self.objective, Rotation) and data.height != data.width:
+            raise ValueError("rotation needs square images")
+
+    def _pieces(self, data: SignalData) -> None:
+        """Refuse pieces that do not fill the signal, one piece, and segments that the gap leaves too little of."""
+        if isinstance(self.encoder, SignalTransformerEncoder):
+            if data.samples % self.encoder.patch or data.samples == self.encoder.patch:
+                raise ValueError("samples must be a multiple of the encoder's patch, twice it or more")
+        if isinstance(self.objective, ShuffledOrder):
+            part = data.samples // self.objective.segments
+            if part - self.objective.gap < _LEAST_SEGMENT or 2 * self.objective.gap > part:
+                raise ValueError(f"a segment (samples / segments) must keep {_LEAST_SEGMENT} samples and its greater half")
 
     @property
     def total_steps(self) -> int:

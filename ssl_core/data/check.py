@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ssl_core.config import ImageData, TextData
+from ssl_core.config import Data
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.reading import Fault, Reading, Span
 from ssl_core.data.source import Source, read_records
@@ -77,17 +77,17 @@ class CheckedRecords:
     patients: Patients = field(repr=False)
 
 
-def inspect_source(source: Source, data: TextData | ImageData) -> CheckReport:
+def inspect_source(source: Source, data: Data) -> CheckReport:
     """Read everything once and count; `DataError` where no row of a file has a patient, or a file cannot be read."""
     return _report(source, read_records(source, data))
 
 
-def check_source(source: Source, data: TextData | ImageData) -> CheckReport:
+def check_source(source: Source, data: Data) -> CheckReport:
     """`inspect_source`, refusing a source that `accepted` is not true of."""
     return _accept(source, read_records(source, data))
 
 
-def check_and_load(source: Source, data: TextData | ImageData) -> CheckedRecords:
+def check_and_load(source: Source, data: Data) -> CheckedRecords:
     """`check_source` and the units of that same reading: what is trained on is what was checked."""
     reading = read_records(source, data)
     report = _accept(source, reading)

@@ -8,8 +8,17 @@
     record_column = "report"
     multiline = false
 
+    kind = "signals"
+    path = "ecg.npz"
+    rate_hz = 500.0
+    units = ["mV"]
+    scale = [0.001]
+    missing = -32768
+
 `path` is one file or a list of files (tables), relative to the folder of the TOML. `record_column` names the text that
 a row belongs to: rows of one patient with an equal record id are one record, read once (one report, several images).
+`rate_hz` and `units` must be the plan's. `scale` is for int16 alone: units per count; `missing`: the count that stands for
+no sample. `units` and `scale` have one entry, or one a channel.
 `multiline = true` says that quoted texts of a CSV file hold line breaks. Without it a record that spans several lines is
 bad, with every line that it takes: it is how a lost quote shows, which would otherwise swallow other patients' rows.
 """
@@ -22,6 +31,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from ssl_core.config import StrictModel
+from ssl_core.model_spec import Unit
 
 
 def _inside(path: str) -> str:
@@ -66,6 +76,25 @@ class NpzSource(StrictModel):
     kind: Literal["npz"]
     path: Inside
     image_field: Column = "image"
+    patient_field: Column = "patient"
+    max_bad_share: Share = 0.0
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The declared file."""
+        return (self.path,)
+
+
+class SignalSource(StrictModel):
+    """One npz file: a signal array [m, channels, samples] and a patient array [m] of texts or integers."""
+
+    kind: Literal["signals"]
+    path: Inside
+    rate_hz: Annotated[float, Field(gt=0, le=1e6)]
+    units: Annotated[tuple[Unit, ...], Field(min_length=1)]
+    scale: Annotated[tuple[Annotated[float, Field(gt=0, le=1e9)], ...], Field(min_length=1)] | None = None
+    missing: Annotated[int, Field(ge=-(1 << 15), lt=1 << 15)] | None = None
+    signal_field: Column = "signal"
     patient_field: Column = "patient"
     max_bad_share: Share = 0.0
 

@@ -17,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from ssl_core.config import ImageData, TextData
+from ssl_core.config import Data, TextData
 from ssl_core.data.patients import Patients
 from ssl_core.errors import DataError, StateError
 
@@ -29,7 +29,7 @@ def write_kept(stream: BinaryIO, patients: Patients) -> None:
     np.savez(stream, format=np.int64(_FORMAT), tags=patients.tags, offsets=patients.offsets, records=patients.records)
 
 
-def read_kept(path: Path, data: TextData | ImageData) -> Patients:
+def read_kept(path: Path, data: Data) -> Patients:
     """The units of a copy; each unit is named by the hex of its tag."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
@@ -53,11 +53,10 @@ def read_kept(path: Path, data: TextData | ImageData) -> Patients:
         raise _damaged("offsets") from error
 
 
-def _fits(records: npt.NDArray[np.generic], data: TextData | ImageData) -> bool:
+def _fits(records: npt.NDArray[np.generic], data: Data) -> bool:
     if isinstance(data, TextData):
         return records.dtype == np.int32 and records.shape[1:] == (data.words, data.codes)
-    pixels = (data.height // data.pool) * (data.width // data.pool)
-    return records.dtype == np.float32 and records.shape[1:] == (pixels,)
+    return records.dtype == np.float32 and records.shape[1:] == (data.values,)
 
 
 def _damaged(what: str) -> StateError:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_core.config import ImageData
-from ssl_core.data.declared import NpzSource
+from ssl_core.data.declared import NpzSource, SignalSource
 from ssl_core.data.images import standardise
 from ssl_core.data.patients import unit_id
 from ssl_core.data.reading import Fault, Reading, Tally
@@ -35,20 +35,25 @@ def read_npz(source: NpzSource, files: tuple[Path, ...], data: ImageData) -> Rea
             value=f"{images.dtype} {['m', *images.shape[1:]]}",
             limit=f"real numbers ['m', {data.height}, {data.width}]",
         )
-    if patients.shape != images.shape[:1] or patients.dtype.kind not in "Uui":
-        raise DataError(
-            f"array {source.patient_field!r} of file {source.path!r} must hold one text or integer per image",
-            field="patient_field",
-            value=f"{patients.dtype}, {patients.ndim} dimensions",
-        )
+    owners = owners_of(source, patients, len(images))
     records, broken, blank = standardise(images, data)
     tally = Tally(source.path, rows=len(images))
-    owners = [_owner(cell) for cell in patients.tolist()]
     kept = np.array([bool(owner) for owner in owners], np.bool_)
     for fault, bad in ((Fault.NO_PATIENT, ~kept), (Fault.NOT_FINITE, broken & kept), (Fault.BLANK, blank & kept)):
         if bad.any():
             tally.faults[fault] = int(bad.sum())
     return Reading([o for o in owners if o], [""] * int(kept.sum()), records[kept], (tally,))
+
+
+def owners_of(source: NpzSource | SignalSource, patients: npt.NDArray[np.generic], count: int) -> list[str]:
+    """The patient id of each of `count` records, "" where there is none; `DataError` for an array of another form."""
+    if patients.shape != (count,) or patients.dtype.kind not in "Uui":
+        raise DataError(
+            f"array {source.patient_field!r} of file {source.path!r} must hold one text or integer per record",
+            field="patient_field",
+            value=f"{patients.dtype}, {patients.ndim} dimensions",
+        )
+    return [_owner(cell) for cell in patients.tolist()]
 
 
 def load_fields(path: Path, name: str, fields: tuple[str, ...]) -> dict[str, npt.NDArray[np.generic]]:

@@ -25,7 +25,8 @@ class Patients:
     units: patient ids, sorted, distinct; of a kept copy (kept.py) the tags as hex, in the same order.
     tags: uint8 [n, 16], `unit_tag` of each id.
     offsets: int64 [n + 1]; unit i owns records[offsets[i] : offsets[i + 1]], at least one.
-    records: text int32 [m, words, codes], -1 where there is no word; image float32 [m, pixels], standardised per image.
+    records: text int32 [m, words, codes], -1 where there is no word; image float32 [m, pixels], standardised per image;
+        signal float32 [m, channels * samples], scaled by the plan's constants.
     """
 
     units: tuple[str, ...] = field(repr=False)

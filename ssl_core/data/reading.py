@@ -1,6 +1,6 @@
 """Step 1 of 12: what a reader found in a source's files: records, their owners, and faults by file and reason.
 
-A bad record whose patient is known stays: it is an all-padding (text) or all-zero (image) record, whose unit gives a
+A bad record whose patient is known stays: it is an all-padding (text) or all-zero (image, signal) record, whose unit gives a
 finite or zero row. A row without a trustworthy patient belongs to no unit and is left out. Both are counted here for
 the check before approval; afterwards nothing is read anew (ruling 15).
 Lines that one record of a CSV file swallowed are counted each: a lost quote may hide as many patients as there are lines.
@@ -28,6 +28,8 @@ class Fault(StrEnum):
     NO_WORDS = "without a word"
     NOT_FINITE = "pixels that are not finite"
     BLANK = "image without contrast"
+    MISSING = "signals with a sample that is missing or not finite"
+    FLAT = "signals that never change"
 
 
 @dataclass(frozen=True, slots=True)

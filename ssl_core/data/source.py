@@ -13,13 +13,21 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssl_core.config import ImageData, TextData, read_toml
-from ssl_core.data.declared import NpzSource, TableSource
+from ssl_core.config import Data, ImageData, SignalData, TextData, read_toml
+from ssl_core.data.declared import NpzSource, SignalSource, TableSource
 from ssl_core.data.npz import read_npz
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.reading import Fault, Reading
+from ssl_core.data.signals import read_signals
 from ssl_core.data.table import read_table
 from ssl_core.errors import ConfigError, DataError
+
+_MODELS: dict[str, type[TableSource] | type[NpzSource] | type[SignalSource]] = {
+    "table": TableSource,
+    "npz": NpzSource,
+    "signals": SignalSource,
+}
+_SOURCES = {"text": "table", "image": "npz", "signal": "signals"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +35,7 @@ class Source:
     """A declaration and the folder that its paths are relative to."""
 
     folder: Path
-    declared: TableSource | NpzSource
+    declared: TableSource | NpzSource | SignalSource
 
     def files(self) -> tuple[Path, ...]:
         """The declared files, resolved; `DataError` where one is missing or lies outside the folder."""
@@ -50,37 +58,40 @@ class Source:
 
 def read_source(path: Path) -> Source:
     """Read a source TOML; unknown keys, kinds and types are refused by name."""
-    models: dict[object, type[TableSource] | type[NpzSource]] = {"table": TableSource, "npz": NpzSource}
-    return Source(path.parent, read_toml(models.get(_kind(path), TableSource), path, "source"))
+    return Source(path.parent, read_toml(_MODELS[_kind(path)], path, "source"))
 
 
-def _kind(path: Path) -> object:
-    """The `kind` of a source TOML; files that cannot be read are left to `read_toml`, which names the fault."""
+def _kind(path: Path) -> str:
+    """The `kind` of a source TOML; "table" where there is none or it cannot be read: `read_toml` names the fault."""
     try:
         kind = tomllib.loads(path.read_text(encoding="utf-8")).get("kind")
     except (FileNotFoundError, tomllib.TOMLDecodeError, UnicodeDecodeError):
-        return None
-    if kind not in (None, "table", "npz"):
-        raise ConfigError(f"source {path.name} has an unknown kind", field="kind", value=str(kind), limit="table, npz")
+        return "table"
+    if kind is None:
+        return "table"
+    if not isinstance(kind, str) or kind not in _MODELS:
+        raise ConfigError(f"source {path.name} has an unknown kind", field="kind", value=str(kind), limit=", ".join(_MODELS))
     return kind
 
 
-def read_records(source: Source, data: TextData | ImageData) -> Reading:
+def read_records(source: Source, data: Data) -> Reading:
     """Every record of the source with the faults that were found, by file."""
     declared = source.declared
     if isinstance(declared, TableSource) and isinstance(data, TextData):
         return read_table(declared, source.files(), data)
     if isinstance(declared, NpzSource) and isinstance(data, ImageData):
         return read_npz(declared, source.files(), data)
+    if isinstance(declared, SignalSource) and isinstance(data, SignalData):
+        return read_signals(declared, source.files(), data)
     raise DataError(
         "the study asks for data of another kind than this source",
         field="kind",
         value=declared.kind,
-        limit=f"{'table' if data.kind == 'text' else 'npz'} for {data.kind} data",
+        limit=f"{_SOURCES[data.kind]} for {data.kind} data",
     )
 
 
-def load_patients(source: Source, data: TextData | ImageData) -> Patients:
+def load_patients(source: Source, data: Data) -> Patients:
     """The source's units, for the site's own use; bad records are padding or zeros, rows without a patient left out."""
     reading = read_records(source, data)
     rows = sum(tally.rows for tally in reading.tallies)

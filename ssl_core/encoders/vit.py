@@ -2,22 +2,19 @@
 
 Comes in: standardised pooled pixels float32 [k, pixels]. Goes out: float32 [k, width]. Paper: Dosovitskiy et al., "An
 Image is Worth 16x16 Words" (ICLR 2021), section 3.1; tiny and small as in Touvron et al., "Training data-efficient image
-transformers" (ICML 2021), table 1; base as in Dosovitskiy et al., table 1; `nano` is ours, for tests.
+transformers" (ICML 2021), table 1; base as in Dosovitskiy et al., table 1; `nano` (for tests) and `micro` are ours.
 Different from both: one channel; no class token, features are the mean of the last tokens (as good under masked
-autoencoding: He et al., CVPR 2022, appendix A.1). Positions are learnt, as in the first paper, and looked up by number, so
-that the squares of an image may come in any order and some may be absent: attention does not see the order.
+autoencoding: He et al., CVPR 2022, appendix A.1). Positions are learnt, as in the first paper.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from ssl_core.encoders.attention import Transformer
-from ssl_core.encoders.base import Encoder, Records
+from ssl_core.encoders.patches import PatchTransformer
 from ssl_core.model_spec import ImageData, VitSize
 
 
@@ -31,19 +28,21 @@ class Shape(NamedTuple):
 
 SHAPES: dict[VitSize, Shape] = {
     "nano": Shape(32, 2, 2),
+    "micro": Shape(64, 3, 4),
     "tiny": Shape(192, 12, 3),
     "small": Shape(384, 12, 6),
     "base": Shape(768, 12, 12),
 }
 
 
-class VisionTransformer(Encoder):
+class VisionTransformer(PatchTransformer):
     """`squares` tokens of `patch` x `patch` pixels each."""
 
     def __init__(self, data: ImageData, *, size: VitSize, patch: int) -> None:
         super().__init__()
         self.height, self.width, self.patch = data.height // data.pool, data.width // data.pool, patch
         self.squares = (self.height // patch) * (self.width // patch)
+        self.parts, self.size = 1, patch * patch
         shape = SHAPES[size]
         self.feature_width = shape.width
         self.pixels = nn.Linear(patch * patch, shape.width)
@@ -56,19 +55,7 @@ class VisionTransformer(Encoder):
         grid = images.reshape(*images.shape[:-1], rows, patch, columns, patch).transpose(-3, -2)
         return grid.reshape(*images.shape[:-1], self.squares, patch * patch)
 
-    def tokens(self, squares: Tensor, places: Tensor, records: int = 1) -> Tensor:
-        """Squares [..., records * T, patch * patch] at `places` int64 [..., records * T] to [..., records * T, width]."""
-        out: Tensor = self.trunk(self.pixels(squares) + self.places(places), records)
-        return out
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Whole images float32 [..., pixels] to features float32 [..., width]."""
-        squares = self.cut(images)
-        places = torch.arange(self.squares, device=images.device).expand(squares.shape[:-1])
-        return self.tokens(squares, places).mean(dim=-2)
-
-    def embed(self, records: Records) -> Tensor:
-        """Images float32 [k, pixels] to float32 [k, width]."""
-        images = torch.from_numpy(np.ascontiguousarray(records, np.float32)).to(self.pixels.weight.device)
-        out: Tensor = self(images)
+    def lift(self, patches: Tensor) -> Tensor:
+        """Squares [..., patch * patch] to tokens [..., width]."""
+        out: Tensor = self.pixels(patches)
         return out

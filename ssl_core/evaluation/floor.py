@@ -4,7 +4,10 @@ Text: hashed bag of words, 2,048 buckets, up to 512 words of a record (the encod
 inverse document frequency, rows of length 1. Document frequencies are counted on the label pool's texts alone, as
 log((1 + n) / (1 + n_word)) + 1: Manning, Raghavan and Schuetze, "Introduction to Information Retrieval" (2008),
 section 6.2, smoothed. Hashing: Weinberger et al., "Feature Hashing for Large Scale Multitask Learning" (ICML 2009).
-Images: the standardised pixels that the encoder reads. A patient's feature is the mean over the patient's records.
+Images: the standardised pixels that the encoder reads. Signals: of each channel, the logarithm of the mean power in 32
+bands of equal width from 0 to half the sampling rate: a linear model on raw samples would know nothing of waves that
+begin at any time. Power: Welch, "The use of fast Fourier transform for the estimation of power spectra" (IEEE Trans.
+Audio Electroacoust. 15, 1967), one rectangular segment. A patient's feature is the mean over the patient's records.
 """
 
 from __future__ import annotations
@@ -14,21 +17,51 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ssl_core.config import ImageData, TextData
+from ssl_core.config import Data, SignalData, TextData
 from ssl_core.data.patients import Patients
+from ssl_core.data.source import Source, load_patients
 
 BUCKETS = 2048
 _WORDS = 512
+_BANDS = 32
 
 
-def floor_data(data: TextData | ImageData) -> TextData | ImageData:
-    """How a source is read for the floor: texts as one code of 2,048 buckets a word, images as they are."""
+def floor_data(data: Data) -> Data:
+    """How a source is read for the floor: texts as one code of 2,048 buckets a word, the others as they are."""
     return TextData(kind="text", words=_WORDS, codes=1, buckets=BUCKETS) if isinstance(data, TextData) else data
+
+
+def floor_patients(source: Source, patients: Patients, data: Data) -> Patients:
+    """The `patients` of `source`, read by `data`, as the floor sees them."""
+    if isinstance(data, TextData):
+        return load_patients(source, floor_data(data))
+    if isinstance(data, SignalData):
+        records = log_power(np.asarray(patients.records, np.float32), data)
+        return Patients(patients.units, patients.tags, patients.offsets, records)
+    return patients
+
+
+def log_power(signals: npt.NDArray[np.float32], data: SignalData) -> npt.NDArray[np.float32]:
+    """Signals [m, channels * samples] to ln(1e-6 + mean power) of each channel's bands, float32 [m, channels * bands].
+
+    Power in squared units of `typical` a frequency: those of one channel add up to its mean square around its mean. There
+    are 32 bands, or fewer where a signal is too short for them.
+    """
+    bands = min(_BANDS, data.samples // 2)
+    out = np.empty((len(signals), data.channels, bands), np.float32)
+    edges = np.linspace(0, data.samples // 2, bands + 1).astype(np.int64)
+    for row, signal in enumerate(signals):
+        found = np.fft.rfft(signal.reshape(data.channels, data.samples).astype(np.float64), axis=1)[:, 1:]
+        power = 2.0 * np.square(np.abs(found) / data.samples)
+        if data.samples % 2 == 0:
+            power[:, -1] /= 2.0
+        out[row] = np.log(1e-6 + np.add.reduceat(power, edges[:-1], axis=1) / np.diff(edges))
+    return out.reshape(len(signals), data.channels * bands)
 
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """Raw features with constants from the label pool: `weight` float64 [F] (idf), or None for pixels."""
+    """Raw features with constants from the label pool: `weight` float64 [F] (idf), or None for pixels and spectra."""
 
     weight: npt.NDArray[np.float64] | None
 

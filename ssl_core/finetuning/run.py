@@ -17,14 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_core.card import LoadedEncoder
-from ssl_core.config import ImageData, TextData
+from ssl_core.config import Data
 from ssl_core.data.labels import Labels, read_labels
 from ssl_core.data.patients import Patients
 from ssl_core.data.source import load_patients, read_source
 from ssl_core.errors import ConfigError, DataError
 from ssl_core.evaluation.auroc import auroc
 from ssl_core.evaluation.draws import draw_labels
-from ssl_core.evaluation.floor import fit_floor, floor_data
+from ssl_core.evaluation.floor import fit_floor, floor_patients
 from ssl_core.finetuning.model import NOTICE, FineTuner, Method
 from ssl_core.finetuning.probe import fit_ridge
 
@@ -148,12 +148,12 @@ def embed(encoder: LoadedEncoder, source_toml: Path, out_npz: Path) -> npt.NDArr
 
 
 def _labelled(
-    source_toml: Path, data: TextData | ImageData, table: Labels
+    source_toml: Path, data: Data, table: Labels
 ) -> tuple[Patients, Patients, npt.NDArray[np.int64], npt.NDArray[np.int8]]:
     """All patients as the encoder and as the floor read them, the positions of those with labels, and the labels."""
     source = read_source(source_toml)
     patients = load_patients(source, data)
-    raw = patients if isinstance(data, ImageData) else load_patients(source, floor_data(data))
+    raw = floor_patients(source, patients, data)
     index, values = table.align(patients)
     if len(index) < 2:
         raise DataError(

@@ -15,6 +15,7 @@ import torch
 from ssl_core.config import StudyPlan
 from ssl_core.errors import ConfigError
 from ssl_core.model_spec import (
+    ConvSignalEncoder,
     HashedWordsEncoder,
     ImageData,
     MaskedAutoencoding,
@@ -22,6 +23,11 @@ from ssl_core.model_spec import (
     MaskedLanguage,
     MaskedWords,
     MlpImageEncoder,
+    ResnetEncoder,
+    Rotation,
+    ShuffledOrder,
+    SignalData,
+    SignalTransformerEncoder,
     TextData,
     TextTransformerEncoder,
     VitEncoder,
@@ -31,6 +37,8 @@ from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
 from ssl_core.objectives.masked_image import MaskedImageModel
 from ssl_core.objectives.masked_language import MaskedLanguageModel
 from ssl_core.objectives.masked_words import MaskedWordsModel
+from ssl_core.objectives.rotation import RotationModel
+from ssl_core.objectives.shuffled_order import ShuffledOrderModel
 from ssl_core.trust.identity import Secret
 from ssl_core.trust.random import AesCtrStream, derive
 
@@ -61,19 +69,33 @@ def _empty_model(plan: StudyPlan) -> PretextModel:
             mask_fraction=objective.mask_fraction,
             shift=objective.shift,
         )
-    if isinstance(data, ImageData) and isinstance(encoder, VitEncoder) and isinstance(objective, MaskedAutoencoding):
-        return MaskedAutoencodingModel(
-            data,
-            size=encoder.size,
-            patch=encoder.patch,
-            mask_fraction=objective.mask_fraction,
-            decoder_width=objective.decoder_width,
-            decoder_depth=objective.decoder_depth,
-        )
+    if isinstance(objective, MaskedAutoencoding):
+        if isinstance(data, ImageData) and isinstance(encoder, VitEncoder):
+            return _autoencoding(data, encoder, objective)
+        if isinstance(data, SignalData) and isinstance(encoder, SignalTransformerEncoder):
+            return _autoencoding(data, encoder, objective)
     if isinstance(data, TextData) and isinstance(encoder, TextTransformerEncoder) and isinstance(objective, MaskedLanguage):
         return MaskedLanguageModel(data, size=encoder.size, mask_fraction=objective.mask_fraction)
+    if isinstance(data, ImageData) and isinstance(encoder, ResnetEncoder) and isinstance(objective, Rotation):
+        return RotationModel(data, size=encoder.size)
+    if isinstance(data, SignalData) and isinstance(encoder, ConvSignalEncoder) and isinstance(objective, ShuffledOrder):
+        return ShuffledOrderModel(data, size=encoder.size, segments=objective.segments, gap=objective.gap)
     raise ConfigError(
         "data, encoder and objective do not fit together",
         field="objective",
         value=f"{data.kind}, {encoder.name}, {objective.name}",
+    )
+
+
+def _autoencoding(
+    data: ImageData | SignalData, encoder: VitEncoder | SignalTransformerEncoder, objective: MaskedAutoencoding
+) -> PretextModel:
+    return MaskedAutoencodingModel(
+        data,
+        size=encoder.size,
+        patch=encoder.patch,
+        mask_fraction=objective.mask_fraction,
+        decoder_width=objective.decoder_width,
+        decoder_depth=objective.decoder_depth,
+        target=objective.target,
     )

@@ -1,21 +1,24 @@
-"""Step 3 of 12: masked autoencoding: encode a quarter of an image's squares, predict the pixels of the others.
+"""Step 3 of 12: masked autoencoding: encode some patches of an image or a signal, predict the content of the others.
 
 Paper: He et al., "Masked Autoencoders Are Scalable Vision Learners" (CVPR 2022), section 3 and appendix A.1: only seen
-squares enter the encoder; a small transformer sees their tokens and a mask token for each hidden square; the error is
-taken over hidden squares alone, against pixels normalised square by square. Different: no class token; positions are
-learnt, not sines; no crops; one channel; the decoder is smaller; K records of a patient make one loss; and the tokens
-are not put back in the image's order for the decoder: each square's position is looked up by its number, and attention
-does not see the order, so the result is the same and every shape is constant.
+patches enter the encoder; a small transformer sees their tokens and a mask token for each hidden patch; the error is
+taken over hidden patches alone, against values normalised patch by patch; of signals as in Na et al., "Guiding Masked
+Representation Learning ..." (ICLR 2024), section 3, but normalised, each channel of a piece by itself. With `target =
+"log-power"`, for signals, the power spectrum of the hidden piece is predicted in place of its values (targets.py): the
+phase of a hidden wave often cannot be known, its rate and size can. Different: no class token; positions are learnt, not
+sines; no crops; one colour; the decoder is smaller; K records of a patient make one loss; and the tokens are not put back
+in the record's order for the decoder: each patch's position is looked up by its number, and attention does not see the
+order, so the result is the same and every shape is constant.
 
-Sensitivity: K records of the unit and the order of their squares come from the unit's own coins; pixels are normalised
-within a square; the loss is the mean over those K records inside the unit, before clipping (K views, still one row). So
+Sensitivity: K records of the unit and the order of their patches come from the unit's own coins; values are normalised
+within a patch; the loss is the mean over those K records inside the unit, before clipping (K views, still one row). So
 the unit's gradient is a function of the unit, released weights and its own coins: clipped to C, the sum over units
 changes by at most C with one unit.
 
-Shapes for one unit, N squares of D pixels, of which V are seen and M hidden, records side by side: seen float32
-[K * V, D]; target float32 [K * M, D]; order int64 [K * N], the numbers of each record's squares, seen ones first; weight
-float32 [K], 0 for an all-zero record, else 1 / K. Loss = sum over k of weight * mean over M and D of (prediction -
-target)^2. Which squares are seen: those with the V least coins of the record.
+Shapes for one unit, N patches of D values, of which V are seen and M hidden, records side by side: seen float32
+[K * V, D]; target float32 [K * M, D'], D' = D, or about half of it for log-power; order int64 [K * N], the numbers of
+each record's patches, seen ones first; weight float32 [K], 0 for an all-zero record, else 1 / K. Loss = sum over k of
+weight * mean over M and D' of (prediction - target)^2. Which patches are seen: those with the V least coins of the record.
 """
 
 from __future__ import annotations
@@ -27,26 +30,39 @@ from torch import Tensor, nn
 
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.attention import Transformer, start_range
+from ssl_core.encoders.patches import PatchTransformer
+from ssl_core.encoders.signal_transformer import SignalTransformer
 from ssl_core.encoders.vit import VisionTransformer
-from ssl_core.model_spec import ImageData, VitSize
+from ssl_core.model_spec import ImageData, MaskedTarget, SignalData, VitSize
 from ssl_core.objectives.base import PretextModel, Views, spread_records
+from ssl_core.objectives.targets import log_power, normalised
 
 HEAD_WIDTH = 32
 """Width of a decoder's head, as in He et al. (512 in 16 heads)."""
-_EPSILON = 1e-6
 
 
 class MaskedAutoencodingModel(PretextModel):
-    """Vision transformer, and a decoder of `decoder_depth` blocks that is not released for use."""
+    """Transformer on patches, and a decoder of `decoder_depth` blocks that is not released for use."""
 
-    encoder: VisionTransformer
+    encoder: PatchTransformer
 
     def __init__(
-        self, data: ImageData, *, size: VitSize, patch: int, mask_fraction: float, decoder_width: int, decoder_depth: int
+        self,
+        data: ImageData | SignalData,
+        *,
+        size: VitSize,
+        patch: int,
+        mask_fraction: float,
+        decoder_width: int,
+        decoder_depth: int,
+        target: MaskedTarget = "values",
     ) -> None:
         super().__init__()
         self.views = data.records_per_patient
-        self.encoder = VisionTransformer(data, size=size, patch=patch)
+        if isinstance(data, SignalData):
+            self.encoder = SignalTransformer(data, size=size, patch=patch)
+        else:
+            self.encoder = VisionTransformer(data, size=size, patch=patch)
         self.squares = self.encoder.squares
         self.hidden = min(max(round(self.squares * mask_fraction), 1), self.squares - 1)
         self.coins = 1 + self.views * self.squares
@@ -54,22 +70,26 @@ class MaskedAutoencodingModel(PretextModel):
         self.mask = nn.Embedding(1, decoder_width)
         self.places = nn.Embedding(self.squares, decoder_width)
         self.decoder = Transformer(decoder_width, decoder_depth, decoder_width // HEAD_WIDTH)
-        self.head = nn.Linear(decoder_width, patch * patch)
+        self.target = log_power if target == "log-power" else normalised
+        predicted = self.encoder.size // 2 if target == "log-power" else self.encoder.size
+        self.head = nn.Linear(decoder_width, self.encoder.parts * predicted)
 
     def draw(self, patients: Patients, index: npt.NDArray[np.int64], uniforms: npt.NDArray[np.float64]) -> Views:
-        """seen [B, K * V, D], target [B, K * M, D], order int64 [B, K * N], weight [B, K]; see the module docstring."""
+        """seen [B, K * V, D], target [B, K * M, D'], order int64 [B, K * N], weight [B, K]; see the module docstring."""
         self.check_draw(index, uniforms)
         rows = spread_records(patients, index, uniforms[:, 0], self.views)
-        images = torch.from_numpy(np.asarray(patients.records[rows], np.float32))
+        records = torch.from_numpy(np.asarray(patients.records[rows], np.float32))
         coins = uniforms[:, 1:].reshape(len(index), self.views, self.squares)
         order = torch.from_numpy(coins.argsort(axis=2, kind="stable"))
-        squares = self.encoder.cut(images).take_along_dim(order.unsqueeze(-1), dim=2)
+        squares = self.encoder.cut(records).take_along_dim(order.unsqueeze(-1), dim=2)
         shown = self.squares - self.hidden
+        hidden = squares[:, :, shown:].flatten(1, 2)
+        parts = hidden.reshape(*hidden.shape[:2], self.encoder.parts, self.encoder.size)
         return {
             "seen": squares[:, :, :shown].flatten(1, 2),
-            "target": normalised(squares[:, :, shown:]).flatten(1, 2),
+            "target": self.target(parts).flatten(-2),
             "order": order.flatten(1, 2),
-            "weight": (images != 0).any(dim=2).to(torch.float32) / self.views,
+            "weight": (records != 0).any(dim=2).to(torch.float32) / self.views,
         }
 
     def forward(self, views: Views) -> Tensor:
@@ -94,15 +114,3 @@ class MaskedAutoencodingModel(PretextModel):
     def init_range(self, name: str) -> tuple[float, float]:
         """By the kind of layer; see `start_range`."""
         return start_range(self, name)
-
-
-def normalised(squares: Tensor) -> Tensor:
-    """Squares [..., D] with mean 0 and variance 1 each, float32: (x - mean) / sqrt(var + 1e-6), in float64.
-
-    var divides by D - 1, as the paper's code does. torch says nothing of values that are not finite, so that no warning
-    depends on a record.
-    """
-    wide = squares.double()
-    centred = wide - wide.mean(dim=-1, keepdim=True)
-    variance = centred.square().sum(dim=-1, keepdim=True) / (squares.shape[-1] - 1)
-    return (centred / (variance + _EPSILON).sqrt()).float()

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from torch import Tensor
 
-from ssl_core.config import ImageData, TextData
+from ssl_core.config import Data
 from ssl_core.errors import ConfigError
 from ssl_core.objectives.base import PretextModel
 from ssl_core.privacy.bookkeeping import BookkeepingEngine
@@ -81,7 +81,7 @@ def choose_engine(model: PretextModel, views: dict[str, Tensor], choice: Choice)
     return PerUnitGradients(model, reason=reason)
 
 
-def synthetic_views(model: PretextModel, data: TextData | ImageData) -> dict[str, Tensor]:
+def synthetic_views(model: PretextModel, data: Data) -> dict[str, Tensor]:
     """Views of a few synthetic patients in the declared format, the same each time."""
     patients = synthetic_patients(data, UNITS)
     uniforms = 1.0 - np.random.default_rng(0).random((UNITS, model.coins))

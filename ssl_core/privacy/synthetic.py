@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ssl_core.config import ImageData, TextData
+from ssl_core.config import Data, TextData
 from ssl_core.data.patients import Patients, group
 
 Kind = Literal["changed", "empty", "longest", "extreme", "not finite"]
@@ -20,13 +20,13 @@ Records = npt.NDArray[np.int32] | npt.NDArray[np.float32]
 _LONGEST = 200
 
 
-def kinds(data: TextData | ImageData) -> tuple[Kind, ...]:
+def kinds(data: Data) -> tuple[Kind, ...]:
     """The ways in which one patient can differ; codes of words are whole numbers, so they are always finite."""
     common: tuple[Kind, ...] = ("changed", "empty", "longest", "extreme")
     return common if isinstance(data, TextData) else (*common, "not finite")
 
 
-def synthetic_patients(data: TextData | ImageData, count: int, *, seed: int = 0) -> Patients:
+def synthetic_patients(data: Data, count: int, *, seed: int = 0) -> Patients:
     """`count` patients of one to four random records."""
     generator = np.random.default_rng(seed)
     return _gather(
@@ -40,7 +40,7 @@ def without_patient(patients: Patients, place: int) -> Patients:
     return patients.take(np.delete(np.arange(len(patients), dtype=np.int64), place))
 
 
-def with_other_patient(patients: Patients, place: int, data: TextData | ImageData, kind: Kind) -> Patients:
+def with_other_patient(patients: Patients, place: int, data: Data, kind: Kind) -> Patients:
     """The same units, but that at `place` has other records: random, empty, very many, extreme, not finite."""
     records = [patients.records[a:b] for a, b in zip(patients.offsets[:-1], patients.offsets[1:], strict=True)]
     records[place] = _other(data, kind)
@@ -53,22 +53,21 @@ def _gather(units: Sequence[str], records: Sequence[Records]) -> Patients:
     return group(owners, joined)
 
 
-def _other(data: TextData | ImageData, kind: Kind) -> Records:
+def _other(data: Data, kind: Kind) -> Records:
     generator = np.random.default_rng(1)
     records = _records(data, generator, _LONGEST if kind == "longest" else 3)
     if kind == "empty":
         records[:] = -1 if isinstance(data, TextData) else 0
     elif kind == "extreme":
         records[:] = data.buckets - 1 if isinstance(data, TextData) else 1e30
-    elif kind == "not finite" and isinstance(data, ImageData):
+    elif kind == "not finite":
         records[:, ::2], records[:, 1::2] = np.nan, np.inf
     return records
 
 
-def _records(data: TextData | ImageData, generator: np.random.Generator, count: int) -> Records:
-    if isinstance(data, ImageData):
-        pixels = (data.height // data.pool) * (data.width // data.pool)
-        return generator.standard_normal((count, pixels)).astype(np.float32)
+def _records(data: Data, generator: np.random.Generator, count: int) -> Records:
+    if not isinstance(data, TextData):
+        return generator.standard_normal((count, data.values)).astype(np.float32)
     codes = generator.integers(0, data.buckets, (count, data.words, data.codes)).astype(np.int32)
     lengths = generator.integers(2, data.words + 1, count)
     codes[np.arange(data.words) >= lengths[:, None]] = -1

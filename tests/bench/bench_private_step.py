@@ -1,6 +1,6 @@
 """One private gradient by every engine beside a plain training step: ratios of time and of peak memory.
 
-    python tests/bench/bench_private_step.py [--quick] [--json FILE] [--batch 16 64 256] [--models vit-tiny vit-small text]
+    python tests/bench/bench_private_step.py [--quick] [--json FILE] [--batch 16 64 256] [--models vit-tiny text ...]
         [--device cpu|cuda] [--threads 1] [--repeat 7]
 
 Prints a table; asserts nothing. plain is one forward pass of the batch and one backward to all parameters, for the sum of
@@ -41,7 +41,7 @@ from torch.profiler import ProfilerActivity, profile
 from deploy.demo import machine_line
 from ssl_core.data.patients import Patients
 from ssl_core.errors import ConfigError
-from ssl_core.model_spec import ImageData, TextData, TextTransformerSize, VitSize
+from ssl_core.model_spec import ImageData, SignalData, TextData, TextTransformerSize, VitSize
 from ssl_core.objectives.base import PretextModel, Views
 from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
 from ssl_core.objectives.masked_language import MaskedLanguageModel
@@ -121,6 +121,14 @@ def text(size: TextTransformerSize, quick: bool) -> Case:
     return _drawn(f"text transformer {size}, masked language, {data.words} words", model, data)
 
 
+def signal(size: VitSize, quick: bool) -> Case:
+    channels, samples, patch = (2, 24, 6) if quick else (12, 1000, 20)
+    data = SignalData(kind="signal", channels=channels, samples=samples, rate_hz=100, units=("mV",), typical=(0.5,))
+    shape = {"mask_fraction": 0.75, "decoder_width": 32 if quick else 128, "decoder_depth": 1 if quick else 2}
+    model = MaskedAutoencodingModel(data, size="nano" if quick else size, patch=patch, **shape)
+    return _drawn(f"signal transformer {size}, masked autoencoding, {channels} x {samples} by {patch}", model, data)
+
+
 def _drawn(name: str, model: PretextModel, data: Any) -> Case:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -140,6 +148,7 @@ MODELS: dict[str, Callable[[bool], Case]] = {
     "vit-tiny": partial(image, "tiny"),
     "vit-small": partial(image, "small"),
     "text": partial(text, "mini"),
+    "signal": partial(signal, "tiny"),
 }
 
 

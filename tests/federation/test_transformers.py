@@ -16,6 +16,7 @@ from server.round_state import RoundState
 from server.rounds import run_study
 from ssl_core.card import load_encoder, read_card
 from ssl_core.data.source import load_patients, read_source
+from ssl_core.encoders.signal_transformer import SignalTransformer
 from ssl_core.encoders.text_transformer import TextTransformer
 from ssl_core.encoders.vit import VisionTransformer
 from ssl_core.finetuning.run import embed, finetune
@@ -30,6 +31,12 @@ AUTOENCODING: dict[str, Any] = {
     "objective": {"name": "masked-autoencoding", "decoder_width": 32, "decoder_depth": 1},
 }
 
+SIGNALS: dict[str, Any] = {
+    "data": {"kind": "signal", "channels": 2, "samples": 40, "rate_hz": 100, "units": ["mV"], "typical": [0.5]},
+    "encoder": {"name": "signal-transformer", "size": "nano", "patch": 8},
+    "objective": {"name": "masked-autoencoding", "mask_fraction": 0.5, "decoder_width": 32, "decoder_depth": 1},
+}
+
 
 def give_images(federation: Any) -> None:
     """Every site gets an image array instead of its table."""
@@ -40,15 +47,30 @@ def give_images(federation: Any) -> None:
         (folder / "source.toml").write_text(tomli_w.dumps({"kind": "npz", "path": "images.npz"}))
 
 
+def give_signals(federation: Any) -> None:
+    """Every site gets a signal array instead of its table."""
+    for number, name in enumerate(federation.names):
+        folder: Path = federation.root / "data" / name
+        counts = np.random.default_rng(number).integers(-900, 900, (60, 2, 40)).astype(np.int16)
+        np.savez(folder / "signals.npz", signal=counts, patient=np.array([f"p{n % 40}" for n in range(60)]))
+        source = {"kind": "signals", "path": "signals.npz", "rate_hz": 100, "units": ["mV"], "scale": [0.001]}
+        (folder / "source.toml").write_text(tomli_w.dumps(source))
+
+
+GIVE = {"image": give_images, "signal": give_signals}
+
+
 @pytest.mark.parametrize(
-    ("parts", "encoder"), [(LANGUAGE, TextTransformer), (AUTOENCODING, VisionTransformer)], ids=["language", "autoencoding"]
+    ("parts", "encoder"),
+    [(LANGUAGE, TextTransformer), (AUTOENCODING, VisionTransformer), (SIGNALS, SignalTransformer)],
+    ids=["language", "autoencoding", "signals"],
 )
 def test_a_transformer_is_trained_published_and_fine_tuned(
     make_federation: Callable[..., Any], tmp_path: Path, parts: dict[str, Any], encoder: type
 ) -> None:
     federation = make_federation(3)
     if "data" in parts:
-        give_images(federation)
+        GIVE[parts["data"]["kind"]](federation)
     plan_hash = federation.launch(**parts, rounds__rounds=2)
     federation.invite_and_approve(plan_hash)
     run_study(federation.operator.root, plan_hash, LocalExchange(federation.services()))
@@ -62,7 +84,9 @@ def test_a_transformer_is_trained_published_and_fine_tuned(
     release = publish(federation.operator, plan_hash)
     loaded = load_encoder(release, keys=[federation.operator.operator.public])
     assert isinstance(loaded.model.encoder, encoder) and loaded.card.rounds_closed == 2
-    assert parts["encoder"]["name"] in (release / "card.md").read_text()
+    page = (release / "card.md").read_text()
+    assert parts["encoder"]["name"] in page
+    assert ("signal, 2 x 40 samples at 100 Hz, in mV" in page) == (parts is SIGNALS)
     for name in federation.names:
         folder = next((federation.root / name / "encoders").iterdir())
         assert read_card(folder).weights == loaded.card.weights

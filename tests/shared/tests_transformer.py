@@ -86,6 +86,12 @@ def image_tokens(named: Named, name: str, squares: np.ndarray, places: list[int]
     return transformer(named, f"{name}trunk", x, depth=depth, heads=heads)
 
 
+def signal_tokens(named: Named, name: str, pieces: np.ndarray, places: list[int], *, depth: int, heads: int) -> np.ndarray:
+    """Pieces [T, D] of a signal transformer to tokens [T, width]."""
+    x = linear(named, f"{name}waves", pieces) + named[f"{name}places.weight"][places]
+    return transformer(named, f"{name}trunk", x, depth=depth, heads=heads)
+
+
 def text_tokens(
     named: Named, name: str, words: list[tuple[int, ...] | None], *, buckets: int, codes: int, depth: int, heads: int
 ) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ssl_core.config import StudyPlan, parse, read_toml
+from ssl_core.config import SignalData, StudyPlan, parse, read_toml
 from ssl_core.errors import ConfigError
 
 SITES = [{"name": f"site-{letter}", "nominal_size": size} for letter, size in (("a", 10000), ("b", 9000), ("c", 9000))]
@@ -114,6 +114,81 @@ def test_transformers_that_do_not_fit_are_refused(changes: dict[str, Any], word:
     images: dict[str, Any] = {"data": IMAGES, "encoder": {"name": "mlp-image"}, "objective": {"name": "masked-image"}}
     with pytest.raises(ConfigError, match=word):
         parse(StudyPlan, plan(**(images | changes)), "plan")
+
+
+SIGNALS: dict[str, Any] = {
+    "data": {"kind": "signal", "channels": 3, "samples": 100, "rate_hz": 250, "units": ["mV"], "typical": [0.5]},
+    "encoder": {"name": "signal-transformer", "size": "nano", "patch": 25},
+    "objective": AUTOENCODING,
+}
+
+
+def test_signals_are_described_by_constants_one_for_all_channels_or_one_a_channel() -> None:
+    taken = parse(StudyPlan, plan(**SIGNALS), "plan").data
+    assert isinstance(taken, SignalData) and taken.values == 300 and taken.centre == (0.0,)
+    each = SIGNALS["data"] | {"units": ["mV", "bpm", "%"], "typical": [0.5, 20, 2], "centre": [0, 80, 97]}
+    again = parse(StudyPlan, plan(**SIGNALS | {"data": each}), "plan").data
+    assert isinstance(again, SignalData) and again.centre == (0.0, 80.0, 97.0) and again.units == ("mV", "bpm", "%")
+
+
+@pytest.mark.parametrize(
+    ("data", "encoder", "word"),
+    [
+        ({"units": ["mV", "mV"]}, {}, "units must have one entry, or one for each of 3 channels"),
+        ({"typical": [1.0, 2.0]}, {}, "typical must have one entry"),
+        ({"centre": [0.0, 1.0]}, {}, "centre must have one entry"),
+        ({"typical": [0.0]}, {}, "greater than or equal to"),
+        ({"centre": [float("nan")]}, {}, "finite"),
+        ({"units": ["milli volt"]}, {}, "pattern"),
+        ({"units": ["mV\n"]}, {}, "pattern"),
+        ({"rate_hz": 0}, {}, "rate_hz"),
+        ({"mean": 1.0}, {}, "mean"),
+        ({}, {"patch": 30}, "multiple of the encoder's patch"),
+        ({}, {"patch": 100}, "twice it or more"),
+        ({}, {"name": "vit"}, "fit together: signal, vit, masked-autoencoding"),
+    ],
+)
+def test_signals_that_do_not_fit_are_refused(data: dict[str, Any], encoder: dict[str, Any], word: str) -> None:
+    parts = SIGNALS | {"data": SIGNALS["data"] | data, "encoder": SIGNALS["encoder"] | encoder}
+    with pytest.raises(ConfigError, match=word):
+        parse(StudyPlan, plan(**parts), "plan")
+
+
+ORDER: dict[str, Any] = SIGNALS | {
+    "encoder": {"name": "conv1d", "size": "nano"},
+    "objective": {"name": "shuffled-order", "segments": 4, "gap": 5},
+}
+ROTATION: dict[str, Any] = {
+    "data": {"kind": "image", "height": 32, "width": 32},
+    "encoder": {"name": "resnet", "size": "nano"},
+    "objective": {"name": "rotation"},
+}
+
+
+@pytest.mark.parametrize("changes", [ORDER, ROTATION, ROTATION | {"encoder": {"name": "resnet"}}])
+def test_convolutional_nets_are_taken_with_their_own_objective(changes: dict[str, Any]) -> None:
+    taken = parse(StudyPlan, plan(**changes), "plan")
+    assert (taken.encoder.name, taken.objective.name) == (changes["encoder"]["name"], changes["objective"]["name"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        (ORDER | {"objective": {"name": "shuffled-order", "segments": 13}}, "must keep 8 samples"),
+        (ORDER | {"objective": {"name": "shuffled-order", "segments": 4, "gap": 13}}, "its greater half"),
+        (ORDER | {"objective": {"name": "shuffled-order", "segments": 1}}, "segments"),
+        (ORDER | {"objective": AUTOENCODING}, "fit together: signal, conv1d, masked-autoencoding"),
+        (SIGNALS | {"objective": {"name": "shuffled-order"}}, "fit together"),
+        (ROTATION | {"data": ROTATION["data"] | {"width": 16}}, "square images"),
+        (ROTATION | {"encoder": {"name": "resnet", "size": "50"}}, r"encoder\.resnet\.size"),
+        (ROTATION | {"encoder": VIT, "objective": AUTOENCODING | {"target": "log-power"}}, "is for signals"),
+        (SIGNALS | {"objective": AUTOENCODING | {"target": "mean"}}, r"masked-autoencoding\.target"),
+        (ROTATION | {"encoder": VIT}, "fit together: image, vit, rotation"),
+    ],
+)
+def test_tasks_that_do_not_fit_are_refused(changes: dict[str, Any], word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        parse(StudyPlan, plan(**changes), "plan")
 
 
 def test_a_file_that_is_missing_or_no_toml_names_itself(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssl_core.config import ImageData, TextData
+from ssl_core.config import Data, ImageData, SignalData, TextData
 from ssl_core.data.check import check_and_load, check_source
 from ssl_core.data.kept import read_kept, write_kept
 from ssl_core.data.patients import Patients, group
@@ -19,9 +19,10 @@ from ssl_core.errors import DataError, StateError
 
 TEXT = TextData(kind="text", words=6, codes=2, buckets=64)
 IMAGE = ImageData(kind="image", height=8, width=12, pool=2)
+SIGNAL = SignalData(kind="signal", channels=3, samples=8, rate_hz=1.0, units=("bpm",), typical=(20.0,))
 
 
-def some(data: TextData | ImageData, units: int = 5) -> Patients:
+def some(data: Data, units: int = 5) -> Patients:
     generator = np.random.default_rng(3)
     owners = [f"Patient Nº{n}" for n in range(units) for _ in range(1 + n % 3)]
     if isinstance(data, TextData):
@@ -35,10 +36,8 @@ def keep(path: Path, patients: Patients) -> Path:
     return path
 
 
-@pytest.mark.parametrize("data", [TEXT, IMAGE])
-def test_what_is_read_back_is_bit_by_bit_what_training_uses_and_names_nobody(
-    tmp_path: Path, data: TextData | ImageData
-) -> None:
+@pytest.mark.parametrize("data", [TEXT, IMAGE, SIGNAL])
+def test_what_is_read_back_is_bit_by_bit_what_training_uses_and_names_nobody(tmp_path: Path, data: Data) -> None:
     patients = some(data)
     path = keep(tmp_path / "patients.npz", patients)
     again = read_kept(path, data)
@@ -53,7 +52,7 @@ def test_what_is_read_back_is_bit_by_bit_what_training_uses_and_names_nobody(
 
 
 @pytest.mark.parametrize("data", [TEXT, IMAGE])
-def test_writing_holds_no_further_copy_and_reading_one(tmp_path: Path, data: TextData | ImageData) -> None:
+def test_writing_holds_no_further_copy_and_reading_one(tmp_path: Path, data: Data) -> None:
     width = 12 if data is TEXT else 24
     count = (64 << 20) // (4 * width)
     records: Any = np.zeros((count, 6, 2) if data is TEXT else (count, 24), np.int32 if data is TEXT else np.float32)
@@ -94,7 +93,7 @@ def test_a_copy_that_was_cut_flipped_or_is_of_another_form_is_refused(tmp_path: 
         except StateError:
             continue
         assert all(np.array_equal(getattr(found, n), getattr(right, n)) for n in ("tags", "offsets", "records"))
-    for other in (TEXT, ImageData(kind="image", height=8, width=8)):
+    for other in (TEXT, ImageData(kind="image", height=8, width=8), SIGNAL.model_copy(update={"channels": 2})):
         with pytest.raises(StateError, match="damaged; field: arrays"):
             read_kept(tmp_path / "patients.npz", other)
     with pytest.raises(StateError, match="no copy of the approved records"):

@@ -84,8 +84,8 @@ def test_an_image_without_a_patient_is_left_out(tmp_path: Path) -> None:
         ({"patient": np.array(["a"])}, "'image' is missing"),
         ({"image": images(2)[:, :4], "patient": np.array(["a", "b"])}, "another shape"),
         ({"image": images(2) > 5, "patient": np.array(["a", "b"])}, "another shape or type"),
-        ({"image": images(2), "patient": np.array(["a"])}, "one text or integer per image"),
-        ({"image": images(2), "patient": np.array([0.5, 1.5])}, "one text or integer per image"),
+        ({"image": images(2), "patient": np.array(["a"])}, "one text or integer per record"),
+        ({"image": images(2), "patient": np.array([0.5, 1.5])}, "one text or integer per record"),
         ({"image": images(2), "patient": np.array(["a", None], object)}, "cannot be read as npz"),
     ],
 )

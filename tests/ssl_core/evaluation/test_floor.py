@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.signal import welch
 from sklearn.feature_extraction.text import TfidfTransformer
 
-from ssl_core.config import ImageData, TextData
+from ssl_core.config import ImageData, SignalData, TextData
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.words import encode, split
-from ssl_core.evaluation.floor import BUCKETS, fit_floor, floor_data
+from ssl_core.evaluation.floor import BUCKETS, fit_floor, floor_data, log_power
 
 DATA = TextData(kind="text", words=4)
 
@@ -54,3 +55,23 @@ def test_images_are_their_own_floor() -> None:
     features = fit_floor(images).features(images)
     np.testing.assert_allclose(features[0], images.records[:2].mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(features[1], images.records[2], atol=1e-6)
+
+
+def test_log_power_is_the_mean_of_welchs_spectrum_in_each_band() -> None:
+    data = SignalData(kind="signal", channels=2, samples=256, rate_hz=100.0, units=("mV",), typical=(1.0,))
+    signals = np.random.default_rng(1).normal(size=(3, 512)).astype(np.float32)
+    found = log_power(signals, data).reshape(3, 2, 32)
+    wide = signals.reshape(3, 2, 256).astype(np.float64)
+    _, power = welch(wide, fs=256, window="boxcar", nperseg=256, detrend="constant", scaling="spectrum")
+    expected = np.log(1e-6 + power[:, :, 1:].reshape(3, 2, 32, 4).mean(axis=3))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose((np.exp(found) - 1e-6).sum(axis=2) * 4, wide.var(axis=2), rtol=1e-4)
+
+
+def test_log_power_knows_no_phase_and_short_signals_have_fewer_bands() -> None:
+    data = SignalData(kind="signal", channels=1, samples=9, rate_hz=1.0, units=("bpm",), typical=(20.0,))
+    signals = np.random.default_rng(2).normal(size=(4, 9)).astype(np.float32)
+    out = log_power(signals, data)
+    assert out.shape == (4, 4) and out.dtype == np.float32
+    np.testing.assert_allclose(log_power(np.roll(signals, 3, axis=1) + 7, data), out, atol=1e-3)
+    np.testing.assert_allclose(log_power(np.zeros((1, 9), np.float32), data), np.log(1e-6), rtol=1e-6)

@@ -1,4 +1,4 @@
-"""Small encoders, patients with findings, and an encoder's folder, for both kinds of data."""
+"""Small encoders, patients with findings, and an encoder's folder, for each kind of data."""
 
 from __future__ import annotations
 
@@ -30,6 +30,21 @@ PARTS: dict[str, dict[str, Any]] = {
         "data": {"kind": "text", "words": 8, "codes": 2, "buckets": 64},
         "encoder": {"name": "text-transformer", "size": "nano"},
         "objective": {"name": "masked-language"},
+    },
+    "signal-transformer": {
+        "data": {"kind": "signal", "channels": 2, "samples": 32, "rate_hz": 64, "units": ["mV", "%"], "typical": [0.5, 10]},
+        "encoder": {"name": "signal-transformer", "size": "nano", "patch": 8},
+        "objective": {"name": "masked-autoencoding", "decoder_width": 32, "decoder_depth": 1},
+    },
+    "conv1d": {
+        "data": {"kind": "signal", "channels": 2, "samples": 32, "rate_hz": 64, "units": ["mV", "%"], "typical": [0.5, 10]},
+        "encoder": {"name": "conv1d", "size": "nano"},
+        "objective": {"name": "shuffled-order", "segments": 2},
+    },
+    "resnet": {
+        "data": {"kind": "image", "height": 8, "width": 8},
+        "encoder": {"name": "resnet", "size": "nano"},
+        "objective": {"name": "rotation"},
     },
     "vit": {
         "data": {"kind": "image", "height": 8, "width": 8},
@@ -85,6 +100,13 @@ def write_site(folder: Path, kind: str, *, patients: int, seed: int, name: str =
                 ]
                 writer.writerow([unit, " ".join([*own, *(f"filler{n}" for n in rng.integers(0, 40, 3))])])
         source = {"kind": "table", "path": "r.csv", "format": "csv", "patient_column": "patient", "text_column": "text"}
+    elif PARTS[kind]["data"]["kind"] == "signal":
+        count = rng.integers(-40, 41, (len(owners), 2, 32))
+        wave = np.rint(400 * np.sin(2 * np.pi * 4 * np.arange(32) / 32)).astype(np.int64)
+        for row, (index, _) in enumerate(owners):
+            count[row] += labels[index][:, None] * np.roll(wave, rng.integers(32))
+        np.savez(folder / "r.npz", signal=count.astype(np.int16), patient=np.array([unit for _, unit in owners]))
+        source = {"kind": "signals", "path": "r.npz", "rate_hz": 64, "units": ["mV", "%"], "scale": [0.001, 0.02]}
     else:
         image = rng.integers(90, 110, (len(owners), 8, 8))
         for row, (index, _) in enumerate(owners):

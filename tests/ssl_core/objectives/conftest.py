@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from ssl_core.config import ImageData, TextData
+from ssl_core.config import ImageData, SignalData, TextData
 from ssl_core.data.images import standardise
 from ssl_core.data.patients import Patients, group
 from ssl_core.objectives.base import PretextModel
@@ -20,10 +20,16 @@ from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
 from ssl_core.objectives.masked_image import MaskedImageModel
 from ssl_core.objectives.masked_language import MaskedLanguageModel
 from ssl_core.objectives.masked_words import MaskedWordsModel
+from ssl_core.objectives.rotation import RotationModel
+from ssl_core.objectives.shuffled_order import ShuffledOrderModel
 from ssl_core.trust.identity import Secret
 from ssl_core.trust.random import UnitCoins
 
 TEXT = TextData(kind="text", words=12, codes=2, buckets=32)
+SIGNAL = SignalData(
+    kind="signal", channels=2, samples=24, rate_hz=50.0, units=("mV", "mmHg"), typical=(0.5, 20.0), records_per_patient=3
+)
+WAVES = SIGNAL.model_copy(update={"samples": 80})
 IMAGE = ImageData(kind="image", height=16, width=16, pool=2, records_per_patient=3)
 
 
@@ -89,6 +95,36 @@ def _autoencoding_task() -> Task:
     )
 
 
+def _signal_task() -> Task:
+    rng = np.random.default_rng(8)
+    owners = _owners(rng)
+    records = rng.normal(size=(len(owners), SIGNAL.values)).astype(np.float32)
+    records[[row for row, owner in enumerate(owners) if owner == "p03"]] = 0.0
+    model = MaskedAutoencodingModel(SIGNAL, size="nano", patch=4, mask_fraction=0.5, decoder_width=32, decoder_depth=1)
+    return Task(_randomised(model), group(owners, records), ("p03",))
+
+
+def _power_task() -> Task:
+    task = _signal_task()
+    model = MaskedAutoencodingModel(
+        SIGNAL, size="nano", patch=6, mask_fraction=0.5, decoder_width=32, decoder_depth=1, target="log-power"
+    )
+    return Task(_randomised(model), task.patients, task.bad)
+
+
+def _order_task() -> Task:
+    rng = np.random.default_rng(9)
+    owners = _owners(rng)
+    records = rng.normal(size=(len(owners), WAVES.values)).astype(np.float32)
+    records[[row for row, owner in enumerate(owners) if owner == "p03"]] = 0.0
+    model = ShuffledOrderModel(WAVES, size="nano", segments=4, gap=3)
+    return Task(_randomised(model), group(owners, records), ("p03",))
+
+
+def _rotation_task() -> Task:
+    return _image_task(RotationModel(IMAGE, size="nano"))
+
+
 def _randomised(model: PretextModel) -> PretextModel:
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
@@ -102,6 +138,10 @@ TASKS: dict[str, Callable[[], Task]] = {
     "masked-image": _image_task,
     "masked-language": _language_task,
     "masked-autoencoding": _autoencoding_task,
+    "masked-signal": _signal_task,
+    "masked-power": _power_task,
+    "shuffled-order": _order_task,
+    "rotation": _rotation_task,
 }
 
 
@@ -129,3 +169,18 @@ def language_task() -> Task:
 @pytest.fixture
 def autoencoding_task() -> Task:
     return _autoencoding_task()
+
+
+@pytest.fixture
+def signal_task() -> Task:
+    return _signal_task()
+
+
+@pytest.fixture
+def order_task() -> Task:
+    return _order_task()
+
+
+@pytest.fixture
+def rotation_task() -> Task:
+    return _rotation_task()

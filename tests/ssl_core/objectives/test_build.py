@@ -12,6 +12,8 @@ from ssl_core.encoders.vector import to_vector, weights_hash
 from ssl_core.errors import PrivacyError
 from ssl_core.objectives.build import build_model
 from ssl_core.privacy.isolation import TOLERANCE, check_isolation
+from ssl_core.privacy.synthetic import synthetic_patients
+from ssl_core.privacy.training import train_round
 
 TEXT = {
     "data": {"kind": "text"},
@@ -33,13 +35,44 @@ AUTOENCODING = {
     "encoder": {"name": "vit", "size": "nano", "patch": 4},
     "objective": {"name": "masked-autoencoding", "decoder_width": 32, "decoder_depth": 1},
 }
-PARTS = {"text": TEXT, "image": IMAGE, "language": LANGUAGE, "autoencoding": AUTOENCODING}
+SIGNAL: dict[str, Any] = {
+    "data": {
+        "kind": "signal", "channels": 2, "samples": 40, "rate_hz": 100, "units": ["mV"], "typical": [0.5],
+        "records_per_patient": 2,
+    },
+    "encoder": {"name": "signal-transformer", "size": "nano", "patch": 5},
+    "objective": {"name": "masked-autoencoding", "mask_fraction": 0.5, "decoder_width": 32, "decoder_depth": 1},
+}  # fmt: skip
+POWER = SIGNAL | {"objective": SIGNAL["objective"] | {"target": "log-power"}}
+ORDER = {
+    "data": SIGNAL["data"] | {"samples": 96},
+    "encoder": {"name": "conv1d", "size": "nano"},
+    "objective": {"name": "shuffled-order", "segments": 3, "gap": 4},
+}
+ROTATION = {
+    "data": {"kind": "image", "height": 16, "width": 16, "records_per_patient": 4},
+    "encoder": {"name": "resnet", "size": "nano"},
+    "objective": {"name": "rotation"},
+}
+PARTS = {
+    "text": TEXT,
+    "image": IMAGE,
+    "language": LANGUAGE,
+    "autoencoding": AUTOENCODING,
+    "signal": SIGNAL,
+    "power": POWER,
+    "order": ORDER,
+    "rotation": ROTATION,
+}
 FROZEN = {
     ("text", 0): "6061c01e78bffb281203056d9dbaa942cebcd00360acbf0f55049eeab2b379d7",
     ("text", 7): "0ce2793a27537b3f4df7c0496cecb6b2b9d3176868615dec4ecf69e6af1c6718",
     ("image", 0): "d68c14564d1c1527fcadea74efbf94d1a8398f215903fe47ead3b00cc493cb3f",
     ("language", 0): "b02e212ec32205e9574452336558831cc12f199ed94a7d016d57fc3e4bb58e95",
     ("autoencoding", 0): "8aee8ad78f6943b9538af663e2dcdb551c7d7962e67d2c5e922fdba0a4525cfd",
+    ("signal", 0): "45b3e8d9ab0f9f00057086b2d21812fd91a8ef61c9c14e2c2ec6c127e783ae1a",
+    ("order", 0): "a1955a38aef12b3b685f1171661245f76466ef3d539fe693a7c9baf1dd021b6a",
+    ("rotation", 0): "238a335300e8d0bcf4072f92dcc06818dc5a65d5cefc552f3ebd6b99011cf558",
 }
 
 
@@ -76,6 +109,16 @@ def test_sizes_of_the_transformers_with_their_heads() -> None:
     assert len(to_vector(build_model(plan(LANGUAGE)))) == encoder + 33 * 128
     encoder = 17 * 32 + 16 * 32 + 2 * block + 64
     assert len(to_vector(build_model(plan(AUTOENCODING)))) == encoder + 33 * 32 + 32 + 16 * 32 + block + 64 + 33 * 16
+    encoder = 11 * 32 + 8 * 32 + 2 * block + 64
+    assert len(to_vector(build_model(plan(SIGNAL)))) == encoder + 33 * 32 + 32 + 8 * 32 + block + 64 + 33 * 10
+
+
+def test_sizes_of_the_convolutional_nets_with_their_heads() -> None:
+    encoder = 7 * 2 * 8 + 2 * 8 + 7 * 8 * 16 + 2 * 16
+    assert len(to_vector(build_model(plan(ORDER)))) == encoder + (3 * 16 + 1) * 9
+    first = 9 * 8 + 16 + 2 * (9 * 8 * 8 + 16)
+    second = 9 * 8 * 16 + 32 + 9 * 16 * 16 + 32 + 8 * 16 + 32
+    assert len(to_vector(build_model(plan(ROTATION)))) == first + second + 17 * 4
 
 
 @pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS)
@@ -100,16 +143,31 @@ def test_start_weights_depend_on_model_and_seed_alone() -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 64])
-@pytest.mark.parametrize("parts", [LANGUAGE, AUTOENCODING], ids=["language", "autoencoding"])
-def test_the_transformers_pass_the_isolation_check(parts: dict[str, Any], chunk: int) -> None:
+@pytest.mark.parametrize("parts", [LANGUAGE, AUTOENCODING, SIGNAL, POWER, ORDER, ROTATION], ids=list(PARTS)[2:])
+def test_the_others_pass_the_isolation_check(parts: dict[str, Any], chunk: int) -> None:
     report = check_isolation(plan(parts), speed=SpeedSpec(chunk=chunk))
     assert report.greatest_change <= TOLERANCE and len(report.pairs) >= 5
     assert 0.9 < report.greatest_contribution <= 2.0
 
 
-def test_the_isolation_check_refuses_an_autoencoder_that_takes_the_mean_over_the_batch() -> None:
-    """Pixels normalised over the batch, as a batch statistic would: the negative control of the test above."""
-    model = build_model(plan(AUTOENCODING))
+@pytest.mark.parametrize("parts", [SIGNAL, POWER, ORDER, ROTATION], ids=list(PARTS)[4:])
+def test_private_training_moves_every_parameter(parts: dict[str, Any]) -> None:
+    given = plan(parts)
+    model, patients = build_model(given), synthetic_patients(given.data, 60)
+    start = to_vector(model)
+    seen: list[np.ndarray] = []
+    result = train_round(
+        model=model, patients=patients, plan=given, nominal_size=9000, start=start, first_step=0, total_steps=4,
+        state=None, speed=SpeedSpec(chunk=3), tap=seen.append,
+    )  # fmt: skip
+    assert len(seen) == 2 and all(np.isfinite(gradient).all() and gradient.any() for gradient in seen)
+    assert np.isfinite(result.delta).all() and (result.delta != 0).mean() > 0.99
+
+
+@pytest.mark.parametrize("parts", [AUTOENCODING, SIGNAL], ids=["autoencoding", "signal"])
+def test_the_isolation_check_refuses_an_autoencoder_that_takes_the_mean_over_the_batch(parts: dict[str, Any]) -> None:
+    """Targets normalised over the batch, as a batch statistic would: the negative control of the test above."""
+    model = build_model(plan(parts))
     honest = model.draw
 
     def coupled(*given: Any) -> dict[str, Any]:
@@ -118,4 +176,4 @@ def test_the_isolation_check_refuses_an_autoencoder_that_takes_the_mean_over_the
 
     model.draw = coupled
     with pytest.raises(PrivacyError, match="another patient's gradient"):
-        check_isolation(plan(AUTOENCODING), speed=SpeedSpec(chunk=5), model=model)
+        check_isolation(plan(parts), speed=SpeedSpec(chunk=5), model=model)

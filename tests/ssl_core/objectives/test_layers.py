@@ -1,4 +1,4 @@
-"""What an engine that takes gradients layer by layer relies on, of the transformers."""
+"""What an engine that takes gradients layer by layer relies on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 
-@pytest.mark.parametrize("name", ["language_task", "autoencoding_task"])
+@pytest.mark.parametrize("name", ["language_task", "autoencoding_task", "signal_task"])
 def test_every_parameter_is_of_a_layer_that_is_called_once_with_the_batch_first(
     name: str, request: pytest.FixtureRequest
 ) -> None:
@@ -35,7 +35,38 @@ def test_every_parameter_is_of_a_layer_that_is_called_once_with_the_batch_first(
     assert calls == dict.fromkeys(layers, 1)
 
 
-@pytest.mark.parametrize("name", ["language_task", "autoencoding_task"])
+@pytest.mark.parametrize("name", ["order_task", "rotation_task"])
+def test_layers_of_the_convolutional_nets_are_called_once_with_the_units_records_in_front(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    task: Any = request.getfixturevalue(name)
+    views = task.views(task.patients, np.arange(5))
+    layers = {at: module for at, module in task.model.named_modules() if list(module.parameters(recurse=False))}
+    kinds = {type(module) for module in layers.values()}
+    assert kinds == {nn.Conv1d if name == "order_task" else nn.Conv2d, nn.GroupNorm, nn.Linear}
+    assert len({id(module.weight) for module in layers.values()}) == len(layers)
+    seen: dict[str, Tensor] = {}
+
+    def keep(at: str) -> Any:
+        def heard(_module: nn.Module, given: tuple[Tensor, ...], _out: Tensor) -> None:
+            assert at not in seen and len(given) == 1
+            seen[at] = given[0].detach()
+
+        return heard
+
+    for at, module in layers.items():
+        module.register_forward_hook(keep(at))
+    task.model.losses(views)
+    together, seen = seen, {}
+    assert together.keys() == layers.keys()
+    task.model.losses({key: view[3:4] for key, view in views.items()})
+    for at, module in layers.items():
+        assert len(together[at]) == (5 if isinstance(module, nn.Linear) else 15)
+        alone = together[at][3:4] if isinstance(module, nn.Linear) else together[at][9:12]
+        torch.testing.assert_close(seen[at], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["language_task", "autoencoding_task", "signal_task", "order_task", "rotation_task"])
 def test_losses_in_bfloat16_are_near_and_bad_records_stay_exact(name: str, request: pytest.FixtureRequest) -> None:
     task: Any = request.getfixturevalue(name)
     views = task.views(task.patients, np.arange(len(task.patients)))

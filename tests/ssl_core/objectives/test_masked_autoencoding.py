@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tests_transformer import image_tokens, learn, linear, named_weights, transformer
+from scipy.signal import periodogram
+from tests_transformer import image_tokens, learn, linear, named_weights, signal_tokens, transformer
 
 from ssl_core.data.patients import group
-from ssl_core.model_spec import ImageData
-from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel, normalised
+from ssl_core.model_spec import ImageData, SignalData
+from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
+from ssl_core.objectives.targets import log_power, normalised
 
 DATA = ImageData(kind="image", height=16, width=8, records_per_patient=2)
 
@@ -56,9 +59,14 @@ def test_every_square_is_hidden_equally_often() -> None:
     assert np.abs(often - 0.75).max() < 5 * np.sqrt(0.1875 / 4000)
 
 
-def test_the_loss_agrees_with_numpy_which_puts_the_squares_back_in_order(autoencoding_task: Any) -> None:
-    """The decoder of the paper: tokens and mask tokens in the image's order, positions added, all squares predicted."""
-    task = autoencoding_task
+@pytest.mark.parametrize(
+    ("name", "encode"), [("autoencoding_task", image_tokens), ("signal_task", signal_tokens)], ids=["image", "signal"]
+)
+def test_the_loss_agrees_with_numpy_which_puts_the_patches_back_in_order(
+    name: str, encode: Callable[..., np.ndarray], request: pytest.FixtureRequest
+) -> None:
+    """The decoder of the paper: tokens and mask tokens in the record's order, positions added, all patches predicted."""
+    task: Any = request.getfixturevalue(name)
     views = task.views(task.patients, np.arange(len(task.patients)))
     named, model = named_weights(task.model), task.model
     shown = model.squares - model.hidden
@@ -68,7 +76,7 @@ def test_the_loss_agrees_with_numpy_which_puts_the_squares_back_in_order(autoenc
         for record, (own, truth, places) in enumerate(
             zip(*(np.split(array, model.views) for array in (seen, target, order)), strict=True)
         ):
-            code = image_tokens(named, "encoder.", own.astype(np.float64), places[:shown].tolist(), depth=2, heads=2)
+            code = encode(named, "encoder.", own.astype(np.float64), places[:shown].tolist(), depth=2, heads=2)
             image = np.repeat(named["mask.weight"], model.squares, axis=0)
             image[places[:shown]] = linear(named, "bridge", code)
             decoded = transformer(named, "decoder", image + named["places.weight"], depth=1, heads=1)
@@ -95,6 +103,56 @@ def test_squares_without_contrast_and_values_that_are_not_finite_raise_nothing()
     torch.testing.assert_close(out[3], torch.tensor([-1.0, 0.0, 1.0]))
 
 
+def test_each_channel_of_a_piece_is_normalised_by_itself() -> None:
+    data = SignalData(kind="signal", channels=3, samples=12, rate_hz=1.0, units=("mV",), typical=(1.0,))
+    model = MaskedAutoencodingModel(data, size="nano", patch=4, mask_fraction=0.7, decoder_width=32, decoder_depth=1)
+    signal = np.random.default_rng(5).normal(size=(1, 3, 12)) * np.array([1e-2, 1.0, 50.0])[:, None] + 7
+    views = model.draw(group(["p"], signal.reshape(1, 36).astype(np.float32)), np.array([0]), np.array([[0.5, 0.1, 0.9, 0.3]]))
+    assert views["order"].tolist() == [[0, 2, 1]] and views["weight"].tolist() == [[1.0]]
+    pieces = signal[0].reshape(3, 3, 4).transpose(1, 0, 2)
+    np.testing.assert_allclose(views["seen"].numpy(), pieces[:1].reshape(1, 1, 12), rtol=1e-6)
+    rest = pieces[[2, 1]]
+    scale = np.sqrt(rest.var(axis=2, keepdims=True, ddof=1) + 1e-6)
+    expected = ((rest - rest.mean(axis=2, keepdims=True)) / scale).reshape(1, 2, 12)
+    np.testing.assert_allclose(views["target"].numpy(), expected, atol=1e-3)
+
+
+def test_the_power_of_each_channel_of_a_piece_may_be_the_target() -> None:
+    data = SignalData(kind="signal", channels=2, samples=30, rate_hz=1.0, units=("mV",), typical=(1.0,))
+    model = MaskedAutoencodingModel(
+        data, size="nano", patch=10, mask_fraction=0.7, decoder_width=32, decoder_depth=1, target="log-power"
+    )
+    signal = np.random.default_rng(5).normal(size=(1, 60)).astype(np.float32)
+    views = model.draw(group(["p"], signal), np.array([0]), np.array([[0.5, 0.1, 0.9, 0.3]]))
+    assert views["order"].tolist() == [[0, 2, 1]] and model.head.out_features == 10
+    pieces = signal.reshape(2, 3, 10).transpose(1, 0, 2)[[2, 1]].astype(np.float64)
+    _, power = periodogram(pieces, fs=1.0, detrend="constant", return_onesided=False)
+    expected = np.log(1e-2 + power[:, :, 1:6]).reshape(1, 2, 10)
+    np.testing.assert_allclose(views["target"].numpy(), expected, atol=1e-5)
+    assert model.losses(views).shape == (1,)
+
+
+def test_log_power_of_what_is_empty_extreme_or_not_finite_raises_nothing() -> None:
+    pieces = torch.tensor([[0.0] * 5, [1e30, -1e30, 0.0, 0.0, 0.0], [torch.nan, torch.inf, 0.0, 0.0, 0.0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        out = log_power(pieces)
+    torch.testing.assert_close(out[0], torch.full((2,), np.log(1e-2), dtype=torch.float32))
+    assert out[1].isfinite().all() and out[2].isnan().all()
+
+
+def test_it_learns_to_continue_signals_whose_rate_it_sees() -> None:
+    """Zero is the best prediction without the seen pieces, with error 9 / 10."""
+    rng = np.random.default_rng(6)
+    rate, phase = rng.uniform(0.15, 0.5, (256, 1, 1)), rng.uniform(0, 2 * np.pi, (256, 1, 1))
+    lag = np.array([0.0, 1.0])[:, None]
+    waves = np.sin(rate * np.arange(80) + phase + lag).reshape(256, 160).astype(np.float32)
+    data = SignalData(kind="signal", channels=2, samples=80, rate_hz=10.0, units=("mV",), typical=(1.0,))
+    model = MaskedAutoencodingModel(data, size="nano", patch=10, mask_fraction=0.5, decoder_width=32, decoder_depth=1)
+    losses = learn(model, group([f"p{n:03d}" for n in range(256)], waves), rng, 150)
+    assert losses[0] > 9 / 10 and np.mean(losses[-10:]) < 0.6
+
+
 def test_it_learns_to_continue_waves_that_it_sees_a_part_of() -> None:
     """Zero is the best prediction without the seen squares, with error 15 / 16."""
     rng = np.random.default_rng(4)
@@ -102,6 +160,5 @@ def test_it_learns_to_continue_waves_that_it_sees_a_part_of() -> None:
     angle, phase = rng.uniform(0, np.pi, (256, 1, 1)), rng.uniform(0, 2 * np.pi, (256, 1, 1))
     waves = np.sin(0.8 * (np.cos(angle) * rows + np.sin(angle) * columns) + phase).reshape(256, 128).astype(np.float32)
     data = DATA.model_copy(update={"records_per_patient": 1})
-    model = make(0.5, data)
-    losses = learn(model, group([f"p{n:03d}" for n in range(256)], waves), rng, 150)
+    losses = learn(make(0.5, data), group([f"p{n:03d}" for n in range(256)], waves), rng, 150)
     assert losses[0] > 15 / 16 and np.mean(losses[-10:]) < 0.6

@@ -19,6 +19,11 @@ from ssl_core.encoders.base import Encoder
 from ssl_core.objectives.base import PretextModel, Views, choose
 from ssl_core.privacy.synthetic import synthetic_patients
 
+SIGNAL = {
+    "data": {"kind": "signal", "channels": 2, "samples": 24, "rate_hz": 50, "units": ["mV"], "typical": [0.5]},
+    "encoder": {"name": "signal-transformer", "size": "nano", "patch": 6},
+    "objective": {"name": "masked-autoencoding", "mask_fraction": 0.5, "decoder_width": 32, "decoder_depth": 1},
+}
 TINY = {**IMAGE, "data": {"kind": "image", "height": 8, "width": 8, "pool": 2, "records_per_patient": 1}}
 
 
@@ -96,6 +101,6 @@ def patients(make_plan: Callable[..., StudyPlan]) -> Patients:
     return synthetic_patients(make_plan().data, 40)
 
 
-@pytest.fixture(params=["tiny", "text", "image"])
+@pytest.fixture(params=["tiny", "text", "image", "signal"])
 def kind(request: pytest.FixtureRequest) -> dict[str, Any]:
-    return {"tiny": TINY, "text": TEXT, "image": IMAGE}[request.param]
+    return {"tiny": TINY, "text": TEXT, "image": IMAGE, "signal": SIGNAL}[request.param]

@@ -1,0 +1,112 @@
+"""Step 1 of 12: reader of npz signal arrays; values are scaled by constants of the plan and the declaration alone.
+
+Comes in: a declared npz file with signals float32 (in the declared units) or int16 (counts, times the declared `scale`)
+[m, channels, samples], for one channel also [m, samples], and patients text or integer [m]. Goes out: a `Reading` with
+float32 [m, channels * samples], channel after channel: (value in units - centre) / typical, no statistic of any record.
+A zero row stands for a signal with a sample that is missing or not finite (beyond 1e30 too), and for one in which no
+channel ever changes. Raises `DataError` for what concerns the whole file: it cannot be read, lacks a field, an array has
+another shape or type, or the declared rate or units are not the plan's: nothing is resampled or converted unasked.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ssl_core.config import SignalData
+from ssl_core.data.declared import SignalSource
+from ssl_core.data.npz import load_fields, owners_of
+from ssl_core.data.reading import Fault, Reading, Tally
+from ssl_core.errors import DataError
+
+_CHUNK = 256
+_LARGEST = 1e30
+
+
+def read_signals(source: SignalSource, files: tuple[Path, ...], data: SignalData) -> Reading:
+    """All signals of the one declared file; see the module docstring."""
+    _same_meaning(source, data)
+    (path,) = files
+    fields = load_fields(path, source.path, (source.signal_field, source.patient_field))
+    signals = _shaped(source, fields[source.signal_field], data)
+    owners = owners_of(source, fields[source.patient_field], len(signals))
+    records, broken, flat = scaled(signals, source, data)
+    kept = np.array([bool(owner) for owner in owners], np.bool_)
+    tally = Tally(source.path, rows=len(signals))
+    for fault, bad in ((Fault.NO_PATIENT, ~kept), (Fault.MISSING, broken & kept), (Fault.FLAT, flat & kept)):
+        if bad.any():
+            tally.faults[fault] = int(bad.sum())
+    return Reading([o for o in owners if o], [""] * int(kept.sum()), records[kept], (tally,))
+
+
+def scaled(
+    signals: npt.NDArray[np.generic], source: SignalSource, data: SignalData
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Signals [m, channels, samples] to rows float32 [m, channels * samples]; missing or not finite bool [m]; flat bool [m]."""
+    scale, centre, typical = (np.array(each)[:, None] for each in (source.scale or (1.0,), data.centre, data.typical))
+    out = np.zeros((len(signals), data.values), np.float32)
+    broken, flat = np.zeros(len(signals), np.bool_), np.zeros(len(signals), np.bool_)
+    for begin in range(0, len(signals), _CHUNK):
+        rows = slice(begin, begin + _CHUNK)
+        part = np.asarray(signals[rows], np.float64)
+        # Bad samples are replaced before any arithmetic, so that no warning depends on a record.
+        bad = ~np.isfinite(part) | (np.abs(np.nan_to_num(part)) > _LARGEST)
+        if source.missing is not None:
+            bad |= part == source.missing
+        values = (np.where(bad, 0.0, part) * scale - centre) / typical
+        broken[rows] = (bad | (np.abs(values) > _LARGEST)).any(axis=(1, 2))
+        flat[rows] = (part == part[:, :, :1]).all(axis=(1, 2)) & ~broken[rows]
+        values[broken[rows] | flat[rows]] = 0.0
+        out[rows] = values.reshape(len(values), data.values)
+    return out, broken, flat
+
+
+def _same_meaning(source: SignalSource, data: SignalData) -> None:
+    """Refuse a source whose rate or units are not the plan's."""
+    if source.rate_hz != data.rate_hz:
+        raise DataError(
+            "the source is sampled at another rate than the study asks for",
+            field="rate_hz",
+            value=source.rate_hz,
+            limit=data.rate_hz,
+            remedy="resample the file to the study's rate",
+        )
+    declared, asked = (units if len(set(units)) > 1 else units[:1] for units in (source.units, data.units))
+    if declared != asked:
+        raise DataError(
+            "the source is in other units than the study asks for",
+            field="units",
+            value=", ".join(source.units),
+            limit=", ".join(data.units),
+            remedy="convert the file; for int16, declare a scale into these units",
+        )
+    if source.scale is not None and len(source.scale) not in (1, data.channels):
+        raise DataError(
+            "scale must have one entry, or one a channel", field="scale", value=len(source.scale), limit=data.channels
+        )
+
+
+def _shaped(source: SignalSource, signals: npt.NDArray[np.generic], data: SignalData) -> npt.NDArray[np.generic]:
+    """The array as [m, channels, samples]; `DataError` where shape or type is another, or a scale is missing or too many."""
+    if signals.ndim == 2 and data.channels == 1:
+        signals = signals[:, None, :]
+    counts = signals.dtype == np.int16
+    if signals.shape[1:] != (data.channels, data.samples) or not (counts or signals.dtype == np.float32):
+        raise DataError(
+            f"array {source.signal_field!r} of file {source.path!r} has another shape or type than the study asks for",
+            field="signal_field",
+            value=f"{signals.dtype} {['m', *signals.shape[1:]]}",
+            limit=f"float32 or int16 ['m', {data.channels}, {data.samples}]",
+        )
+    if counts != (source.scale is not None):
+        raise DataError(
+            f"array {source.signal_field!r} of file {source.path!r} is {signals.dtype}",
+            field="scale",
+            value="missing" if counts else "declared",
+            remedy="declare scale: units per count" if counts else "leave scale out: float32 is in units already",
+        )
+    if source.missing is not None and not counts:
+        raise DataError("missing is for int16; float32 says NaN", field="missing", value=source.missing, remedy="leave it out")
+    return signals
