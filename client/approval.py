@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from client.budget import census_line
 from client.study import Study
+from ssl_core.data.source import read_source
 from ssl_core.privacy.isolation import check_isolation
 
 
@@ -23,6 +25,7 @@ def consent_screen(study: Study) -> list[tuple[str, Any]]:
         ("epsilon of this study", f"{quote.study_epsilon:.3f} at delta {privacy.delta:g}, add or remove one patient"),
         ("spent before / after", f"{quote.spent_before:.3f} / {quote.spent_after:.3f} of {quote.limit:g} for life"),
         ("remains after", f"{quote.remaining:.3f}"),
+        ("cohort", f"{quote.cohort}: the limit is for each of its patients"),
         ("unit", f"{privacy.unit}: all records of one patient together"),
         ("sigma, q, C", f"{privacy.noise_multiplier:g}, {privacy.sampling_rate:g}, {privacy.max_grad_norm:g}"),
         ("noised steps", f"{plan.total_steps} reserved ({plan.rounds.rounds} rounds + {plan.rounds.max_void} void)"),
@@ -36,7 +39,9 @@ def consent_screen(study: Study) -> list[tuple[str, Any]]:
 def prepare(study: Study) -> str:
     """Check the declared data and the isolation of the study's gradients; raises `DataError` or `PrivacyError`."""
     report = study.checked.report
-    check_isolation(study.plan, speed=study.home.config.speed)
+    declared = read_source(study.home.source_path).declared
+    check_isolation(study.plan, speed=study.home.config.speed, declared=declared)
     return (
-        "\n".join(report.lines()) + "\nIsolation check passed: on synthetic patients, changing one changed no other's gradient."
+        "\n".join([*report.lines(), census_line(study.home, study.cohort, study.checked.patients)])
+        + "\nIsolation check passed: on synthetic patients, changing one changed no other's gradient."
     )

@@ -216,11 +216,16 @@ def status(home: Home = _HOME, json_: Json = False) -> None:
 @app.command()
 @fail_on_error
 def ledger(home: Home = _HOME, json_: Json = False) -> None:
-    """What of this hospital's privacy budget was spent, by which study, and what remains."""
-    from client.study import site_ledger
+    """What of this hospital's privacy budget was spent, by which study, what remains, and until when at this pace."""
+    from client.budget import site_statement
 
-    statement = site_ledger(SiteHome(home)).statement()
-    say(json_, statement.to_dict(), statement.to_text())
+    statement = site_statement(SiteHome(home))
+    if json_:
+        say(True, statement.to_dict(), "")
+        return
+    from client.ledger_page import print_statement
+
+    print_statement(statement)
 
 
 def _afterwards(site: SiteHome, name: str, plan_hash: str) -> str:

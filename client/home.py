@@ -6,6 +6,9 @@ roster.json     the accepted roster    chain.db(.head)  ledger, journal, approva
 keys/           of each open study: epoch keys, chains, copy of the records, optimizer state; never backed up
 studies/<plan hash>/  plan, uploads
 encoders/       what studies gave      logs/     run/   socket, secret, lock
+
+Outside it, in the folder that CHORAL_ANCHORS names (else this user's state folder): <chain id>.head, the log's anchor, and
+<site>/units.db, units.key, which cohort each patient belongs to. They are kept for life, on a disk that survives.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from client.policy import DEFAULT_POLICY, SitePolicy
 from ssl_core.chain import Chain, write_durably
 from ssl_core.config import Name, PublicHex, SpeedSpec, StrictModel, parse, read_toml
 from ssl_core.errors import ConfigError, StateError, TrustError
+from ssl_core.privacy.cohorts import UnitTable
 from ssl_core.trust.authority import Authority, authority_of
 from ssl_core.trust.certificates import generate_node_key
 from ssl_core.trust.identity import Identity, fingerprint, write_private
@@ -77,6 +81,11 @@ class SiteHome:
     def chain(self) -> Chain:
         """The one durable log, verified against its head and its anchor outside this folder."""
         return Chain(self.root / "chain.db", anchor=anchor_path(self.config.chain_id))
+
+    @property
+    def units(self) -> UnitTable:
+        """Which cohort each patient belongs to; outside this folder, so that a folder made anew finds it (ruling 21)."""
+        return UnitTable(_anchors() / self.config.name, self.config.chain_id)
 
     @property
     def source_path(self) -> Path:
@@ -221,6 +230,9 @@ def create_site(root: Path, name: str, authorities: list[bytes], threshold: int,
 
 def anchor_path(chain_id: str) -> Path:
     """Where the chain's head is kept a second time, outside the state folder (ruling 20)."""
+    return _anchors() / f"{chain_id}.head"
+
+
+def _anchors() -> Path:
     folder = os.environ.get(ANCHOR_VARIABLE)
-    base = Path(folder) if folder else platformdirs.user_state_path("choral") / "anchors"
-    return base / f"{chain_id}.head"
+    return Path(folder) if folder else platformdirs.user_state_path("choral") / "anchors"

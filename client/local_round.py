@@ -9,7 +9,8 @@ journaled bytes go out again, and a round that had started without an upload is 
 
 from __future__ import annotations
 
-from client.study import Study, site_ledger
+from client.budget import site_ledger
+from client.study import Study
 from ssl_core.parcel import OutgoingKind, Parcel
 from ssl_core.privacy.training import train_round
 from ssl_core.secure_sum.ring import Words

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from client.budget import cohort_of, include, site_ledger
 from client.home import SiteHome
 from client.policy import check_plan
-from client.study import site_ledger
 from ssl_core.card import make_card, save_encoder
 from ssl_core.config import StudyPlan, read_toml
 from ssl_core.errors import ConfigError, StateError
@@ -26,11 +26,12 @@ from ssl_core.trust.envelope import canonical, digest
 def quote_alone(home: SiteHome, path: Path) -> list[tuple[str, Any]]:
     """What the plan would cost here; raises `PolicyError`, `ConfigError`."""
     plan, schedule = _read(home, path)
-    quote = site_ledger(home).quote(schedule, plan.privacy.delta)
+    quote = site_ledger(home, cohort_of(home)).quote(schedule, plan.privacy.delta)
     return [
         ("study", f"{plan.name} (this site alone)"),
         ("epsilon of this study", f"{quote.study_epsilon:.3f} at delta {plan.privacy.delta:g}"),
         ("spent before / after", f"{quote.spent_before:.3f} / {quote.spent_after:.3f} of {quote.limit:g} for life"),
+        ("cohort", quote.cohort),
         ("noised steps", plan.total_steps),
     ]
 
@@ -46,14 +47,17 @@ def pretrain_alone(home: SiteHome, path: Path) -> Path:
 
     plan, schedule = _read(home, path)
     plan_hash = digest(canonical(plan.model_dump(mode="json")))
-    ledger, speed = site_ledger(home), home.config.speed
+    cohort, speed = cohort_of(home, plan_hash), home.config.speed
+    ledger = site_ledger(home, cohort)
     folder = home.root / "encoders" / f"{plan.name}-{plan_hash[:8]}"
     if folder.exists():
         raise StateError("this study was run here already", field="encoder", value=folder.name)
     ledger.admit(plan_hash, schedule, plan.privacy.delta)
-    patients = check_and_load(read_source(home.source_path), plan.data).patients
-    check_isolation(plan, speed=speed)
-    ledger.reserve(plan_hash, plan.name, schedule, plan.privacy.delta)
+    source = read_source(home.source_path)
+    patients = check_and_load(source, plan.data).patients
+    check_isolation(plan, speed=speed, declared=source.declared)
+    units = include(home, plan_hash, cohort, patients)
+    ledger.reserve(plan_hash, plan.name, schedule, plan.privacy.delta, units=units)
     model = build_model(plan)
     weights, state = to_vector(model), None
     steps = plan.rounds.steps_per_round

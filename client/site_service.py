@@ -127,19 +127,21 @@ class SiteService:
             if study.approved():
                 return "approved"
             limit = self._home.policy.auto_approve_epsilon
-            if limit > 0 and study.quote().study_epsilon <= limit:
-                study.admit()
-                return self._approve_by_rule(study)
+            if limit > 0:
+                return self._approve_by_rule(study, limit)
         except (PolicyError, BudgetError) as error:
             _LOG.warning("study %s declined: %s", study.plan_hash, error)
             return "declined"
         return "waiting"
 
-    def _approve_by_rule(self, study: Study) -> Literal["approved", "waiting"]:
+    def _approve_by_rule(self, study: Study, limit: float) -> Literal["approved", "waiting"]:
         """A failed check leaves the study to a person; it is made once, so that repeated invitations read nothing anew."""
         if study.plan_hash in self._left_to_a_person:
             return "waiting"
         try:
+            if study.quote().study_epsilon > limit:
+                return "waiting"
+            study.admit()
             prepare(study)
             study.approve("policy rule")
         except (BudgetError, ChainError):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from client.budget import cohort_of, include, include_again, site_ledger
 from client.global_model import ModelFile
 from client.home import SiteHome
 from client.journal import SiteJournal, closed_rounds
@@ -24,7 +25,7 @@ from ssl_core.chain import write_durably
 from ssl_core.config import StudyPlan
 from ssl_core.errors import PolicyError, StateError, TrustError
 from ssl_core.privacy.accountant import Schedule
-from ssl_core.privacy.ledger import Ledger, Quote
+from ssl_core.privacy.ledger import Quote
 from ssl_core.secure_sum.history import History
 from ssl_core.secure_sum.params import SumParams
 from ssl_core.secure_sum.site import SecureSumSite
@@ -112,6 +113,11 @@ class Study:
 
         return check_and_load(read_source(self.home.source_path), self.plan.data)
 
+    @cached_property
+    def cohort(self) -> str:
+        """The cohort of patients that this study is charged to."""
+        return cohort_of(self.home, self.plan_hash)
+
     @property
     def kept_records(self) -> KeptRecords:
         """This site's copy of the records that were approved for the study."""
@@ -150,12 +156,12 @@ class Study:
 
     def quote(self) -> Quote:
         """What this study would cost at this site."""
-        return site_ledger(self.home).quote(self.schedule, self.plan.privacy.delta)
+        return site_ledger(self.home, self.cohort).quote(self.schedule, self.plan.privacy.delta)
 
     def admit(self) -> None:
         """Policy, membership and budget, before anything slow; raises `PolicyError`, `BudgetError`."""
         self.check()
-        site_ledger(self.home).admit(self.plan_hash, self.schedule, self.plan.privacy.delta)
+        site_ledger(self.home, self.cohort).admit(self.plan_hash, self.schedule, self.plan.privacy.delta)
 
     def warm_up(self) -> None:
         """Load model and patients before the first round asks for them."""
@@ -163,8 +169,7 @@ class Study:
 
     def answered(self) -> int:
         """Rounds that this site started training for."""
-        rounds = {e.body["round"] for e in self.home.chain.entries("commit") if e.body["study"] == self.plan_hash}
-        return len(rounds)
+        return len({e.body["round"] for e in self.home.chain.entries("commit") if e.body["study"] == self.plan_hash})
 
     def optimizer_state(self, *, before: int) -> OptimizerState | None:
         """The state that the last round trained here left, void or not; else a fresh start."""
@@ -203,11 +208,10 @@ class Study:
     def finish(self, number: int) -> None:
         """Write the study's last global weights as an encoder of this site; nothing is trained in it any more."""
         weights = self.history.weights
-        folder = self._encoder
-        if not folder.exists():
+        if not self.finished:
             rounds = self.plan.rounds.rounds
             card = make_card(self.plan, self.plan_hash, weights, kind="federated", closed=rounds, void=number - rounds)
-            save_encoder(folder, weights, card)
+            save_encoder(self._encoder, weights, card)
         self.forget()
 
     @property
@@ -265,10 +269,12 @@ class Study:
         if self.approved():
             return
         reservation = (self.plan_hash, self.plan.name, self.schedule, self.plan.privacy.delta)
-        with self.kept_records.draft(self.checked.patients) as draft, site_ledger(self.home).reserving(*reservation):
-            if not self.approved():
-                draft.keep()
-                self.home.chain.append("approval", {"plan": self.plan_hash, "by": by})
+        with self.kept_records.draft(self.checked.patients) as draft:
+            units = include(self.home, self.plan_hash, self.cohort, self.checked.patients)
+            with site_ledger(self.home, self.cohort).reserving(*reservation, units=units):
+                if not self.approved():
+                    draft.keep()
+                    self.home.chain.append("approval", {"plan": self.plan_hash, "by": by})
 
     @property
     def lost_records(self) -> bool:
@@ -279,13 +285,8 @@ class Study:
     def copy_records_again(self) -> None:
         """Check the declared data anew and copy them, after the copy was lost; nothing is charged. Raises `DataError`."""
         with self.kept_records.draft(self.checked.patients) as draft:
+            include_again(self.home, self.plan_hash, self.cohort, self.checked.patients)
             draft.keep()
-
-
-def site_ledger(home: SiteHome) -> Ledger:
-    """The site's ledger under the limit that its policy names now."""
-    policy = home.policy
-    return Ledger(home.chain, max_epsilon=policy.max_epsilon, delta=policy.delta)
 
 
 def store_plan(home: SiteHome, data: bytes) -> Study:

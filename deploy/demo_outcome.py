@@ -75,7 +75,9 @@ def collect(
 ) -> DemoResult:
     """Put the ledgers' statements, receipts and scores together; the phases' times are added by the caller."""
     card = read_card(release)
-    ledgers = {name: json.loads(text) for name, text in loopback.each_site("site", "ledger", "--json").items()}
+    statements = {name: json.loads(text) for name, text in loopback.each_site("site", "ledger", "--json").items()}
+    # The demo's patients are one cohort.
+    ledgers = {name: statement["cohorts"][0] for name, statement in statements.items()}
     states = {name: json.loads(text) for name, text in loopback.each_site("site", "status", "--json").items()}
     privacy = card.plan.privacy
     (ledger_delta,) = {ledger["delta"] for ledger in ledgers.values()}

@@ -4,13 +4,14 @@ Entry i stores kind, canonical JSON body, and hash_i = SHA-256(hash_{i-1} | i | 
 immediate transaction in WAL mode with synchronous=FULL, so it is on disk before the call returns. Beside the file stands
 `<name>.head` (sequence and hash of the last entry); an anchor of the same form may stand outside the state folder.
 Refused at opening (`ChainError`): a broken link, a gap, a head or anchor that is newer than the log (ruling 20).
-Not detected: a roll-back of the whole machine, anchor included.
+Not detected: a roll-back of the whole machine, anchor included. An anchor that is gone is warned of and made again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from typing import Any
 
 from ssl_core.errors import ChainError, StateError
 
+_LOG = logging.getLogger("choral.chain")
 _SCHEMA = 1
 _GENESIS = hashlib.sha256(b"choral/chain/1").hexdigest()
 
@@ -108,6 +110,8 @@ class Chain:
                     limit=sequence,
                     remedy="stop this site and tell the authority",
                 )
+        if last and self._anchor_path is not None and not self._anchor_path.exists():
+            _LOG.warning("the log's anchor outside the state folder is missing: a roll-back would not have been seen")
         self._write_heads(last, hashes[last])
 
     @contextmanager

@@ -35,6 +35,11 @@ class ImageData(StrictModel):
     records_per_patient: Annotated[int, Field(ge=1, le=16)] = 1
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of an image in its file."""
+        return self.height, self.width
+
+    @property
     def values(self) -> int:
         """Pooled pixels of an image."""
         return (self.height // self.pool) * (self.width // self.pool)
@@ -59,6 +64,11 @@ class SignalData(StrictModel):
     typical: Annotated[tuple[Annotated[float, Field(ge=1e-9, le=1e9)], ...], Field(min_length=1)]
     centre: Annotated[tuple[Finite, ...], Field(min_length=1)] = (0.0,)
     records_per_patient: Annotated[int, Field(ge=1, le=16)] = 1
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(channels, samples) of a record in its file."""
+        return self.channels, self.samples
 
     @property
     def values(self) -> int:

@@ -5,7 +5,7 @@
     format = "csv"                       image_field = "image"
     patient_column = "patient"           patient_field = "patient"
     text_column = "text"                 max_bad_share = 0.001
-    record_column = "report"
+    record_column = "report"             cohort = "all"
     multiline = false
 
     kind = "signals"
@@ -19,6 +19,8 @@
 a row belongs to: rows of one patient with an equal record id are one record, read once (one report, several images).
 `rate_hz` and `units` must be the plan's. `scale` is for int16 alone: units per count; `missing`: the count that stands for
 no sample. `units` and `scale` have one entry, or one a channel.
+`cohort` names the group of patients that this source holds (patients who came in 2025, say). The budget for life is each
+cohort's own, and a patient stays in the first one for good: a source with a patient of another cohort is not approved.
 `multiline = true` says that quoted texts of a CSV file hold line breaks. Without it a record that spans several lines is
 bad, with every line that it takes: it is how a lost quote shows, which would otherwise swallow other patients' rows.
 """
@@ -30,7 +32,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ssl_core.config import StrictModel
+from ssl_core.config import Name, StrictModel
 from ssl_core.model_spec import Unit
 
 
@@ -57,6 +59,7 @@ class TableSource(StrictModel):
     record_column: Column | None = None
     multiline: bool = False
     max_bad_share: Share = 0.0
+    cohort: Name = "all"
 
     @model_validator(mode="after")
     def _lines(self) -> Self:
@@ -78,6 +81,7 @@ class NpzSource(StrictModel):
     image_field: Column = "image"
     patient_field: Column = "patient"
     max_bad_share: Share = 0.0
+    cohort: Name = "all"
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -97,8 +101,12 @@ class SignalSource(StrictModel):
     signal_field: Column = "signal"
     patient_field: Column = "patient"
     max_bad_share: Share = 0.0
+    cohort: Name = "all"
 
     @property
     def paths(self) -> tuple[str, ...]:
         """The declared file."""
         return (self.path,)
+
+
+Declared = TableSource | NpzSource | SignalSource

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_core.config import Data, ImageData, SignalData, TextData, read_toml
-from ssl_core.data.declared import NpzSource, SignalSource, TableSource
+from ssl_core.data.declared import Declared, NpzSource, SignalSource, TableSource
 from ssl_core.data.npz import read_npz
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.reading import Fault, Reading
@@ -22,7 +22,7 @@ from ssl_core.data.signals import read_signals
 from ssl_core.data.table import read_table
 from ssl_core.errors import ConfigError, DataError
 
-_MODELS: dict[str, type[TableSource] | type[NpzSource] | type[SignalSource]] = {
+_MODELS: dict[str, type[Declared]] = {
     "table": TableSource,
     "npz": NpzSource,
     "signals": SignalSource,
@@ -35,7 +35,7 @@ class Source:
     """A declaration and the folder that its paths are relative to."""
 
     folder: Path
-    declared: TableSource | NpzSource | SignalSource
+    declared: Declared
 
     def files(self) -> tuple[Path, ...]:
         """The declared files, resolved; `DataError` where one is missing or lies outside the folder."""

@@ -1,35 +1,45 @@
 """Before step 6: does changing one patient change another patient's gradient? A check on tested inputs (ruling 24).
 
-Comes in: a study plan and the site's `SpeedSpec`: its chunk, engine, threads and device, as in training. Two synthetic sets of
-patients in the declared format, which differ in one patient, go through sampler -> draw -> engine with the study's own
-model, on the device that the site trains on, in float32 as training is, under the same coins. Demanded:
+Comes in: a study plan, the site's `SpeedSpec` (its chunk, engine, threads and device, as in training) and how it declares its
+files. Two synthetic folders in that format, which differ in one patient, go through reader -> sampler -> draw -> engine
+with the study's own model, on the device that the site trains on, in float32 as training is, under the same coins. Asked:
+  the reader gives every other patient the same records, bit by bit (synthetic_files.py);
+  a batch is, to the model, the same as its units one by one, and the same again (alone.py);
   the same other units are sampled; each other unit's row differs by at most 1e-6 of its norm;
-  the clipped sums differ by at most the sensitivity that they state, C for a removed patient, 2 C for a changed one.
+  the clipped sums differ by at most the sensitivity that they state, C for a removed patient, 2 C for a changed one;
+  a folder of twice as many patients changes nothing of this for those of the first.
+Not of this check: divisor and number of steps, which are the plan's constants (training.py and its tests).
 The guarantee is the argument in objectives/base.py, gradients.py and bookkeeping.py; this check finds what breaks it on
 such inputs. Raises `PrivacyError`; no real patient is read.
 """
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from functools import reduce
+from itertools import accumulate
 from operator import add
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ssl_core.config import SpeedSpec, StudyPlan
+from ssl_core.config import SpeedSpec, StudyPlan, TextData
+from ssl_core.data.declared import Declared
 from ssl_core.data.patients import Patients
 from ssl_core.errors import PrivacyError
-from ssl_core.objectives.base import PretextModel
+from ssl_core.objectives.base import PretextModel, Views
 from ssl_core.objectives.build import build_model
+from ssl_core.privacy.alone import check_alone
 from ssl_core.privacy.engines import Engine, choose_engine, synthetic_views
-from ssl_core.privacy.gradients import Adjacency, ClippedSum
+from ssl_core.privacy.gradients import Adjacency, ClippedSum, units_of
 from ssl_core.privacy.machine import threads, training_device
 from ssl_core.privacy.sampling import batches, draw_coins, group_count, poisson_sample
-from ssl_core.privacy.synthetic import kinds, synthetic_patients, with_other_patient, without_patient
+from ssl_core.privacy.synthetic import Kind, with_other_patient
+from ssl_core.privacy.synthetic_files import SyntheticFolders, check_reader, default_source
 from ssl_core.trust.random import UnitCoins
 
 TOLERANCE = 1e-6
@@ -51,14 +61,26 @@ class IsolationReport:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Sampled units in order, their rows float32 [B, P], and their views chunk by chunk."""
+    """Sampled units as the engine met them, their rows float32 [B, P], and their views part by part."""
 
     units: tuple[str, ...]
     rows: Tensor
-    views: tuple[dict[str, Tensor], ...]
+    views: tuple[Views, ...]
+
+    def largest(self) -> tuple[Views, Tensor]:
+        """The views of the part with the most units, and their rows."""
+        ends = [*accumulate(units_of(views) for views in self.views)]
+        views, end = max(zip(self.views, ends, strict=True), key=lambda part: units_of(part[0]))
+        return views, self.rows[end - units_of(views) : end]
 
 
-def check_isolation(plan: StudyPlan, *, speed: SpeedSpec, model: PretextModel | None = None) -> IsolationReport:
+def check_isolation(
+    plan: StudyPlan,
+    *,
+    speed: SpeedSpec,
+    model: PretextModel | None = None,
+    declared: Declared | None = None,
+) -> IsolationReport:
     """Run all pairs for the plan's model (or `model`, which is moved); `greatest_contribution` is in units of C.
 
     Raises `ConfigError` when the site's device is not there, `PrivacyError` for what is demanded and does not hold.
@@ -67,28 +89,36 @@ def check_isolation(plan: StudyPlan, *, speed: SpeedSpec, model: PretextModel | 
     with threads(speed.threads):
         checked = build_model(plan) if model is None else model
         engine = choose_engine(checked, synthetic_views(checked, plan.data), speed.engine)
-        return _check(plan, speed.chunk, checked.to(device), engine)
+        checked.to(device)
+        with tempfile.TemporaryDirectory(prefix="choral-") as folder:
+            return _check(plan, speed.chunk, checked, engine, Path(folder), declared or default_source(plan.data))
 
 
-def _check(plan: StudyPlan, chunk: int, model: PretextModel, engine: Engine) -> IsolationReport:
+def _check(plan: StudyPlan, chunk: int, model: PretextModel, engine: Engine, root: Path, declared: Declared) -> IsolationReport:
     size = sum(parameter.numel() for parameter in model.parameters())
     # Several groups where memory allows, some of them split, so that a removal moves units from part to part.
     count = max(4, min(2 * chunk + 5, _MOST_ENTRIES // size))
-    patients = synthetic_patients(plan.data, count)
+    folders = SyntheticFolders(root, plan.data, declared, count)
+    patients = folders.base()
     coins = _coins(patients)
     base = _run(engine, model, patients, coins, chunk)
-    victim = patients.units.index(base.units[len(base.units) // 2])
+    _compare_again(base, _run(engine, model, patients, coins, chunk))
+    check_alone(model, *base.largest())
+    unit = base.units[len(base.units) // 2]
+    place = patients.units.index(unit)
     changed, contributed = 0.0, 0.0
-    pairs: list[tuple[str, Patients, Adjacency]] = [
-        ("removed", without_patient(patients, victim), "add-or-remove-one"),
-        *((kind, with_other_patient(patients, victim, plan.data, kind), "replace-one") for kind in kinds(plan.data)),
-    ]
-    for what, other_patients, adjacency in pairs:
+    # What no reader gives is tried too: whatever the records are, another patient's row is none of their business.
+    beyond: tuple[Kind, ...] = ("extreme",) if isinstance(plan.data, TextData) else ("extreme", "not finite")
+    pairs = [*check_reader(folders, patients, unit)]
+    pairs += [(f"{kind} in memory", with_other_patient(patients, place, plan.data, kind)) for kind in beyond]
+    for what, other_patients in pairs:
+        adjacency: Adjacency = "add-or-remove-one" if what == "removed" else "replace-one"
         other = _run(engine, model, other_patients, coins, chunk)
-        changed = max(changed, _compare_rows(what, base, other, patients.units[victim]))
+        changed = max(changed, _compare_rows(what, base, other, unit))
         for clip_norm in (plan.privacy.max_grad_norm, _tight(base.rows)):
             contributed = max(contributed, _compare_sums(what, base, other, engine, clip_norm, adjacency))
-    return IsolationReport(tuple(what for what, _, _ in pairs), count, changed, contributed, engine.name, engine.reason)
+    _compare_size(base, _run(engine, model, folders.larger(), coins, chunk))
+    return IsolationReport(tuple(what for what, _ in pairs), count, changed, contributed, engine.name, engine.reason)
 
 
 def _coins(patients: Patients) -> UnitCoins:
@@ -103,14 +133,40 @@ def _run(engine: Engine, model: PretextModel, patients: Patients, coins: UnitCoi
     device = next(model.parameters()).device
     sample = poisson_sample(patients.tags, _RATE, coins)
     groups = group_count(_RATE, 2 * chunk, chunk)
-    parts, seen, units = [], [], []
+    rows, seen, units = [], [], []
     for index in batches(sample, patients.tags[sample], coins, groups=groups, size=chunk):
         units += [patients.units[i] for i in index]
         views = model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins))
         seen.append({name: view.to(device) for name, view in views.items()})
-        rows = engine.rows(seen[-1])
-        parts.append(torch.cat([row.reshape(len(index), -1) for row in rows], dim=1))
-    return _Run(tuple(units), torch.cat(parts), tuple(seen))
+        rows.append(torch.cat([row.reshape(len(index), -1) for row in engine.rows(seen[-1])], dim=1))
+    return _Run(tuple(units), torch.cat(rows), tuple(seen))
+
+
+def _compare_again(base: _Run, again: _Run) -> None:
+    if not _same(base.rows, again.rows):
+        raise PrivacyError(
+            "the same patients again give other gradients: the model remembers earlier ones, or draws coins of its own",
+            field="repeated batch",
+            limit=TOLERANCE,
+            remedy="keep no queue, memory bank or running statistic of units; take randomness from the unit's coins",
+        )
+
+
+def _compare_size(base: _Run, larger: _Run) -> None:
+    place = {unit: number for number, unit in enumerate(larger.units)}
+    mine = [unit for unit in larger.units if unit in set(base.units)]
+    if mine != list(base.units) or not _same(base.rows, larger.rows[[place[unit] for unit in base.units]]):
+        raise PrivacyError(
+            "the number of patients changes a patient's gradient, or whether he is sampled",
+            field="folder of twice as many patients",
+            limit=TOLERANCE,
+            remedy="let nothing depend on the size of the data set: it is as private as the patients",
+        )
+
+
+def _same(mine: Tensor, theirs: Tensor) -> bool:
+    differences = (mine.double() - theirs.double()).norm(dim=1)
+    return bool((differences <= TOLERANCE * mine.double().norm(dim=1)).all())
 
 
 def _compare_rows(what: str, base: _Run, other: _Run, victim: str) -> float:

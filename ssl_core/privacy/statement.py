@@ -1,17 +1,23 @@
-"""Step 6 of 12: what the ledger says to people: the quote of a study, and the statement of all studies.
+"""Step 6 of 12: what the ledger says: the quote of a study, and the statement of all studies, cohort by cohort.
 
-Comes in: numbers from ledger.py. Goes out: frozen records, as JSON and as text. Every epsilon stands with its delta, its
-unit and its neighbouring relation. Nothing here is computed from a patient.
+Comes in: numbers from ledger.py. Goes out: frozen records, as JSON; `client/ledger_page.py` prints them for people. Every
+epsilon stands with its delta, its unit and its neighbouring relation. Nothing here is computed from a patient: schedules
+are the plan's, dates are those of approvals and of rounds that started.
 """
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 UNIT = "patient"
 ADJACENCY = "add or remove one patient"
+REPLACE_ONE = "replace one patient"
 COHORT = "all"
+Disclosure = Literal["pretraining", "finetuning", "metric", "statistic"]
+_LONGEST_DAYS = 365 * 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +34,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
-    """Cost of one study alone (PLD at the plan's delta), and the site's total before and after it by the cap's rule."""
+    """Cost of one study alone (PLD at the plan's delta), and its cohort's total before and after it by the cap's rule."""
 
     study_epsilon: float
     study_delta: float
@@ -37,19 +43,36 @@ class Quote:
     limit: float
     remaining: float
     delta: float
+    cohort: str = COHORT
     adjacency: str = ADJACENCY
     unit: str = UNIT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerEntry:
-    """One study; `steps_started` are those of committed rounds, `steps` all that are charged.
+class Epsilons:
+    """The same schedules by three accountants, at one delta, for both neighbouring relations.
 
-    `admitted_under` is the limit in force at its RESERVE; None in rows that older versions wrote.
+    PLD is the one of record. PRV (Opacus) has add-or-remove-one alone, and is None where it has no answer.
+    """
+
+    delta: float
+    pld: float
+    prv: float | None
+    rdp: float
+    pld_replace_one: float
+    rdp_replace_one: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry:
+    """One study. `steps` are charged from `reserved_on` on; the others are of the rounds that started (void ones too).
+
+    `admitted_under` is the limit in force at its RESERVE; None, like the dates, in rows that older versions wrote.
     """
 
     study: str
     name: str
+    what: Disclosure
     epsilon: float
     epsilon_replace_one: float
     delta: float
@@ -57,7 +80,13 @@ class LedgerEntry:
     sampling_rate: float
     steps: int
     steps_started: int
+    rounds_started: int
+    first_round: int | None
+    last_round: int | None
+    reserved_on: str | None
+    last_started_on: str | None
     admitted_under: Limit | None
+    accountants: Epsilons
     adjacency: str = ADJACENCY
     unit: str = UNIT
 
@@ -73,14 +102,27 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """All that was spent, over the days since the first study; `used_up_on` is None when a century would not do."""
+
+    studies: int
+    since: str
+    days: int
+    epsilon_per_year: float
+    used_up_on: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """The ledger as people read it."""
+    """The ledger of one cohort; `pace` is None where the log tells of none: see `pace_of`."""
 
     entries: tuple[LedgerEntry, ...]
     totals: Totals
+    accountants: Epsilons | None
     limit: float
     delta: float
     remaining: float
+    pace: Pace | None
     cohort: str = COHORT
     adjacency: str = ADJACENCY
     unit: str = UNIT
@@ -89,20 +131,33 @@ class Statement:
         """Plain types, for JSON."""
         return asdict(self)
 
-    def to_text(self) -> str:
-        """A few lines for a terminal."""
-        lines = [
-            f"Unit: {self.unit}, with all records. Neighbours: {self.adjacency}. Cohort: {self.cohort}.",
-            *(
-                f"{e.name} ({e.study[:8]}): epsilon {e.epsilon:.3f} at delta {e.delta:g}, {e.adjacency} "
-                f"({e.epsilon_replace_one:.3f} replacing one); sigma {e.noise_multiplier:g}, q {e.sampling_rate:g}, "
-                f"{e.steps} steps charged, {e.steps_started} started; admitted under "
-                f"{'a limit that was not recorded' if e.admitted_under is None else e.admitted_under}"
-                for e in self.entries
-            ),
-            f"Spent for life: epsilon {self.totals.spent:.3f} of {self.limit:g} at delta {self.delta:g}, "
-            f"{self.adjacency}; {self.remaining:.3f} remains.",
-            f"By sum of studies {self.totals.by_sum:.3f}; by RDP filter {self.totals.by_rdp:.3f}; "
-            f"{self.totals.if_fixed_in_advance:.3f} had the plans been fixed in advance (PLD).",
-        ]
-        return "\n".join(lines)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteStatement:
+    """Every cohort of a site; `warnings` are about the log's dates."""
+
+    site: str
+    date: str
+    rule: str
+    cohorts: tuple[Statement, ...]
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for JSON."""
+        return asdict(self)
+
+
+def pace_of(entries: Sequence[LedgerEntry], spent: float, remaining: float, today: datetime.date) -> Pace | None:
+    """The pace so far; None with fewer than two studies, all on one day, without dates, or with dates to come."""
+    days = [datetime.date.fromisoformat(entry.reserved_on) for entry in entries if entry.reserved_on is not None]
+    if len(days) < max(2, len(entries)) or min(days) == max(days) or max(days) > today:
+        return None
+    elapsed = (today - min(days)).days
+    left = remaining / spent * elapsed
+    return Pace(
+        studies=len(days),
+        since=min(days).isoformat(),
+        days=elapsed,
+        epsilon_per_year=spent / elapsed * 365.25,
+        used_up_on=(today + datetime.timedelta(days=int(left))).isoformat() if left <= _LONGEST_DAYS else None,
+    )

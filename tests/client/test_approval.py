@@ -156,9 +156,10 @@ def test_the_isolation_check_runs_as_the_site_trains(invited: tuple[Any, str], m
     asked: list[SpeedSpec] = []
     honest = approval.check_isolation
 
-    def checked(plan: Any, *, speed: SpeedSpec) -> Any:
+    def checked(plan: Any, *, speed: SpeedSpec, declared: Any) -> Any:
         asked.append(speed)
-        return honest(plan, speed=speed)
+        assert declared.path == "reports.csv", "files like the site's own are tried"
+        return honest(plan, speed=speed, declared=declared)
 
     monkeypatch.setattr(approval, "check_isolation", checked)
     assert run("site", "approve", plan_hash, "--home", home, "--yes").exit_code == 0
@@ -182,14 +183,14 @@ def test_the_ledger_says_under_which_limit_each_study_was_admitted(invited: tupl
     home = federation.root / "site-a"
     assert run("site", "approve", plan_hash, "--home", home, "--yes").exit_code == 0
     edit(home / "policy.toml", max_epsilon=12.0)
-    statement = json.loads(run("site", "ledger", "--home", home, "--json").stdout)
+    statement = json.loads(run("site", "ledger", "--home", home, "--json").stdout)["cohorts"][0]
     (rule,) = get_args(SitePolicy.model_fields["composition"].annotation)
     assert rule == ledger.RULE, "policy.toml and the ledger name one rule"
     assert statement["entries"][0]["admitted_under"] == {"max_epsilon": 10.0, "delta": 3e-5, "rule": rule}
     assert statement["limit"] == 12.0
-    words = run("site", "ledger", "--home", home).output
+    words = " ".join(run("site", "ledger", "--home", home).output.split())
     assert f"admitted under epsilon 10 at delta 3e-05 for life, by the {rule}" in words
-    assert "of 12 at delta 3e-05" in words
+    assert "of 12 at delta 3e-05" in words and "limit for life 12" in words
 
 
 def test_a_log_of_an_older_version_is_read_and_shown(invited: tuple[Any, str]) -> None:
@@ -200,9 +201,10 @@ def test_a_log_of_an_older_version_is_read_and_shown(invited: tuple[Any, str]) -
     body |= {"adjacency": "add or remove one patient", "noise_multiplier": 4.0, "sampling_rate": 0.1}
     chain.append("reserve", body)
     assert run("site", "approve", plan_hash, "--home", home, "--yes").exit_code == 0
-    entries = json.loads(run("site", "ledger", "--home", home, "--json").stdout)["entries"]
+    entries = json.loads(run("site", "ledger", "--home", home, "--json").stdout)["cohorts"][0]["entries"]
     assert [entry["admitted_under"] is None for entry in entries] == [True, False]
-    assert "admitted under a limit that was not recorded" in run("site", "ledger", "--home", home).output
+    shown = " ".join(run("site", "ledger", "--home", home).output.split())
+    assert "older (cccccccc) admitted under a limit that was not recorded" in shown
 
 
 def test_a_malformed_quote_is_refused_by_file_and_line_before_the_approval(invited: tuple[Any, str]) -> None:

@@ -159,8 +159,8 @@ def test_it_is_whole_and_on_disk_before_the_approval_is(
     monkeypatch.setattr(os, "fsync", sync)
     study.approve("person")
     steps = steps[steps.index(f"fsync .patients.npz.{os.getpid()}") :]
-    assert steps[:5] == [
-        f"fsync .patients.npz.{os.getpid()}", "reserve", "rename patients.npz", "fsync folder", "approval",
+    assert steps[:6] == [
+        f"fsync .patients.npz.{os.getpid()}", "fsync units.key", "reserve", "rename patients.npz", "fsync folder", "approval",
     ]  # fmt: skip
 
 

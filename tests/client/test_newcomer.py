@@ -124,7 +124,7 @@ def test_a_fifth_hospital_joins_and_one_leaves_by_one_command_each(world: Hospit
     run_study(world.operator, last, LocalExchange({name: SiteService(world.sites[name]).handle for name in stay}))
     (*_, told) = done(run("operator", "status", "--json", "--home", world.operator))
     assert told["plan"] == last and told["state"] == "finished" and told["rounds_closed"] == 1
-    charged = done(run("site", "ledger", "--home", world.sites["site-a"], "--json"))["entries"]
+    charged = done(run("site", "ledger", "--home", world.sites["site-a"], "--json"))["cohorts"][0]["entries"]
     assert [entry["study"] for entry in charged] == [old, last], "what was reserved for the ended study is never given back"
 
 

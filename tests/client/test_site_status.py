@@ -52,7 +52,8 @@ def test_plans_of_an_operator_whose_key_was_replaced_are_shown(federation: Any, 
     shown = run("site", "status", "--home", home).output
     assert shown.count("signed by a key that is no longer in the roster") == 2 and "study reports" in shown
     refused(run("site", "approve", studies["waiting"], "--home", home, "--yes"), "TrustError", "not signed by the keys")
-    assert json.loads(run("site", "ledger", "--home", home, "--json").stdout)["entries"][0]["study"] == studies["approved"]
+    (charged,) = json.loads(run("site", "ledger", "--home", home, "--json").stdout)["cohorts"]
+    assert charged["entries"][0]["study"] == studies["approved"]
     assert not any(study["records_kept"] for study in after), "no round will read the copy"
 
 

@@ -75,7 +75,7 @@ def test_it_ran_from_the_wheel_and_every_site_has_the_same_encoder(study: tuple[
 def test_the_killed_site_is_charged_for_every_round_that_it_started(study: tuple[dict[str, Any], str]) -> None:
     found, _ = study
     for name, ledger in found["ledgers"].items():
-        (entry,) = ledger["entries"]
+        (entry,) = ledger["cohorts"][0]["entries"]
         assert entry["steps"] == (3 + 2) * 2
         started = entry["steps_started"] // 2
         assert started == 3 or (name == "site-a" and started in {1, 2, 3})

@@ -77,6 +77,19 @@ def test_a_rolled_back_folder_is_refused_by_the_anchor_outside_it(tmp_path: Path
     assert len(Chain(path, anchor=anchor).entries()) == 2
 
 
+def test_an_anchor_that_is_gone_is_warned_of_and_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    anchor = tmp_path / "elsewhere" / "anchor"
+    chain = Chain(tmp_path / "chain.db", anchor=anchor, create=True)
+    chain.append("note", {"n": 1})
+    assert not caplog.records
+    anchor.unlink()
+    Chain(tmp_path / "chain.db", anchor=anchor)
+    assert "anchor outside the state folder is missing" in caplog.text and anchor.is_file()
+    caplog.clear()
+    Chain(tmp_path / "chain.db", anchor=anchor)
+    assert not caplog.records
+
+
 def test_a_missing_or_foreign_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ChainError):
         Chain(tmp_path / "none.db")

@@ -14,7 +14,7 @@ import pytest
 import ssl_core
 from ssl_core.chain import Chain
 from ssl_core.errors import BudgetError, ChainError, PrivacyError
-from ssl_core.privacy.accountant import Schedule, epsilon, epsilon_rdp, epsilon_replace_one
+from ssl_core.privacy.accountant import Schedule, epsilon, epsilon_prv, epsilon_rdp, epsilon_replace_one
 from ssl_core.privacy.ledger import ORDERS, Ledger
 
 DELTA = 1e-5
@@ -142,11 +142,13 @@ def test_the_statement_names_unit_and_neighbours_beside_each_epsilon(path: Path)
     assert entry.epsilon == epsilon([SMALL], 1e-6)
     assert entry.epsilon_replace_one == epsilon_replace_one([SMALL], 1e-6)
     assert statement.remaining == 10.0 - statement.totals.spent
-    text = statement.to_text()
-    lines = [line for line in text.splitlines() if "epsilon" in line]
-    assert len(lines) == 2 and all("add or remove one patient" in line for line in lines)
-    assert "25 started" in text and f"{entry.epsilon:.3f}" in text and "fixed in advance" in text
-    assert json.loads(json.dumps(statement.to_dict()))["entries"][0]["unit"] == "patient"
+    assert (entry.rounds_started, entry.first_round, entry.last_round, entry.what) == (1, 1, 1, "pretraining")
+    three = entry.accountants
+    assert (three.pld, three.pld_replace_one, three.delta) == (entry.epsilon, entry.epsilon_replace_one, 1e-6)
+    assert (three.prv, three.rdp) == (epsilon_prv([SMALL], 1e-6), epsilon_rdp([SMALL], 1e-6))
+    assert three.pld < three.prv < three.rdp and three.pld_replace_one < three.rdp_replace_one
+    plain = json.loads(json.dumps(statement.to_dict()))["entries"][0]
+    assert (plain["unit"], plain["adjacency"]) == ("patient", "add or remove one patient")
 
 
 def test_an_invalid_reservation_or_budget_is_refused(path: Path) -> None:

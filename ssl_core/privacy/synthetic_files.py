@@ -1,0 +1,157 @@
+"""Synthetic patients as files in a site's declared format, read back by the site's own reader; for the isolation check.
+
+Comes in: the plan's data and a declaration (table, npz or signals). Goes out: `Patients`, as step 1 makes them of a folder
+whose content is random, and of folders that differ from it in one patient or in size. Nothing here is private.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ssl_core.config import Data, ImageData, SignalData, TextData
+from ssl_core.data.declared import Declared, NpzSource, SignalSource, TableSource
+from ssl_core.data.patients import Patients
+from ssl_core.data.source import Source, load_patients
+from ssl_core.errors import PrivacyError
+from ssl_core.privacy.synthetic import Kind, kinds
+
+Array = npt.NDArray[np.float32] | npt.NDArray[np.int16]
+Content = str | Array
+Row = tuple[str, Content]
+
+_LONGEST = 200
+_EXTREME_TEXT = '"quoted, with commas", ﬁ ß İ 0̈ ' + "x" * 2000 + " word" * 600
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticFolders:
+    """Folders under `root`, each of the same patients but for what its name says."""
+
+    root: Path
+    data: Data
+    declared: Declared
+    count: int
+
+    def base(self) -> Patients:
+        """`count` patients of one to four records."""
+        return self._read("base", self._rows())
+
+    def without(self, unit: str) -> Patients:
+        """All but one."""
+        return self._read("removed", [row for row in self._rows() if row[0] != unit])
+
+    def with_other(self, unit: str, kind: Kind) -> Patients:
+        """The same units, one with other records, which stand first in the file."""
+        others = [row for row in self._rows() if row[0] != unit]
+        return self._read(kind, [*((unit, content) for content in self._other(kind)), *others])
+
+    def larger(self) -> Patients:
+        """Twice as many; the new ones come first by name."""
+        return self._read("larger", [*self._rows("another", seed=2), *self._rows()])
+
+    def _rows(self, name: str = "synthetic", seed: int = 0) -> list[Row]:
+        generator = np.random.default_rng(seed)
+        units = [f"{name}-{number:06d}" for number in range(self.count)]
+        return [(unit, self._content(generator)) for unit in units for _ in range(int(generator.integers(1, 5)))]
+
+    def _other(self, kind: Kind) -> list[Content]:
+        generator = np.random.default_rng(1)
+        records = [self._content(generator) for _ in range(_LONGEST if kind == "longest" else 3)]
+        if isinstance(self.data, TextData):
+            special = {"empty": "", "extreme": _EXTREME_TEXT}
+            return [special.get(kind, record) for record in records]
+        counts = self._counts
+        values = {"empty": (0.0, 0.0), "extreme": (-3e38, 3e38), "not finite": (np.nan, np.inf)}
+        if counts:
+            # Counts are finite; the declared count of a missing sample is what stands for one that is not.
+            lowest = self.declared.missing if isinstance(self.declared, SignalSource) else None
+            values |= {"extreme": (-32767, 32767), "not finite": (-32768 if lowest is None else lowest, 0)}
+        if kind in values:
+            whole = np.empty(self.data.shape, np.int16 if counts else np.float32)
+            whole[:], whole[:, ::2] = values[kind]
+            return [whole for _ in records]
+        return records
+
+    @property
+    def _counts(self) -> bool:
+        """Are the records whole counts, which the declaration scales?"""
+        return isinstance(self.declared, SignalSource) and self.declared.scale is not None
+
+    def _content(self, generator: np.random.Generator) -> Content:
+        if isinstance(self.data, SignalData):
+            drawn = generator.standard_normal(self.data.shape)
+            return (100 * drawn).astype(np.int16) if self._counts else drawn.astype(np.float32)
+        if isinstance(self.data, ImageData):
+            return generator.integers(0, 256, self.data.shape).astype(np.float32)
+        return " ".join(f"w{number}" for number in generator.integers(0, 5000, int(generator.integers(2, self.data.words + 2))))
+
+    def _read(self, name: str, rows: Sequence[Row]) -> Patients:
+        folder = self.root / name.replace(" ", "-")
+        folder.mkdir(exist_ok=True)
+        file = f"records.{self.declared.format if isinstance(self.declared, TableSource) else 'npz'}"
+        if isinstance(self.declared, TableSource):
+            _write_table(folder / file, self.declared, rows)
+        else:
+            content = self.declared.signal_field if isinstance(self.declared, SignalSource) else self.declared.image_field
+            fields = {
+                content: np.stack([np.asarray(content) for _, content in rows]),
+                self.declared.patient_field: np.array([unit for unit, _ in rows]),
+            }
+            np.savez(folder / file, allow_pickle=False, **fields)
+        return load_patients(Source(folder, self.declared.model_copy(update={"path": file})), self.data)
+
+
+def default_source(data: Data) -> Declared:
+    """A declaration for `data` where the site has none."""
+    if isinstance(data, SignalData):
+        return SignalSource(kind="signals", path="records.npz", rate_hz=data.rate_hz, units=data.units)
+    if isinstance(data, ImageData):
+        return NpzSource(kind="npz", path="records.npz")
+    return TableSource(kind="table", path="records.csv", format="csv", patient_column="patient", text_column="text")
+
+
+def check_reader(folders: SyntheticFolders, base: Patients, victim: str) -> list[tuple[str, Patients]]:
+    """Read every folder that differs in `victim`; refused where another patient's records differ from those of `base`."""
+    others = [("removed", folders.without(victim))]
+    others += [(kind, folders.with_other(victim, kind)) for kind in kinds(folders.data)]
+    for what, patients in [*others, ("added, as many again", folders.larger())]:
+        place = {unit: number for number, unit in enumerate(patients.units)}
+        kept = [unit for unit in base.units if unit != victim]
+        if not all(unit in place and _equal(base, unit, patients, place[unit]) for unit in kept):
+            raise PrivacyError(
+                "one patient's rows in a file change how another patient's are read",
+                field=f"pair with one patient {what}",
+                remedy="the reader couples patients; a study on it would not keep its guarantee",
+            )
+    return others
+
+
+def _equal(base: Patients, unit: str, other: Patients, place: int) -> bool:
+    mine = base.take(np.array([base.units.index(unit)], np.int64))
+    theirs = other.take(np.array([place], np.int64))
+    return bool((mine.tags == theirs.tags).all()) and mine.records.tobytes() == theirs.records.tobytes()
+
+
+def _write_table(path: Path, declared: TableSource, rows: Sequence[Row]) -> None:
+    # Numbered within each patient, so that one patient more changes no other record's id.
+    numbers: Counter[str] = Counter()
+    named: list[dict[str, Content]] = []
+    for unit, content in rows:
+        numbers[unit] += 1
+        record = {} if declared.record_column is None else {declared.record_column: f"{unit}-{numbers[unit]}"}
+        named.append({declared.patient_column: unit, declared.text_column: content, **record})
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        if declared.format == "jsonl":
+            stream.writelines(json.dumps(row) + "\n" for row in named)
+            return
+        writer = csv.DictWriter(stream, list(named[0]))
+        writer.writeheader()
+        writer.writerows(named)

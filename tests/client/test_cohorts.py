@@ -1,0 +1,170 @@
+"""Cohorts at a site: each has its budget, a patient has one cohort for life, whatever folder is made anew."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+from tests_commands import edit, refused, run  # type: ignore[import-not-found]
+from tests_material import small_plan, write_reports  # type: ignore[import-not-found]
+
+from client.home import create_site
+from client.site_service import SiteService
+from client.study import Study, store_plan
+from ssl_core.chain import write_durably
+from ssl_core.parcel import Parcel
+from ssl_core.session import open_approval
+
+
+def invited(federation: Any, **changes: Any) -> str:
+    plan_hash: str = federation.launch(**changes)
+    store_plan(federation.site("site-a"), (federation.operator.study(plan_hash) / "plan.json").read_bytes())
+    return plan_hash
+
+
+def approve(federation: Any, plan_hash: str) -> Any:
+    return run("site", "approve", plan_hash, "--home", federation.root / "site-a", "--yes")
+
+
+def other_patients(federation: Any, cohort: str, *, first: int = 100) -> None:
+    """The source now holds patients that nobody saw before, under `cohort`."""
+    folder = federation.root / "data" / "site-a"
+    write_reports(folder, patients=6, seed=9)
+    text = (folder / "reports.csv").read_text()
+    for number in range(6):
+        text = text.replace(f"p{number},", f"p{first + number},")
+    (folder / "reports.csv").write_text(text)
+    edit(folder / "source.toml", cohort=cohort)
+
+
+def statement(federation: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(run("site", "ledger", "--home", federation.root / "site-a", "--json").stdout)[
+        "cohorts"
+    ]
+    return found
+
+
+def test_each_cohort_has_its_own_budget(federation: Any) -> None:
+    home = federation.root / "site-a"
+    first = invited(federation)
+    assert approve(federation, first).exit_code == 0
+    spent = statement(federation)[0]["totals"]["spent"]
+    edit(home / "policy.toml", max_epsilon=round(1.01 * spent, 3))
+    second = invited(federation, seed=11)
+    refused(approve(federation, second), "BudgetError")
+    other_patients(federation, "year-2026")
+    done = approve(federation, second)
+    assert done.exit_code == 0 and "year-2026: 6 new patients, 0 known in it, 0 of another" in done.output, done.output
+    cohorts = statement(federation)
+    assert [(c["cohort"], len(c["entries"])) for c in cohorts] == [("all", 1), ("year-2026", 1)]
+    assert [c["totals"]["spent"] for c in cohorts] == [spent, spent]
+    shown = run("site", "ledger", "--home", home).output
+    assert "cohort “all”" in shown and "cohort “year-2026”" in shown
+    federation.site("site-a").chain.verify()
+    Study(federation.site("site-a"), second).approve("person")
+    assert len(federation.site("site-a").chain.entries("reserve")) == 2
+
+
+def test_patients_of_one_cohort_are_refused_in_another_with_their_number_for_staff_alone(federation: Any) -> None:
+    home = federation.root / "site-a"
+    assert approve(federation, invited(federation)).exit_code == 0
+    second = invited(federation, seed=11)
+    edit(federation.root / "data" / "site-a" / "source.toml", cohort="later")
+    result = approve(federation, second)
+    refused(result, "DataError", "belong to another cohort", "0 new patients, 0 known in it, 6 of another cohort")
+    assert "6" not in result.output.split("DataError")[1], "the error itself carries no number"
+    assert len(federation.site("site-a").chain.entries("reserve")) == 1
+    assert not (home / "keys" / second / "patients.npz").exists()
+    edit(home / "policy.toml", auto_approve_epsilon=9.0)
+    plan = (federation.operator.study(second) / "plan.json").read_bytes()
+    answer = SiteService(home).handle(Parcel("INVITE", plan))
+    assert open_approval(answer.body, federation.site("site-a").identity.public, second).status == "waiting"
+
+
+def test_a_state_folder_made_anew_does_not_begin_a_second_budget(federation: Any) -> None:
+    """The keys are kept, so that the roster still counts; only the log is new."""
+    home = federation.root / "site-a"
+    assert approve(federation, invited(federation)).exit_code == 0
+    plan = small_plan(["site-a"], alone=True)
+    plan["rounds"] |= {"max_void": 0, "rounds": 1}
+    (federation.root / "alone.toml").write_text(tomli_w.dumps(plan))
+    shutil.rmtree(home)
+    create_site(home, "site-a", [federation.authority.public], 1, str(federation.root / "data" / "site-a" / "source.toml"))
+    assert statement(federation)[0]["entries"] == []
+    refused(
+        run("site", "pretrain", federation.root / "alone.toml", "--home", home, "--yes"),
+        "DataError", "earlier ledger of this site", "restore that one",
+    )  # fmt: skip
+    assert federation.site("site-a").chain.entries("reserve") == []
+
+
+def test_with_one_cohort_a_lost_table_stops_nothing_before_a_second_one_it_does(federation: Any) -> None:
+    units = federation.root / "anchors" / "site-a"
+    assert approve(federation, invited(federation)).exit_code == 0
+    shutil.rmtree(units)
+    second, third = invited(federation, seed=11), invited(federation, seed=12)
+    assert approve(federation, second).exit_code == 0
+    other_patients(federation, "year-2026")
+    refused(approve(federation, third), "ChainError", "table of patients is not the one that the ledger knows")
+    assert len(federation.site("site-a").chain.entries("reserve")) == 2
+
+
+def test_a_study_that_wrote_down_no_patients_leaves_no_room_for_a_second_cohort(federation: Any) -> None:
+    """A row of an older version: who was in it is not known."""
+    body = {"study": "c" * 64, "name": "older", "cohort": "all", "unit": "patient", "steps": 4, "delta": 1e-5}
+    body |= {"adjacency": "add or remove one patient", "noise_multiplier": 4.0, "sampling_rate": 0.1}
+    federation.site("site-a").chain.append("reserve", body)
+    study = invited(federation)
+    other_patients(federation, "year-2026")
+    refused(approve(federation, study), "StateError", "before this site wrote down")
+    edit(federation.root / "data" / "site-a" / "source.toml", cohort="all")
+    assert approve(federation, study).exit_code == 0
+
+
+def test_records_copied_again_bring_no_patient_of_another_cohort(make_federation: Callable[..., Any]) -> None:
+    federation = make_federation(3, patients=6)
+    plan_hash = invited(federation)
+    assert approve(federation, plan_hash).exit_code == 0
+    copy = federation.root / "site-a" / "keys" / plan_hash / "patients.npz"
+    copy.unlink()
+    other_patients(federation, "year-2026")
+    refused(approve(federation, plan_hash), "StateError", "another cohort than the study was approved for")
+    assert not copy.exists()
+    edit(federation.root / "data" / "site-a" / "source.toml", cohort="all")
+    assert approve(federation, plan_hash).exit_code == 0 and copy.exists()
+    assert federation.site("site-a").units.census("all", Study(federation.site("site-a"), plan_hash).patients.tags).known == 6
+
+
+def test_the_cohort_is_a_name_that_the_source_declares(federation: Any) -> None:
+    plan_hash = invited(federation)
+    edit(federation.root / "data" / "site-a" / "source.toml", cohort="Year 2026")
+    refused(approve(federation, plan_hash), "ConfigError", "field: cohort")
+    (nothing,) = statement(federation)
+    assert (nothing["cohort"], nothing["entries"]) == ("all", []), "the ledger is shown whatever became of the source"
+    assert "the declared source cannot be read" in run("site", "ledger", "--home", federation.root / "site-a").output
+
+
+@pytest.mark.parametrize("where", ["state folder and anchor", "state folder"])
+def test_a_folder_restored_from_a_backup_is_refused(federation: Any, where: str, tmp_path: Path) -> None:
+    """With the anchor restored too, only what peers hold of this site can tell: tests/adversary/test_noise.py."""
+    home = federation.root / "site-a"
+    shutil.copytree(home, tmp_path / "backup")
+    before = (federation.root / "anchors").rglob("*.head")
+    kept = {path: path.read_bytes() for path in before}
+    assert approve(federation, invited(federation)).exit_code == 0
+    shutil.rmtree(home)
+    shutil.copytree(tmp_path / "backup", home)
+    if where == "state folder":
+        refused(run("site", "ledger", "--home", home), "ChainError", "older than its anchor")
+        return
+    for path, data in kept.items():
+        write_durably(path, data)
+    assert run("site", "ledger", "--home", home).exit_code == 0
+    # The patients are known in the cohort, so no second cohort can be begun with them.
+    edit(federation.root / "data" / "site-a" / "source.toml", cohort="year-2026")
+    refused(approve(federation, invited(federation, seed=11)), "DataError", "belong to another cohort")

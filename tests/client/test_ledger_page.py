@@ -1,0 +1,88 @@
+"""The statement on a terminal: what must stand there, at 80 and at 120 columns."""
+
+from __future__ import annotations
+
+import datetime
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from client.ledger_page import render
+from ssl_core.chain import Chain
+from ssl_core.privacy.accountant import Schedule
+from ssl_core.privacy.ledger import RULE, Ledger
+from ssl_core.privacy.statement import SiteStatement
+
+DELTA = 3e-5
+DAYS = (datetime.date(2026, 3, 2), datetime.date(2026, 9, 14), datetime.date(2026, 11, 21))
+
+
+@pytest.fixture(scope="module")
+def statement(tmp_path_factory: pytest.TempPathFactory) -> SiteStatement:
+    chain = Chain(tmp_path_factory.mktemp("site") / "chain.db", create=True)
+
+    def ledger(cohort: str, day: datetime.date) -> Ledger:
+        return Ledger(chain, max_epsilon=10.0, delta=DELTA, cohort=cohort, today=lambda: day)
+
+    ledger("old", DAYS[0]).reserve("a" * 64, "chest-reports", Schedule(1.2, 0.02, 400), 1e-5)
+    ledger("old", DAYS[0]).commit("a" * 64, 1, 20)
+    ledger("old", DAYS[1]).reserve("b" * 64, "chest-images", Schedule(2.0, 0.05, 500), 1e-5)
+    ledger("new", DAYS[1]).reserve("c" * 64, "mean-age", Schedule(8.0, 1.0, 1), 1e-5, what="statistic")
+    return SiteStatement(
+        site="site-a",
+        date=DAYS[2].isoformat(),
+        rule=RULE,
+        cohorts=tuple(ledger(name, DAYS[2]).statement() for name in ("old", "new", "empty")),
+        warnings=(),
+    )
+
+
+def page(statement: SiteStatement, width: int) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width, highlight=False).print(render(statement))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_each_line_fits_and_no_word_or_number_is_cut(statement: SiteStatement, width: int) -> None:
+    text = page(statement, width)
+    assert max(map(len, text.splitlines())) <= width and "…" not in text
+    for name in ("chest-reports", "chest-images", "mean-age", "2026-03-02", "2026-09-14"):
+        assert name in text
+
+
+def test_it_says_what_was_spent_by_which_study_what_remains_and_until_when(statement: SiteStatement) -> None:
+    text = " ".join(page(statement, 120).split())
+    old, new, _ = statement.cohorts
+    assert old.pace is not None and old.pace.used_up_on is not None
+    month = f"{datetime.date.fromisoformat(old.pace.used_up_on):%B %Y}"
+    assert f"at the present pace until about {month} (2 studies in 264 days spent {old.totals.spent:.3f})" in text
+    assert f"remains {old.remaining:.3f}" in text and f"remains {new.remaining:.3f}" in text
+    assert "limit for life 10" in text and "too few studies to tell" in text and "nothing was spent so far" in text
+    for entry in (*old.entries, *new.entries):
+        assert f"{entry.epsilon:.3f}" in text.split("For specialists")[0]
+    assert "but for a chance of 3 in 100 000" in text and "statistic" in text
+
+
+def test_specialists_see_three_accountants_and_both_relations(statement: SiteStatement) -> None:
+    text = " ".join(page(statement, 120).split()).split("For specialists")[1]
+    assert "add or remove one patient" in text and "replace one patient" in text and "PLD / PRV / RDP" in text
+    for cohort in statement.cohorts[:2]:
+        for e in (cohort.accountants, *(entry.accountants for entry in cohort.entries)):
+            assert e is not None and e.prv is not None
+            assert f"{e.pld:.3f} / {e.prv:.3f} / {e.rdp:.3f}" in text
+            assert f"{e.pld_replace_one:.3f} / {e.rdp_replace_one:.3f}" in text
+    assert "20 started in rounds 1 to 1" in text and f"by the {RULE}" in text
+
+
+def test_a_used_up_budget_a_missing_answer_and_a_warning_are_shown(statement: SiteStatement) -> None:
+    old = statement.cohorts[0]
+    assert old.accountants is not None
+    worn = replace(old, remaining=0.0, accountants=replace(old.accountants, prv=None))
+    text = " ".join(page(replace(statement, cohorts=(worn,), warnings=("the clock was set back",)), 100).split())
+    assert "it is used up: no further study can be approved" in text and "no answer" in text
+    assert "WARNING: the clock was set back" in text
+    odd = replace(old, pace=None)
+    assert "cannot be told from the dates" in " ".join(page(replace(statement, cohorts=(odd,)), 100).split())

@@ -1,0 +1,241 @@
+"""Five ways in which self-supervised losses couple patients, as small real modules: the isolation check refuses each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_core.config import SpeedSpec, StudyPlan
+from ssl_core.data import declared as declarations
+from ssl_core.data import source as reading
+from ssl_core.data.patients import Patients
+from ssl_core.encoders.base import Encoder
+from ssl_core.errors import PrivacyError
+from ssl_core.objectives.base import PretextModel, Views, choose
+from ssl_core.privacy.gradients import PerUnitGradients
+from ssl_core.privacy.isolation import check_isolation
+
+MakePlan = Callable[..., StudyPlan]
+
+
+class SmallEncoder(Encoder):
+    """Two layers; `norm` is what a test puts between them."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.feature_width = 3
+        self.first, self.norm, self.second = nn.Linear(16, 6), norm, nn.Linear(6, 3)
+
+    def forward(self, seen: Tensor) -> Tensor:
+        found: Tensor = self.second(torch.tanh(self.norm(self.first(seen))))
+        return found
+
+    def embed(self, records: Any) -> Tensor:
+        return self(torch.from_numpy(np.asarray(records)))
+
+
+class TwoViews(PretextModel):
+    """Two views of one record, each entry hidden by its own coin; the loss here predicts one view from the other."""
+
+    encoder: SmallEncoder
+
+    def __init__(self, norm: nn.Module | None = None) -> None:
+        super().__init__()
+        self.coins = 33
+        self.encoder = SmallEncoder(norm or nn.LayerNorm(6))
+        self.head = nn.Linear(3, 16)
+        generator = torch.Generator().manual_seed(5)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.rand(parameter.shape, generator=generator) - 0.4)
+
+    def draw(self, patients: Patients, index: np.ndarray, uniforms: np.ndarray) -> Views:
+        self.check_draw(index, uniforms)
+        rows = patients.offsets[index] + choose(uniforms[:, 0], patients.counts()[index])
+        record = np.asarray(patients.records[rows], np.float32)
+        views = [np.where(uniforms[:, 1 + 16 * at : 17 + 16 * at] > 0.3, record, np.float32(0)) for at in (0, 1)]
+        return {"one": torch.from_numpy(views[0]), "two": torch.from_numpy(views[1])}
+
+    def codes(self, views: Views) -> tuple[Tensor, Tensor]:
+        return self.encoder(views["one"]), self.encoder(views["two"])
+
+    def forward(self, views: Views) -> Tensor:
+        return (self.head(self.encoder(views["one"])) - views["two"]).square().mean()
+
+    def init_range(self, name: str) -> tuple[float, float]:
+        return 0.0, 0.5
+
+
+class SimClr(TwoViews):
+    """Chen et al. (ICML 2020): the other units of the batch are the negatives."""
+
+    def losses(self, views: Views) -> Tensor:
+        one, two = (F.normalize(code, dim=1) for code in self.codes(views))
+        return F.cross_entropy(one @ two.t() / 0.5, torch.arange(len(one)), reduction="none")
+
+
+class VicReg(TwoViews):
+    """Bardes et al. (ICLR 2022): covariance of the codes over the batch."""
+
+    def losses(self, views: Views) -> Tensor:
+        one, two = self.codes(views)
+        centred = one - one.mean(dim=0)
+        covariance = centred.t() @ centred / max(len(one) - 1, 1)
+        off = covariance.square().sum() - covariance.diagonal().square().sum()
+        return (one - two).square().mean(dim=1) + off
+
+
+class MoCo(TwoViews):
+    """He et al. (CVPR 2020): the codes of earlier units are the negatives; kept outside buffers, where none looks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue = [torch.zeros(3)]
+
+    def draw(self, patients: Patients, index: np.ndarray, uniforms: np.ndarray) -> Views:
+        views = super().draw(patients, index, uniforms)
+        views["negative"] = self.queue[-1].expand(len(index), 3).clone()
+        with torch.no_grad():
+            self.queue.append(self.encoder(views["two"]).mean(dim=0))
+        return views
+
+    def forward(self, views: Views) -> Tensor:
+        one, two = self.codes(views)
+        return F.softplus((one * views["negative"]).sum() - (one * two).sum())
+
+
+class Tied(TwoViews):
+    """The first layer's weight used again, transposed, by hand: hooks on the layer never see the second use."""
+
+    def forward(self, views: Views) -> Tensor:
+        hidden = self.encoder.first(views["one"])
+        return (F.linear(hidden, self.encoder.first.weight.t()) - views["two"]).square().mean()
+
+
+class SharesTheSize(TwoViews):
+    """A loss divided by the number of units of the batch."""
+
+    def losses(self, views: Views) -> Tensor:
+        found = super().losses(views)
+        return found / len(found)
+
+
+CASES: dict[str, tuple[Callable[[], TwoViews], str]] = {
+    "naive in-batch SimCLR": (SimClr, "losses of a batch are not those of its units"),
+    "VICReg covariance": (VicReg, "losses of a batch are not those of its units"),
+    "mean over the batch": (SharesTheSize, "losses of a batch are not those of its units"),
+    "private-key queue": (MoCo, "the model remembers earlier ones"),
+    "functional weight tying": (Tied, r"functional weight tying.*encoder\.first\.weight.*2 uses in 1 calls"),
+    "BatchNorm": (lambda: TwoViews(nn.BatchNorm1d(6)), r"couples units.*encoder\.norm.*BatchNorm1d"),
+    "BatchNorm without weights": (
+        lambda: TwoViews(nn.BatchNorm1d(6, affine=False, track_running_stats=False)),
+        r"couples units.*encoder\.norm.*BatchNorm1d",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_refused_by_its_own_line(make_plan: MakePlan, case: str) -> None:
+    make, line = CASES[case]
+    with pytest.raises(PrivacyError, match=line):
+        check_isolation(make_plan(), speed=SpeedSpec(chunk=4), model=make())
+
+
+@pytest.mark.parametrize("norm", [None, nn.GroupNorm(2, 6)])
+def test_the_same_model_without_the_fault_passes(make_plan: MakePlan, norm: nn.Module | None) -> None:
+    model = TwoViews(nn.LayerNorm(6) if norm is None else nn.Identity())
+    report = check_isolation(make_plan(), speed=SpeedSpec(chunk=4), model=model)
+    assert report.greatest_contribution > 0.5
+
+
+def test_a_queue_in_a_buffer_is_refused_by_name(make_plan: MakePlan) -> None:
+    model = TwoViews()
+    model.register_buffer("queue", torch.zeros(8, 3))
+    with pytest.raises(PrivacyError, match=r"buffer.*queue"):
+        check_isolation(make_plan(), speed=SpeedSpec(chunk=4), model=model)
+
+
+def test_weights_tied_by_assignment_are_refused(make_plan: MakePlan) -> None:
+    class Assigned(TwoViews):
+        def __init__(self) -> None:
+            super().__init__()
+            self.decoder = nn.Linear(16, 6)
+            self.decoder.weight = self.encoder.first.weight
+
+        def forward(self, views: Views) -> Tensor:
+            return super().forward(views) + self.decoder(views["two"]).square().mean()
+
+    with pytest.raises(PrivacyError, match=r"functional weight tying.*encoder\.first\.weight.*2 uses in 1 calls"):
+        check_isolation(make_plan(), speed=SpeedSpec(chunk=4), model=Assigned())
+
+
+def test_an_engine_whose_rows_are_not_single_gradients_is_refused(make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = PerUnitGradients.rows
+
+    def lossy(self: Any, views: Views) -> tuple[Tensor, ...]:
+        return tuple(0.999 * row for row in honest(self, views))
+
+    monkeypatch.setattr(PerUnitGradients, "rows", lossy)
+    with pytest.raises(PrivacyError, match="gradients of a batch are not those of single units"):
+        check_isolation(make_plan(), speed=SpeedSpec(chunk=4), model=TwoViews())
+
+
+def test_a_draw_that_looks_at_the_size_of_the_data_set_is_refused(make_plan: MakePlan) -> None:
+    """Removing one patient changes the size by one; a size that is rounded shows only in a much larger folder."""
+
+    class Coarse(TwoViews):
+        def draw(self, patients: Patients, index: np.ndarray, uniforms: np.ndarray) -> Views:
+            return {
+                name: view * (1.0 if len(patients) < 20 else 2.0)
+                for name, view in super().draw(patients, index, uniforms).items()
+            }
+
+    with pytest.raises(PrivacyError, match="number of patients changes"):
+        check_isolation(make_plan(), speed=SpeedSpec(chunk=4), model=Coarse())
+
+
+@pytest.mark.parametrize("fault", ["standardised over all images", "ids by their place"])
+def test_a_reader_that_couples_patients_is_refused(make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    honest = reading.read_npz
+
+    def coupled(*args: Any) -> Any:
+        found = honest(*args)
+        if fault == "ids by their place":
+            found.owners[:] = [f"row {number // 2}" for number in range(len(found.owners))]
+        else:
+            finite = found.records[np.isfinite(found.records)]
+            found.records[:] = found.records - finite.mean()
+        return found
+
+    monkeypatch.setattr(reading, "read_npz", coupled)
+    with pytest.raises(PrivacyError, match="change how another patient's are read"):
+        check_isolation(make_plan(), speed=SpeedSpec(chunk=4), model=TwoViews())
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl"])
+def test_tables_in_the_sites_own_format_are_tried(make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
+    text = {
+        "data": {"kind": "text", "words": 8, "codes": 2, "buckets": 32},
+        "encoder": {"name": "hashed-words", "width": 8},
+        "objective": {"name": "masked-words"},
+    }
+    declared = declarations.TableSource(
+        kind="table", path="a.x", format=format, patient_column="Fall", text_column="Befund", record_column="Nr"
+    )  # fmt: skip
+    seen: list[Any] = []
+    honest = reading.read_table
+
+    def read(*args: Any) -> Any:
+        seen.append(args[0])
+        return honest(*args)
+
+    monkeypatch.setattr(reading, "read_table", read)
+    report = check_isolation(make_plan(text), speed=SpeedSpec(chunk=4), declared=declared)
+    assert report.pairs == ("removed", "changed", "empty", "longest", "extreme", "extreme in memory")
+    assert {(s.format, s.patient_column, s.record_column) for s in seen} == {(format, "Fall", "Nr")} and len(seen) >= 7
