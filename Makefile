@@ -1,5 +1,5 @@
 # Two commands need no set-up of their own: make demo, make test.
-.PHONY: demo test check chaos nightly proofs schedules mutants fuzz bench clean setup data
+.PHONY: demo test check audit chaos nightly proofs schedules mutants fuzz bench clean setup data
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -13,6 +13,7 @@ help:
 	@echo 'make test    set up, run the tests'
 	@echo 'make check   ruff, mypy --strict, import-linter'
 	@echo 'make proofs  every schedule of a hostile server on a model of the secure sum (2 minutes)'
+	@echo 'make audit   attack the private step, write audit.html; then five builds broken on purpose (2 minutes)'
 	@echo 'make chaos   kill the processes of real federations; every study must still end (13 minutes)'
 	@echo 'make nightly two thousand million draws of noise (1 minute)'
 	@echo 'make schedules  200,000 random schedules of the secure sum; make test tries 10,000 (30 minutes)'
@@ -66,6 +67,10 @@ check: $(STAMP)
 	$(BIN)/mypy docs/proofs
 	$(BIN)/lint-imports
 
+audit: $(STAMP)
+	$(BIN)/choral audit --html audit.html
+	$(BIN)/python tests/shared/tests_broken_builds.py
+
 proofs: $(STAMP)
 	$(BIN)/python docs/proofs/prove.py
 
@@ -89,4 +94,4 @@ bench: $(WHEEL)
 	$(BIN)/python tests/bench/bench_demo.py --wheel $(WHEEL)
 
 clean:
-	rm -rf $(VENV) data build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) data audit.html build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

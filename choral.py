@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -105,6 +106,32 @@ def embed(
     typer.echo(origin, err=True)
     run(loaded, source, out)
     typer.echo(f"Features written to {out}. They describe patients: do not share them.")
+
+
+@app.command()
+@fail_on_error
+def audit(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Attack the private step alone; train no shadow site. Seconds, not minutes.")
+    ] = False,
+    html: Annotated[Path | None, typer.Option("--html", help="Write it all, with pictures, to one HTML file.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Attack this installation's private step on synthetic patients. Exit code 0 unless it FAILs or the audit is broken."""
+    from rich.console import Console
+
+    from deploy.audit_page import write_audit
+    from deploy.audit_table import print_audit
+    from ssl_core.audit.report import run_audit
+
+    report = run_audit(quick=quick)
+    if html is not None:
+        write_audit(report, html)
+    if json_:
+        say(True, report.to_json(), "")
+    else:
+        print_audit(Console() if sys.stdout.isatty() else Console(width=110), report)
+    raise typer.Exit(1 if report.outcome == "FAIL" else 0)
 
 
 @app.command()

@@ -1,0 +1,126 @@
+"""The checks of the parts: what each sees beyond the five builds of tests/adversary/test_broken_builds.py."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from tests_broken_builds import clip_by
+
+from ssl_core.audit import checks
+from ssl_core.errors import PrivacyError
+from ssl_core.privacy import training
+from ssl_core.privacy.gradients import ClippedSum, clip_and_sum
+from ssl_core.privacy.noise import GaussianNoise
+
+REAL_NOISE = GaussianNoise.normal
+
+
+def noise_checks():
+    return {check.name: check.passed for check in checks.check_noise()}
+
+
+def test_noise_that_is_five_per_cent_too_small_or_too_large_is_seen(monkeypatch):
+    for factor in (0.95, 1.05):
+        monkeypatch.setattr(GaussianNoise, "normal", lambda self, count, scale, f=factor: REAL_NOISE(self, count, f * scale))
+        assert noise_checks() == {"noise scale": False, "fresh noise": True}
+
+
+def test_noise_that_is_the_same_in_both_layers_is_seen(monkeypatch):
+    kept: list[torch.Tensor] = []
+
+    def normal(self, count, scale):
+        if kept:
+            return kept.pop()
+        kept.append(REAL_NOISE(self, count, scale))
+        return kept[0].clone()
+
+    monkeypatch.setattr(GaussianNoise, "normal", normal)
+    assert noise_checks() == {"noise scale": True, "fresh noise": False}
+
+
+def test_a_noise_source_that_begins_anew_each_round_with_the_same_draws_is_seen(monkeypatch):
+    streams: dict[int, tuple[GaussianNoise, torch.Generator]] = {}
+
+    def normal(self, count, scale):
+        _, stream = streams.setdefault(id(self), (self, torch.Generator().manual_seed(1)))
+        return scale * torch.randn(count, generator=stream)
+
+    monkeypatch.setattr(GaussianNoise, "normal", normal)
+    assert noise_checks() == {"noise scale": True, "fresh noise": False}
+
+
+def test_greatest_correlation_is_numpys_and_rows_of_zeros_have_none():
+    rows = np.random.default_rng(0).standard_normal((6, 40))
+    table = np.abs(np.corrcoef(rows) - np.eye(6))
+    assert checks._greatest_correlation(rows) == pytest.approx(table.max())
+    assert checks._greatest_correlation(np.zeros((3, 5))) == 0.0
+
+
+def test_the_limit_on_correlations_is_scipys_chance():
+    limit = checks._correlation_limit(50, 1e-3)
+    one = np.zeros(50)
+    one[0], one[1] = 1.0, -1.0
+    other = np.zeros(50)
+    other[2], other[3] = 1.0, -1.0
+    mixed = limit * one + np.sqrt(1 - limit**2) * other
+    assert stats.pearsonr(one, mixed).pvalue == pytest.approx(1e-3, rel=1e-6)
+
+
+def test_clipping_layer_by_layer_is_seen(monkeypatch):
+    def by_layer(rows, clip_norm):
+        return ClippedSum(tuple(clip_and_sum([row], clip_norm).grads[0] for row in rows), clip_norm)
+
+    clip_by(monkeypatch, by_layer)
+    found = checks.check_contribution()
+    assert not found.passed and 1.3 < float(found.measured.split()[0]) < 1.5
+
+
+def test_rows_that_are_not_finite_are_part_of_the_check(monkeypatch):
+    """Finite rows clipped well, the others let through: the release is no number, which is a fault."""
+
+    def careless(rows, clip_norm):
+        norms = sum(row.double().flatten(1).square().sum(dim=1) for row in rows).sqrt()
+        factors = (clip_norm / norms).clamp(max=1.0).nan_to_num(nan=1.0)
+        return ClippedSum(tuple(torch.tensordot(factors, row.double(), dims=1) for row in rows), clip_norm)
+
+    clip_by(monkeypatch, careless)
+    found = checks.check_contribution()
+    assert (found.passed, found.measured) == (False, "not a number")
+
+
+def test_canaries_that_do_not_arrive_break_the_audit(monkeypatch):
+    clip_by(monkeypatch, lambda rows, clip_norm: clip_and_sum([0 * row.nan_to_num() for row in rows], clip_norm))
+    with pytest.raises(PrivacyError, match="did not arrive"):
+        checks.check_contribution()
+
+
+def sampler(monkeypatch, sample):
+    monkeypatch.setattr(training, "poisson_sample", sample)
+    return checks.check_sampling()
+
+
+def test_fixed_batches_one_coin_for_two_and_a_coin_kept_over_steps_are_seen(monkeypatch):
+    def fixed(tags, rate, coins):
+        return np.sort(np.argsort(coins.uniform(tags, "sample", 1)[:, 0])[: round(rate * len(tags))])
+
+    def in_pairs(tags, rate, coins):
+        return np.flatnonzero(np.repeat(coins.uniform(tags, "sample", 1)[::2, 0], 2) <= rate)
+
+    kept: list[np.ndarray] = []
+
+    def kept_over_steps(tags, rate, coins):
+        if not kept:
+            kept.extend([np.flatnonzero(coins.uniform(tags, "sample", 1)[:, 0] <= rate)] * 2)
+        return kept.pop()
+
+    def too_often(tags, rate, coins):
+        return np.flatnonzero(coins.uniform(tags, "sample", 1)[:, 0] <= 1.05 * rate)
+
+    for sample, why in (
+        (fixed, "how many a step"), (in_pairs, "one patient beside another"),
+        (kept_over_steps, "one step after another"), (too_often, "how many in all"),
+    ):  # fmt: skip
+        found = sampler(monkeypatch, sample)
+        assert not found.passed and why in found.measured, why
