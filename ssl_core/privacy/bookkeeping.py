@@ -15,7 +15,7 @@ rows are replaced by zeros before anything is added up, because 0 times infinity
 That includes a unit with a layer's input or gradient of norm above 1.8e19, whose row alone might be finite.
 
 What is not proven: that another unit's last bits stay when one unit is removed, because its neighbours in the batch change.
-Forward and backward passes of any batched engine have this (demanded: 1e-6 of the norm, isolation.py); the weighted sum
+Forward and backward passes of any batched engine have this (demanded: 1e-5 of the norm, isolation.py); the weighted sum
 adds, in the worst case, 2 gamma_1026 C M_j / N_j for another unit j, 1.2e-4 C where nothing cancels. Measured, passes and
 sum together: 4e-8 C for each other unit of the batch (transformers, batches of 32 to 256); 2^-12 is room for 5,000 of them
 even if all add up. It ends there: sampling.py parts a sample so that only the units of one group can be reached.

@@ -8,7 +8,7 @@ Learning with Differential Privacy" (CCS 2016), algorithm 1.
 Sensitivity. Row i is a function of unit i (objectives/base.py). A row is scaled to norm at most C / (1 + GAMMA) by its
 own norm alone; a row that has a NaN, an infinity or a norm whose square is beyond float32 becomes exactly zero, decided
 from that row alone and before summation (ruling 15). So one unit adds a vector of norm at most C, and none changes
-another's (but for the last bits that a unit's place in a batch may change; check_isolation demands at most 1e-6).
+another's (but for the last bits that a unit's place in a batch may change; check_isolation demands at most 1e-5).
 
 GAMMA bounds every rounding error of this file, relative to C, for up to 10^6 units in one step, u = 2^-24:
   norm: squares are added in float32 in blocks of K = 4096, in any order, then in float64:  (K + 4) u / 2 <= 1.23e-4

@@ -5,9 +5,12 @@ files. Two synthetic folders in that format, which differ in one patient, go thr
 with the study's own model, on the device that the site trains on, in float32 as training is, under the same coins. Asked:
   the reader gives every other patient the same records, bit by bit (synthetic_files.py);
   a batch is, to the model, the same as its units one by one, and the same again (alone.py);
-  the same other units are sampled; each other unit's row differs by at most 1e-6 of its norm;
+  the same other units are sampled; each other unit's row differs by at most TOLERANCE of its norm;
   the clipped sums differ by at most the sensitivity that they state, C for a removed patient, 2 C for a changed one;
   a folder of twice as many patients changes nothing of this for those of the first.
+TOLERANCE, 1e-5: a neighbour's absence changes the order in which float32 products are added; half of the checks of honest
+models found 0, one in 100 found 6e-7, one in some hundreds 1e-6 (where a row's own terms cancel). Coupling that is meant to
+matter is above 1e-3.
 Not of this check: divisor and number of steps, which are the plan's constants (training.py and its tests).
 The guarantee is the argument in objectives/base.py, gradients.py and bookkeeping.py; this check finds what breaks it on
 such inputs. Raises `PrivacyError`; no real patient is read.
@@ -42,7 +45,7 @@ from ssl_core.privacy.synthetic import Kind, with_other_patient
 from ssl_core.privacy.synthetic_files import SyntheticFolders, check_reader, default_source
 from ssl_core.trust.random import UnitCoins
 
-TOLERANCE = 1e-6
+TOLERANCE = 1e-5
 _RATE = 0.9
 _MOST_ENTRIES = 1 << 25
 
