@@ -70,11 +70,12 @@ class _Run:
     rows: Tensor
     views: tuple[Views, ...]
 
-    def largest(self) -> tuple[Views, Tensor]:
-        """The views of the part with the most units, and their rows."""
+    def largest(self) -> tuple[Views, Tensor, str]:
+        """The views of the part with the most units, their rows, and a unit that has others after it there, if any has."""
         ends = [*accumulate(units_of(views) for views in self.views)]
         views, end = max(zip(self.views, ends, strict=True), key=lambda part: units_of(part[0]))
-        return views, self.rows[end - units_of(views) : end]
+        begin = end - units_of(views)
+        return views, self.rows[begin:end], self.units[(begin + end - 1) // 2]
 
 
 def check_isolation(
@@ -106,8 +107,8 @@ def _check(plan: StudyPlan, chunk: int, model: PretextModel, engine: Engine, roo
     coins = _coins(patients)
     base = _run(engine, model, patients, coins, chunk)
     _compare_again(base, _run(engine, model, patients, coins, chunk))
-    check_alone(model, *base.largest())
-    unit = base.units[len(base.units) // 2]
+    views, rows, unit = base.largest()
+    check_alone(model, views, rows)
     place = patients.units.index(unit)
     changed, contributed = 0.0, 0.0
     # What no reader gives is tried too: whatever the records are, another patient's row is none of their business.

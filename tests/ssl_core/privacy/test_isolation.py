@@ -56,6 +56,14 @@ def test_coins_that_depend_on_the_place_in_the_batch_fail(make_plan: MakePlan, t
         check_isolation(make_plan(), speed=SpeedSpec(chunk=64), model=tiny)
 
 
+def test_the_patient_who_is_changed_has_others_after_him_in_his_part() -> None:
+    views = tuple({"seen": torch.zeros(count, 1)} for count in (1, 4, 2))
+    run = isolation._Run(tuple("abcdefg"), torch.arange(7.0)[:, None], views)
+    largest, rows, unit = run.largest()
+    assert largest is views[1] and rows[:, 0].tolist() == [1, 2, 3, 4] and unit == "c"
+    assert isolation._Run(("a",), torch.zeros(1, 1), views[:1]).largest()[2] == "a"
+
+
 def test_a_model_that_remembers_earlier_chunks_fails(make_plan: MakePlan, tiny: Any) -> None:
     honest = tiny.draw
     seen: list[Tensor] = []
