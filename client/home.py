@@ -25,9 +25,10 @@ from pydantic import Field
 
 from client.policy import DEFAULT_POLICY, SitePolicy
 from ssl_core.chain import Chain, write_durably
-from ssl_core.config import Name, PublicHex, SpeedSpec, StrictModel, parse, read_toml
+from ssl_core.config import Name, PublicHex, SpeedSpec, parse, read_toml
 from ssl_core.errors import ConfigError, StateError, TrustError
 from ssl_core.privacy.cohorts import UnitTable
+from ssl_core.spec.strict import StrictModel
 from ssl_core.trust.authority import Authority, authority_of
 from ssl_core.trust.certificates import generate_node_key
 from ssl_core.trust.identity import Identity, fingerprint, write_private

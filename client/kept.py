@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.journal import make_key_folder
-from ssl_core.config import Data
 from ssl_core.data.kept import read_kept, write_kept
 from ssl_core.data.patients import Patients
 from ssl_core.errors import StateError
+from ssl_core.spec.data import Data
 
 _NAME = "patients.npz"
 

@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ssl_core.config import StrictModel, StudyPlan
+from ssl_core.config import StudyPlan
 from ssl_core.errors import PolicyError
+from ssl_core.spec.strict import StrictModel
 from ssl_core.trust.roster import Roster
 
 DEFAULT_POLICY = """\

@@ -20,7 +20,6 @@ import torch
 
 from ssl_core.card import read_encoder
 from ssl_core.chain import write_durably
-from ssl_core.config import Data
 from ssl_core.data.labels import Labels, read_labels
 from ssl_core.data.source import load_patients, read_source
 from ssl_core.encoders.base import Encoder
@@ -28,6 +27,7 @@ from ssl_core.errors import ChoralError, ConfigError, DataError
 from ssl_core.evaluation.floor import floor_patients
 from ssl_core.evaluation.label_efficiency import Arm, ArmScores, Labelled, label_efficiency
 from ssl_core.objectives.build import build_model
+from ssl_core.spec.data import Data
 
 BUDGETS = (20, 50, 200)
 DRAWS = 10

@@ -21,8 +21,9 @@ from pydantic import Field
 
 from server.superlink import LinkTls
 from ssl_core.chain import write_durably
-from ssl_core.config import Sha256Hex, StrictModel, parse, read_toml
+from ssl_core.config import Sha256Hex, parse, read_toml
 from ssl_core.errors import StateError, TrustError
+from ssl_core.spec.strict import StrictModel
 from ssl_core.trust.certificates import issue_server_certificate
 from ssl_core.trust.envelope import canonical
 from ssl_core.trust.identity import Identity, write_private

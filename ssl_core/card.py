@@ -21,10 +21,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from ssl_core.config import Data, Name, Sha256Hex, SignalData, StrictModel, StudyPlan, parse
+from ssl_core.config import Name, Sha256Hex, StudyPlan, parse
 from ssl_core.errors import ConfigError, TrustError
 from ssl_core.folder import new_folder
 from ssl_core.session import read_roster
+from ssl_core.spec.data import Data, SignalData
+from ssl_core.spec.strict import StrictModel
 from ssl_core.trust.envelope import canonical, open_envelope, peek, seal
 from ssl_core.trust.identity import Identity, fingerprint
 

@@ -16,39 +16,17 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ssl_core.errors import ConfigError
-from ssl_core.model_spec import Data as Data
-from ssl_core.model_spec import (
-    Encoder,
-    MaskedAutoencoding,
-    MaskedImage,
-    Objective,
-    Rotation,
-    ShuffledOrder,
-    SignalTransformerEncoder,
-    VitEncoder,
-)
-from ssl_core.model_spec import ImageData as ImageData
-from ssl_core.model_spec import SignalData as SignalData
-from ssl_core.model_spec import StrictModel as StrictModel
-from ssl_core.model_spec import TextData as TextData
+from ssl_core.spec.data import Data
+from ssl_core.spec.encoder import Encoder
+from ssl_core.spec.fit import check_fit
+from ssl_core.spec.objective import Objective
+from ssl_core.spec.strict import StrictModel
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9\-]{0,39}$")]
 PublicHex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Sha256Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-_TOGETHER = {
-    ("text", "hashed-words", "masked-words"),
-    ("text", "text-transformer", "masked-language"),
-    ("image", "mlp-image", "masked-image"),
-    ("image", "vit", "masked-autoencoding"),
-    ("image", "resnet", "rotation"),
-    ("signal", "signal-transformer", "masked-autoencoding"),
-    ("signal", "conv1d", "shuffled-order"),
-}
-
-_LEAST_SEGMENT = 8
 
 ModelT = TypeVar("ModelT", bound=StrictModel)
 
@@ -182,9 +160,7 @@ class StudyPlan(StrictModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        kinds = (self.data.kind, self.encoder.name, self.objective.name)
-        if kinds not in _TOGETHER:
-            raise ValueError(f"data, encoder and objective do not fit together: {', '.join(kinds)}")
+        check_fit(self.data, self.encoder, self.objective)
         names = [site.name for site in self.sites]
         if names != sorted(set(names)):
             raise ValueError("sites must be sorted by name, each once")
@@ -198,37 +174,7 @@ class StudyPlan(StrictModel):
         largest = max(site.nominal_size for site in self.sites)
         if self.privacy.delta >= 1 / largest:
             raise ValueError(f"delta must be below 1 / largest nominal_size = {1 / largest:.1e}")
-        if isinstance(self.data, ImageData):
-            self._squares(self.data)
-        if isinstance(self.data, SignalData):
-            self._pieces(self.data)
         return self
-
-    def _squares(self, data: ImageData) -> None:
-        """Refuse squares that do not fill the image, and one square, which leaves nothing to predict from."""
-        step = data.pool
-        if isinstance(self.encoder, VitEncoder):
-            step *= self.encoder.patch
-        elif isinstance(self.objective, MaskedImage):
-            step *= self.objective.patch
-        if data.height % step or data.width % step:
-            raise ValueError("image height and width must be multiples of pool x patch")
-        if isinstance(self.encoder, VitEncoder) and data.height * data.width == step * step:
-            raise ValueError("a vit needs images of at least two squares of pool x patch")
-        if isinstance(self.objective, MaskedAutoencoding) and self.objective.target != "values":
-            raise ValueError("target log-power is for signals")
-        if isinstance(self.objective, Rotation) and data.height != data.width:
-            raise ValueError("rotation needs square images")
-
-    def _pieces(self, data: SignalData) -> None:
-        """Refuse pieces that do not fill the signal, one piece, and segments that the gap leaves too little of."""
-        if isinstance(self.encoder, SignalTransformerEncoder):
-            if data.samples % self.encoder.patch or data.samples == self.encoder.patch:
-                raise ValueError("samples must be a multiple of the encoder's patch, twice it or more")
-        if isinstance(self.objective, ShuffledOrder):
-            part = data.samples // self.objective.segments
-            if part - self.objective.gap < _LEAST_SEGMENT or 2 * self.objective.gap > part:
-                raise ValueError(f"a segment (samples / segments) must keep {_LEAST_SEGMENT} samples and its greater half")
 
     @property
     def total_steps(self) -> int:

@@ -11,9 +11,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from ssl_core.config import Name, Sha256Hex, StrictModel, StudyPlan, parse
+from ssl_core.config import Name, Sha256Hex, StudyPlan, parse
 from ssl_core.errors import ConfigError, TrustError
 from ssl_core.secure_sum.params import MOST_BACKUP_SITES, Member, SumParams
+from ssl_core.spec.strict import StrictModel
 from ssl_core.trust.envelope import open_envelope, seal
 from ssl_core.trust.identity import Identity
 from ssl_core.trust.roster import Roster, open_as_named

@@ -14,11 +14,11 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ssl_core.config import Data
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.reading import Fault, Reading, Span
 from ssl_core.data.source import Source, read_records
 from ssl_core.errors import DataError
+from ssl_core.spec.data import Data
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ssl_core.config import Name, StrictModel
-from ssl_core.model_spec import Unit
+from ssl_core.config import Name
+from ssl_core.spec.data import Unit
+from ssl_core.spec.strict import StrictModel
 
 
 def _inside(path: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ssl_core.config import ImageData
+from ssl_core.spec.data import ImageData
 
 _CHUNK = 1024
 

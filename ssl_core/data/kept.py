@@ -17,9 +17,9 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from ssl_core.config import Data, TextData
 from ssl_core.data.patients import Patients
 from ssl_core.errors import DataError, StateError
+from ssl_core.spec.data import Data, TextData
 
 _FORMAT = 1
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ssl_core.config import ImageData
 from ssl_core.data.declared import NpzSource, SignalSource
 from ssl_core.data.images import standardise
 from ssl_core.data.patients import unit_id
 from ssl_core.data.reading import Fault, Reading, Tally
 from ssl_core.errors import DataError
+from ssl_core.spec.data import ImageData
 
 
 def read_npz(source: NpzSource, files: tuple[Path, ...], data: ImageData) -> Reading:

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ssl_core.config import SignalData
 from ssl_core.data.declared import SignalSource
 from ssl_core.data.npz import load_fields, owners_of
 from ssl_core.data.reading import Fault, Reading, Tally
 from ssl_core.errors import DataError
+from ssl_core.spec.data import SignalData
 
 _CHUNK = 256
 _LARGEST = 1e30

@@ -13,7 +13,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssl_core.config import Data, ImageData, SignalData, TextData, read_toml
+from ssl_core.config import read_toml
 from ssl_core.data.declared import Declared, NpzSource, SignalSource, TableSource
 from ssl_core.data.npz import read_npz
 from ssl_core.data.patients import Patients, group
@@ -21,6 +21,7 @@ from ssl_core.data.reading import Fault, Reading
 from ssl_core.data.signals import read_signals
 from ssl_core.data.table import read_table
 from ssl_core.errors import ConfigError, DataError
+from ssl_core.spec.data import Data, ImageData, SignalData, TextData
 
 _MODELS: dict[str, type[Declared]] = {
     "table": TableSource,

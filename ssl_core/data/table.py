@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from ssl_core.config import TextData
 from ssl_core.data.declared import TableSource
 from ssl_core.data.patients import unit_id
 from ssl_core.data.reading import Fault, Reading, Span, Tally
 from ssl_core.data.words import encode, split
 from ssl_core.errors import DataError
+from ssl_core.spec.data import TextData
 
 Row = tuple[object, object, object]
 

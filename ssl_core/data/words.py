@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ssl_core.config import TextData
+from ssl_core.spec.data import TextData
 
 _WORD = re.compile(r"[^\W_]+")
 _PERSON = b"choral-words"

@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from ssl_core.encoders.base import Encoder, Records
 from ssl_core.encoders.convolution import group_norm
-from ssl_core.model_spec import ConvSignalSize, SignalData
+from ssl_core.spec.data import SignalData
+from ssl_core.spec.encoder import ConvSignalSize
 
 WIDTHS: dict[ConvSignalSize, tuple[int, ...]] = {"nano": (8, 16), "small": (32, 64, 64, 64), "base": (64, 128, 128, 128)}
 _KERNEL = 7

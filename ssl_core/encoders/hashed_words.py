@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_core.config import TextData
 from ssl_core.encoders.base import Encoder, Records
+from ssl_core.spec.data import TextData
 
 
 def mean_bag(codes: npt.NDArray[np.int32], kept: npt.NDArray[np.bool_], buckets: int) -> npt.NDArray[np.float32]:

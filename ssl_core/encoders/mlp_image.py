@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_core.config import ImageData
 from ssl_core.encoders.base import Encoder, Records
+from ssl_core.spec.data import ImageData
 
 
 class MlpImage(Encoder):

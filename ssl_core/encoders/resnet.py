@@ -21,7 +21,8 @@ from torch.nn import functional
 
 from ssl_core.encoders.base import Encoder, Records
 from ssl_core.encoders.convolution import Residual, group_norm
-from ssl_core.model_spec import ImageData, ResnetSize
+from ssl_core.spec.data import ImageData
+from ssl_core.spec.encoder import ResnetSize
 
 
 class Stages(NamedTuple):

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from ssl_core.encoders.attention import Transformer
 from ssl_core.encoders.patches import PatchTransformer
 from ssl_core.encoders.vit import SHAPES
-from ssl_core.model_spec import SignalData, VitSize
+from ssl_core.spec.data import SignalData
+from ssl_core.spec.encoder import VitSize
 
 
 class SignalTransformer(PatchTransformer):

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from ssl_core.encoders.attention import HIDE, Transformer
 from ssl_core.encoders.base import Encoder, Records
 from ssl_core.encoders.vit import Shape
-from ssl_core.model_spec import TextData, TextTransformerSize
+from ssl_core.spec.data import TextData
+from ssl_core.spec.encoder import TextTransformerSize
 
 SHAPES: dict[TextTransformerSize, Shape] = {
     "nano": Shape(32, 2, 2),

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ssl_core.encoders.attention import Transformer
 from ssl_core.encoders.patches import PatchTransformer
-from ssl_core.model_spec import ImageData, VitSize
+from ssl_core.spec.data import ImageData
+from ssl_core.spec.encoder import VitSize
 
 
 class Shape(NamedTuple):

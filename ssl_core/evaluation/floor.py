@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ssl_core.config import Data, SignalData, TextData
 from ssl_core.data.patients import Patients
 from ssl_core.data.source import Source, load_patients
+from ssl_core.spec.data import Data, SignalData, TextData
 
 BUCKETS = 2048
 _WORDS = 512

@@ -20,7 +20,7 @@ import torch
 from pydantic import Field
 
 from ssl_core.card import Card, LoadedEncoder
-from ssl_core.config import Sha256Hex, StrictModel, parse
+from ssl_core.config import Sha256Hex, parse
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.vector import to_vector, weights_hash
 from ssl_core.errors import ConfigError, DataError, TrustError
@@ -28,6 +28,7 @@ from ssl_core.finetuning.full import FROM_PRETRAINED, TuneSettings, fit_full
 from ssl_core.finetuning.probe import Scaling, fit_ridge, standardise
 from ssl_core.folder import new_folder
 from ssl_core.objectives.base import PretextModel
+from ssl_core.spec.strict import StrictModel
 from ssl_core.trust.envelope import canonical
 
 Method = Literal["probe", "full"]

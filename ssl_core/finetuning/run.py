@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_core.card import LoadedEncoder
-from ssl_core.config import Data
 from ssl_core.data.labels import Labels, read_labels
 from ssl_core.data.patients import Patients
 from ssl_core.data.source import load_patients, read_source
@@ -27,6 +26,7 @@ from ssl_core.evaluation.draws import draw_labels
 from ssl_core.evaluation.floor import fit_floor, floor_patients
 from ssl_core.finetuning.model import NOTICE, FineTuner, Method
 from ssl_core.finetuning.probe import fit_ridge
+from ssl_core.spec.data import Data
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,29 +9,12 @@ here.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from ssl_core.config import StudyPlan
-from ssl_core.errors import ConfigError
-from ssl_core.model_spec import (
-    ConvSignalEncoder,
-    HashedWordsEncoder,
-    ImageData,
-    MaskedAutoencoding,
-    MaskedImage,
-    MaskedLanguage,
-    MaskedWords,
-    MlpImageEncoder,
-    ResnetEncoder,
-    Rotation,
-    ShuffledOrder,
-    SignalData,
-    SignalTransformerEncoder,
-    TextData,
-    TextTransformerEncoder,
-    VitEncoder,
-)
 from ssl_core.objectives.base import PretextModel
 from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
 from ssl_core.objectives.masked_image import MaskedImageModel
@@ -43,9 +26,38 @@ from ssl_core.trust.identity import Secret
 from ssl_core.trust.random import AesCtrStream, derive
 
 
+def _given(part: Any, *names: str) -> dict[str, Any]:
+    return {name: getattr(part, name) for name in names}
+
+
+def _autoencoding(data: Any, encoder: Any, task: Any) -> PretextModel:
+    shape = _given(task, "mask_fraction", "decoder_width", "decoder_depth", "target")
+    return MaskedAutoencodingModel(data, **_given(encoder, "size", "patch"), **shape)
+
+
+# By kind of data, name of encoder, name of task: all of spec/fit.py's TOGETHER, each called with the plan's three parts.
+MODELS: dict[tuple[str, str, str], Callable[[Any, Any, Any], PretextModel]] = {
+    ("text", "hashed-words", "masked-words"): lambda data, encoder, task: MaskedWordsModel(
+        data, width=encoder.width, mask_fraction=task.mask_fraction
+    ),
+    ("text", "text-transformer", "masked-language"): lambda data, encoder, task: MaskedLanguageModel(
+        data, size=encoder.size, mask_fraction=task.mask_fraction
+    ),
+    ("image", "mlp-image", "masked-image"): lambda data, encoder, task: MaskedImageModel(
+        data, **_given(encoder, "hidden", "code"), **_given(task, "patch", "mask_fraction", "shift")
+    ),
+    ("image", "vit", "masked-autoencoding"): _autoencoding,
+    ("image", "resnet", "rotation"): lambda data, encoder, _: RotationModel(data, size=encoder.size),
+    ("signal", "signal-transformer", "masked-autoencoding"): _autoencoding,
+    ("signal", "conv1d", "shuffled-order"): lambda data, encoder, task: ShuffledOrderModel(
+        data, size=encoder.size, **_given(task, "segments", "gap")
+    ),
+}
+
+
 def build_model(plan: StudyPlan) -> PretextModel:
     """The model of `plan` at its start weights, a function of data, encoder, objective and seed alone."""
-    model = _empty_model(plan)
+    model = MODELS[plan.data.kind, plan.encoder.name, plan.objective.name](plan.data, plan.encoder, plan.objective)
     root = Secret(hashlib.sha256(b"choral/start-weights\x00" + plan.seed.to_bytes(8, "little")).digest())
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -54,48 +66,3 @@ def build_model(plan: StudyPlan) -> PretextModel:
             values = centre + half_width * (2.0 * uniforms - 1.0)
             parameter.copy_(torch.from_numpy(values).view_as(parameter).to(torch.float32))
     return model
-
-
-def _empty_model(plan: StudyPlan) -> PretextModel:
-    data, encoder, objective = plan.data, plan.encoder, plan.objective
-    if isinstance(data, TextData) and isinstance(encoder, HashedWordsEncoder) and isinstance(objective, MaskedWords):
-        return MaskedWordsModel(data, width=encoder.width, mask_fraction=objective.mask_fraction)
-    if isinstance(data, ImageData) and isinstance(encoder, MlpImageEncoder) and isinstance(objective, MaskedImage):
-        return MaskedImageModel(
-            data,
-            hidden=encoder.hidden,
-            code=encoder.code,
-            patch=objective.patch,
-            mask_fraction=objective.mask_fraction,
-            shift=objective.shift,
-        )
-    if isinstance(objective, MaskedAutoencoding):
-        if isinstance(data, ImageData) and isinstance(encoder, VitEncoder):
-            return _autoencoding(data, encoder, objective)
-        if isinstance(data, SignalData) and isinstance(encoder, SignalTransformerEncoder):
-            return _autoencoding(data, encoder, objective)
-    if isinstance(data, TextData) and isinstance(encoder, TextTransformerEncoder) and isinstance(objective, MaskedLanguage):
-        return MaskedLanguageModel(data, size=encoder.size, mask_fraction=objective.mask_fraction)
-    if isinstance(data, ImageData) and isinstance(encoder, ResnetEncoder) and isinstance(objective, Rotation):
-        return RotationModel(data, size=encoder.size)
-    if isinstance(data, SignalData) and isinstance(encoder, ConvSignalEncoder) and isinstance(objective, ShuffledOrder):
-        return ShuffledOrderModel(data, size=encoder.size, segments=objective.segments, gap=objective.gap)
-    raise ConfigError(
-        "data, encoder and objective do not fit together",
-        field="objective",
-        value=f"{data.kind}, {encoder.name}, {objective.name}",
-    )
-
-
-def _autoencoding(
-    data: ImageData | SignalData, encoder: VitEncoder | SignalTransformerEncoder, objective: MaskedAutoencoding
-) -> PretextModel:
-    return MaskedAutoencodingModel(
-        data,
-        size=encoder.size,
-        patch=encoder.patch,
-        mask_fraction=objective.mask_fraction,
-        decoder_width=objective.decoder_width,
-        decoder_depth=objective.decoder_depth,
-        target=objective.target,
-    )

@@ -33,9 +33,11 @@ from ssl_core.encoders.attention import Transformer, start_range
 from ssl_core.encoders.patches import PatchTransformer
 from ssl_core.encoders.signal_transformer import SignalTransformer
 from ssl_core.encoders.vit import VisionTransformer
-from ssl_core.model_spec import ImageData, MaskedTarget, SignalData, VitSize
 from ssl_core.objectives.base import PretextModel, Views, spread_records
 from ssl_core.objectives.targets import log_power, normalised
+from ssl_core.spec.data import ImageData, SignalData
+from ssl_core.spec.encoder import VitSize
+from ssl_core.spec.objective import MaskedTarget
 
 HEAD_WIDTH = 32
 """Width of a decoder's head, as in He et al. (512 in 16 heads)."""

@@ -24,10 +24,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ssl_core.config import ImageData
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.mlp_image import MlpImage
 from ssl_core.objectives.base import PretextModel, Views, choose, spread_records
+from ssl_core.spec.data import ImageData
 
 
 class MaskedImageModel(PretextModel):

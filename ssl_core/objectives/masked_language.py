@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.attention import start_range
 from ssl_core.encoders.text_transformer import TextTransformer, table_rows
-from ssl_core.model_spec import TextData, TextTransformerSize
 from ssl_core.objectives.base import PretextModel, Views, spread_records
 from ssl_core.objectives.masked_words import hidden_words
+from ssl_core.spec.data import TextData
+from ssl_core.spec.encoder import TextTransformerSize
 
 
 class MaskedLanguageModel(PretextModel):

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_core.config import TextData
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.hashed_words import HashedWords, mean_bag
 from ssl_core.objectives.base import PretextModel, Views, spread_records
+from ssl_core.spec.data import TextData
 
 
 class MaskedWordsModel(PretextModel):

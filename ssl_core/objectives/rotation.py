@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.convolution import convolution_range
 from ssl_core.encoders.resnet import ResNet
-from ssl_core.model_spec import ImageData, ResnetSize
 from ssl_core.objectives.base import PretextModel, Views, choose, spread_records
+from ssl_core.spec.data import ImageData
+from ssl_core.spec.encoder import ResnetSize
 
 TURNS = 4
 

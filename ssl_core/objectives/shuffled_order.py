@@ -28,8 +28,9 @@ from torch.nn import functional
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.conv_signal import ConvSignal
 from ssl_core.encoders.convolution import convolution_range
-from ssl_core.model_spec import ConvSignalSize, SignalData
 from ssl_core.objectives.base import PretextModel, Views, choose, spread_records
+from ssl_core.spec.data import SignalData
+from ssl_core.spec.encoder import ConvSignalSize
 
 
 class ShuffledOrderModel(PretextModel):

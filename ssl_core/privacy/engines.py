@@ -16,7 +16,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from torch import Tensor
 
-from ssl_core.config import Data
 from ssl_core.errors import ConfigError
 from ssl_core.objectives.base import PretextModel
 from ssl_core.privacy.bookkeeping import BookkeepingEngine
@@ -25,6 +24,7 @@ from ssl_core.privacy.hooks import HooksEngine
 from ssl_core.privacy.reference import LoopEngine
 from ssl_core.privacy.survey import UNITS, survey
 from ssl_core.privacy.synthetic import synthetic_patients
+from ssl_core.spec.data import Data
 
 # A model's structure is fixed when it is made, so what was found of it holds for every round of a study.
 _FOUND: WeakKeyDictionary[PretextModel, dict[str, str | None]] = WeakKeyDictionary()

@@ -30,7 +30,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ssl_core.config import SpeedSpec, StudyPlan, TextData
+from ssl_core.config import SpeedSpec, StudyPlan
 from ssl_core.data.declared import Declared
 from ssl_core.data.patients import Patients
 from ssl_core.errors import PrivacyError
@@ -43,6 +43,7 @@ from ssl_core.privacy.machine import threads, training_device
 from ssl_core.privacy.sampling import batches, draw_coins, group_count, poisson_sample
 from ssl_core.privacy.synthetic import Kind, with_other_patient
 from ssl_core.privacy.synthetic_files import SyntheticFolders, check_reader, default_source
+from ssl_core.spec.data import TextData
 from ssl_core.trust.random import UnitCoins
 
 TOLERANCE = 1e-5

@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ssl_core.config import Data, TextData
 from ssl_core.data.patients import Patients, group
+from ssl_core.spec.data import Data, TextData
 
 Kind = Literal["changed", "empty", "longest", "extreme", "not finite"]
 Records = npt.NDArray[np.int32] | npt.NDArray[np.float32]

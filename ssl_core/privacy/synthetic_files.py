@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ssl_core.config import Data, ImageData, SignalData, TextData
 from ssl_core.data.declared import Declared, NpzSource, SignalSource, TableSource
 from ssl_core.data.patients import Patients
 from ssl_core.data.source import Source, load_patients
 from ssl_core.errors import PrivacyError
 from ssl_core.privacy.synthetic import Kind, kinds
+from ssl_core.spec.data import Data, ImageData, SignalData, TextData
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.int16]
 Content = str | Array

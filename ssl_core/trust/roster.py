@@ -16,8 +16,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from ssl_core.config import Name, PublicHex, StrictModel, parse
+from ssl_core.config import Name, PublicHex, parse
 from ssl_core.errors import TrustError
+from ssl_core.spec.strict import StrictModel
 from ssl_core.trust.authority import Authority, authority_of
 from ssl_core.trust.envelope import open_envelope, peek, seal, signers
 from ssl_core.trust.identity import Identity, fingerprint

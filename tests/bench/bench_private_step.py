@@ -41,7 +41,6 @@ from torch.profiler import ProfilerActivity, profile
 from deploy.demo import machine_line
 from ssl_core.data.patients import Patients
 from ssl_core.errors import ConfigError
-from ssl_core.model_spec import ImageData, SignalData, TextData, TextTransformerSize, VitSize
 from ssl_core.objectives.base import PretextModel, Views
 from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
 from ssl_core.objectives.masked_language import MaskedLanguageModel
@@ -50,6 +49,8 @@ from ssl_core.privacy.gradients import ClippedSum
 from ssl_core.privacy.machine import keep_freed_memory, threads
 from ssl_core.privacy.reference import LoopEngine
 from ssl_core.privacy.synthetic import synthetic_patients
+from ssl_core.spec.data import ImageData, SignalData, TextData
+from ssl_core.spec.encoder import TextTransformerSize, VitSize
 
 CLIP_NORM = 0.1
 ENGINES: tuple[Choice, ...] = ("bookkeeping", "hooks", "vmap")

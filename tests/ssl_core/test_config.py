@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from ssl_core.config import SignalData, StudyPlan, parse, read_toml
+from ssl_core.config import StudyPlan, parse, read_toml
 from ssl_core.errors import ConfigError
+from ssl_core.spec.data import SignalData
 
 SITES = [{"name": f"site-{letter}", "nominal_size": size} for letter, size in (("a", 10000), ("b", 9000), ("c", 9000))]
 

@@ -15,11 +15,11 @@ import pytest
 
 from deploy.demo_data import padchest
 from deploy.demo_data.findings import GROUPS
-from ssl_core.config import TextData
 from ssl_core.data.check import check_source
 from ssl_core.data.labels import read_labels
 from ssl_core.data.source import load_patients, read_source
 from ssl_core.errors import DataError
+from ssl_core.spec.data import TextData
 
 TEXT = TextData(kind="text")
 ROOT = Path(__file__).parents[3]

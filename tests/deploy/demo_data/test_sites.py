@@ -10,11 +10,11 @@ import pytest
 
 from deploy.demo_data import images, procedural
 from deploy.demo_data.sites import DemoSites, new_folder, require_disjoint
-from ssl_core.config import ImageData, TextData
 from ssl_core.data.check import check_source
 from ssl_core.data.labels import read_labels
 from ssl_core.data.source import load_patients, read_source
 from ssl_core.errors import ConfigError, DataError
+from ssl_core.spec.data import ImageData, TextData
 
 TEXT = TextData(kind="text")
 REAL = Path(__file__).parents[4] / "shared" / "data" / "chest_xray_64.npz"

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssl_core.config import Data, ImageData, SignalData, TextData
 from ssl_core.data.check import check_and_load, check_source
 from ssl_core.data.kept import read_kept, write_kept
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.source import load_patients, read_source
 from ssl_core.errors import DataError, StateError
+from ssl_core.spec.data import Data, ImageData, SignalData, TextData
 
 TEXT = TextData(kind="text", words=6, codes=2, buckets=64)
 IMAGE = ImageData(kind="image", height=8, width=12, pool=2)

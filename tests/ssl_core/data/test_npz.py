@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ssl_core.config import ImageData
 from ssl_core.data.check import check_source, inspect_source
 from ssl_core.data.images import standardise
 from ssl_core.data.reading import Fault
 from ssl_core.data.source import Source, load_patients, read_source
 from ssl_core.errors import DataError
+from ssl_core.spec.data import ImageData
 
 DATA = ImageData(kind="image", height=8, width=12, pool=2)
 REAL = Path(__file__).parents[4] / "shared" / "data" / "chest_xray_64.npz"

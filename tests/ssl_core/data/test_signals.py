@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import tomli_w
 
-from ssl_core.config import SignalData
 from ssl_core.data.check import check_source, inspect_source
 from ssl_core.data.reading import Fault
 from ssl_core.data.source import Source, load_patients, read_source
 from ssl_core.errors import ConfigError, DataError
+from ssl_core.spec.data import SignalData
 
 DATA = SignalData(
     kind="signal", channels=2, samples=10, rate_hz=4.0, units=("mV", "bpm"), typical=(0.5, 20.0), centre=(0.0, 80.0)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl_core.config import ImageData, TextData
 from ssl_core.data.check import check_source, inspect_source
 from ssl_core.data.reading import Fault
 from ssl_core.data.source import load_patients, read_source
 from ssl_core.errors import ConfigError, DataError
+from ssl_core.spec.data import ImageData, TextData
 
 DATA = TextData(kind="text", words=6, codes=2, buckets=64)
 SECRET = "SECRETPATIENT"  # noqa: S105 - a patient id that no message may hold

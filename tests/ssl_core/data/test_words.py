@@ -8,8 +8,8 @@ import unicodedata
 import numpy as np
 import pytest
 
-from ssl_core.config import TextData
 from ssl_core.data.words import encode, split, word_codes
+from ssl_core.spec.data import TextData
 
 FROZEN = [
     ("torax", 2, 512, (27, 267)),

@@ -14,7 +14,8 @@ from ssl_core.encoders import conv_signal, resnet
 from ssl_core.encoders.conv_signal import ConvSignal
 from ssl_core.encoders.convolution import convolution_range
 from ssl_core.encoders.resnet import ResNet
-from ssl_core.model_spec import ConvSignalSize, ImageData, ResnetSize, SignalData
+from ssl_core.spec.data import ImageData, SignalData
+from ssl_core.spec.encoder import ConvSignalSize, ResnetSize
 
 SIGNAL = SignalData(kind="signal", channels=2, samples=50, rate_hz=50.0, units=("mV",), typical=(0.5,))
 IMAGE = ImageData(kind="image", height=16, width=24, pool=2)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from scipy.special import erf
 
-from ssl_core.config import ImageData, TextData
 from ssl_core.data.images import standardise
 from ssl_core.encoders.hashed_words import HashedWords, mean_bag
 from ssl_core.encoders.mlp_image import MlpImage
+from ssl_core.spec.data import ImageData, TextData
 
 TEXT = TextData(kind="text", words=9, codes=3, buckets=20)
 IMAGE = ImageData(kind="image", height=64, width=64, pool=2)

@@ -10,7 +10,8 @@ from tests_transformer import named_weights, randomise, signal_tokens
 from ssl_core.encoders import signal_transformer
 from ssl_core.encoders.signal_transformer import SignalTransformer
 from ssl_core.encoders.vit import SHAPES
-from ssl_core.model_spec import SignalData, VitSize
+from ssl_core.spec.data import SignalData
+from ssl_core.spec.encoder import VitSize
 
 SIGNAL = SignalData(kind="signal", channels=2, samples=24, rate_hz=50.0, units=("mV",), typical=(0.5,))
 # One channel, 60 pieces of 50 samples; the module docstring lists them.

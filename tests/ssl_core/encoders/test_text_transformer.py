@@ -8,7 +8,8 @@ import torch
 from tests_transformer import named_weights, randomise, text_tokens
 
 from ssl_core.encoders.text_transformer import SHAPES, TextTransformer
-from ssl_core.model_spec import TextData, TextTransformerSize
+from ssl_core.spec.data import TextData
+from ssl_core.spec.encoder import TextTransformerSize
 
 TEXT = TextData(kind="text", words=9, codes=3, buckets=20)
 

@@ -8,7 +8,8 @@ import torch
 from tests_transformer import image_tokens, named_weights, randomise
 
 from ssl_core.encoders.vit import SHAPES, VisionTransformer
-from ssl_core.model_spec import ImageData, VitSize
+from ssl_core.spec.data import ImageData
+from ssl_core.spec.encoder import VitSize
 
 IMAGE = ImageData(kind="image", height=16, width=8, pool=2)
 

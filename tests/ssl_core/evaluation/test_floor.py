@@ -6,10 +6,10 @@ import numpy as np
 from scipy.signal import welch
 from sklearn.feature_extraction.text import TfidfTransformer
 
-from ssl_core.config import ImageData, SignalData, TextData
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.words import encode, split
 from ssl_core.evaluation.floor import BUCKETS, fit_floor, floor_data, log_power
+from ssl_core.spec.data import ImageData, SignalData, TextData
 
 DATA = TextData(kind="text", words=4)
 

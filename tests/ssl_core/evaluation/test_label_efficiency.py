@@ -7,13 +7,13 @@ import pytest
 import torch
 from scipy.stats import ttest_rel
 
-from ssl_core.config import TextData
 from ssl_core.data.patients import group
 from ssl_core.data.words import encode
 from ssl_core.encoders.hashed_words import HashedWords
 from ssl_core.errors import DataError
 from ssl_core.evaluation.floor import floor_data
 from ssl_core.evaluation.label_efficiency import Arm, Labelled, label_efficiency, paired_difference
+from ssl_core.spec.data import TextData
 
 DATA = TextData(kind="text", words=8, codes=2, buckets=64)
 

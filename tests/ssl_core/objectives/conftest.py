@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from ssl_core.config import ImageData, SignalData, TextData
 from ssl_core.data.images import standardise
 from ssl_core.data.patients import Patients, group
 from ssl_core.objectives.base import PretextModel
@@ -22,6 +21,7 @@ from ssl_core.objectives.masked_language import MaskedLanguageModel
 from ssl_core.objectives.masked_words import MaskedWordsModel
 from ssl_core.objectives.rotation import RotationModel
 from ssl_core.objectives.shuffled_order import ShuffledOrderModel
+from ssl_core.spec.data import ImageData, SignalData, TextData
 from ssl_core.trust.identity import Secret
 from ssl_core.trust.random import UnitCoins
 

@@ -10,10 +10,11 @@ import pytest
 from ssl_core.config import SpeedSpec, StudyPlan, parse
 from ssl_core.encoders.vector import to_vector, weights_hash
 from ssl_core.errors import PrivacyError
-from ssl_core.objectives.build import build_model
+from ssl_core.objectives.build import MODELS, build_model
 from ssl_core.privacy.isolation import TOLERANCE, check_isolation
 from ssl_core.privacy.synthetic import synthetic_patients
 from ssl_core.privacy.training import train_round
+from ssl_core.spec.fit import TOGETHER
 
 TEXT = {
     "data": {"kind": "text"},
@@ -177,3 +178,7 @@ def test_the_isolation_check_refuses_an_autoencoder_that_takes_the_mean_over_the
     model.draw = coupled
     with pytest.raises(PrivacyError, match="another patient's gradient"):
         check_isolation(plan(parts), speed=SpeedSpec(chunk=5), model=model)
+
+
+def test_there_is_a_model_for_all_that_a_plan_may_say_and_for_nothing_else() -> None:
+    assert MODELS.keys() == TOGETHER

@@ -13,9 +13,9 @@ from scipy.signal import periodogram
 from tests_transformer import image_tokens, learn, linear, named_weights, signal_tokens, transformer
 
 from ssl_core.data.patients import group
-from ssl_core.model_spec import ImageData, SignalData
 from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
 from ssl_core.objectives.targets import log_power, normalised
+from ssl_core.spec.data import ImageData, SignalData
 
 DATA = ImageData(kind="image", height=16, width=8, records_per_patient=2)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from ssl_core.config import ImageData
 from ssl_core.data.patients import group
 from ssl_core.objectives.masked_image import MaskedImageModel
+from ssl_core.spec.data import ImageData
 
 
 def test_half_of_the_squares_are_hidden_and_the_rest_is_scaled() -> None:

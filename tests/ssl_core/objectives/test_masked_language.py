@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests_transformer import learn, linear, named_weights, surprise, text_tokens
 
 from ssl_core.data.patients import group
-from ssl_core.model_spec import TextData
 from ssl_core.objectives.masked_language import MaskedLanguageModel
+from ssl_core.spec.data import TextData
 
 TEXT = TextData(kind="text", words=12, codes=2, buckets=32)
 

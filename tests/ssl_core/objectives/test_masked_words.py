@@ -11,9 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssl_core.config import TextData
 from ssl_core.data.patients import group
 from ssl_core.objectives.masked_words import MaskedWordsModel
+from ssl_core.spec.data import TextData
 
 TEXT = TextData(kind="text", words=12, codes=2, buckets=32)
 

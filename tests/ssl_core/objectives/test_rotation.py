@@ -10,8 +10,8 @@ from scipy.special import log_softmax
 from tests_transformer import learn, named_weights
 
 from ssl_core.data.patients import group
-from ssl_core.model_spec import ImageData
 from ssl_core.objectives.rotation import RotationModel
+from ssl_core.spec.data import ImageData
 
 DATA = ImageData(kind="image", height=8, width=8, records_per_patient=4)
 

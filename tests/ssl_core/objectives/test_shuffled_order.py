@@ -10,8 +10,8 @@ from scipy.special import log_softmax
 from tests_transformer import learn, named_weights
 
 from ssl_core.data.patients import group
-from ssl_core.model_spec import SignalData
 from ssl_core.objectives.shuffled_order import ShuffledOrderModel
+from ssl_core.spec.data import SignalData
 
 DATA = SignalData(kind="signal", channels=2, samples=43, rate_hz=1.0, units=("mV",), typical=(1.0,), records_per_patient=2)
 

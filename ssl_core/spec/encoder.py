@@ -1,0 +1,80 @@
+"""Step 3 of 12: which encoder a study trains. Part of a study plan; unknown keys are refused.
+
+`nano` sizes are for tests.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ssl_core.spec.strict import StrictModel
+
+VitSize = Literal["nano", "micro", "tiny", "small", "base"]
+ConvSignalSize = Literal["nano", "small", "base"]
+ResnetSize = Literal["nano", "10", "18"]
+TextTransformerSize = Literal["nano", "tiny", "mini", "small"]
+
+
+class HashedWordsEncoder(StrictModel):
+    """0-layer text encoder: summed hash embeddings, mean over words, LayerNorm."""
+
+    name: Literal["hashed-words"]
+    width: Annotated[int, Field(ge=4, le=1024)] = 64
+
+
+class MlpImageEncoder(StrictModel):
+    """Recipe R1: pixels -> hidden -> code."""
+
+    name: Literal["mlp-image"]
+    hidden: Annotated[int, Field(ge=8, le=4096)] = 256
+    code: Annotated[int, Field(ge=4, le=4096)] = 128
+
+
+class VitEncoder(StrictModel):
+    """Vision transformer on squares of `patch` x `patch` pooled pixels; `nano` is for tests."""
+
+    name: Literal["vit"]
+    size: VitSize = "tiny"
+    patch: Annotated[int, Field(ge=2, le=64)] = 8
+
+
+class SignalTransformerEncoder(StrictModel):
+    """Transformer on pieces of `patch` samples of all channels; sizes as of `vit`."""
+
+    name: Literal["signal-transformer"]
+    size: VitSize = "micro"
+    patch: Annotated[int, Field(ge=2, le=8192)] = 50
+
+
+class ConvSignalEncoder(StrictModel):
+    """Strided 1-D convolutions with GroupNorm; `nano` is for tests."""
+
+    name: Literal["conv1d"]
+    size: ConvSignalSize = "small"
+
+
+class ResnetEncoder(StrictModel):
+    """Residual net with GroupNorm; `nano` is for tests."""
+
+    name: Literal["resnet"]
+    size: ResnetSize = "18"
+
+
+class TextTransformerEncoder(StrictModel):
+    """Transformer over the words of a record in their order; `nano` is for tests."""
+
+    name: Literal["text-transformer"]
+    size: TextTransformerSize = "mini"
+
+
+Encoder = (
+    HashedWordsEncoder
+    | MlpImageEncoder
+    | VitEncoder
+    | ResnetEncoder
+    | SignalTransformerEncoder
+    | ConvSignalEncoder
+    | TextTransformerEncoder
+)

@@ -1,0 +1,61 @@
+"""Before step 1: do data, encoder and pretext task of a plan go together, and does the one's shape fit the other's?
+
+Raises `ValueError` with one line, which the reader of the plan turns into a `ConfigError` (config.py).
+"""
+
+from __future__ import annotations
+
+from ssl_core.spec.data import Data, ImageData, SignalData
+from ssl_core.spec.encoder import Encoder, SignalTransformerEncoder, VitEncoder
+from ssl_core.spec.objective import MaskedAutoencoding, MaskedImage, Objective, Rotation, ShuffledOrder
+
+TOGETHER = {
+    ("text", "hashed-words", "masked-words"),
+    ("text", "text-transformer", "masked-language"),
+    ("image", "mlp-image", "masked-image"),
+    ("image", "vit", "masked-autoencoding"),
+    ("image", "resnet", "rotation"),
+    ("signal", "signal-transformer", "masked-autoencoding"),
+    ("signal", "conv1d", "shuffled-order"),
+}
+
+_LEAST_SEGMENT = 8
+
+
+def check_fit(data: Data, encoder: Encoder, objective: Objective) -> None:
+    """Refuse, by name, what does not go together; `objectives/build.py` makes a model of all that does."""
+    kinds = (data.kind, encoder.name, objective.name)
+    if kinds not in TOGETHER:
+        raise ValueError(f"data, encoder and objective do not fit together: {', '.join(kinds)}")
+    if isinstance(data, ImageData):
+        _check_squares(data, encoder, objective)
+    if isinstance(data, SignalData):
+        _check_pieces(data, encoder, objective)
+
+
+def _check_squares(data: ImageData, encoder: Encoder, objective: Objective) -> None:
+    """Refuse squares that do not fill the image, and one square, which leaves nothing to predict from."""
+    step = data.pool
+    if isinstance(encoder, VitEncoder):
+        step *= encoder.patch
+    elif isinstance(objective, MaskedImage):
+        step *= objective.patch
+    if data.height % step or data.width % step:
+        raise ValueError("image height and width must be multiples of pool x patch")
+    if isinstance(encoder, VitEncoder) and data.height * data.width == step * step:
+        raise ValueError("a vit needs images of at least two squares of pool x patch")
+    if isinstance(objective, MaskedAutoencoding) and objective.target != "values":
+        raise ValueError("target log-power is for signals")
+    if isinstance(objective, Rotation) and data.height != data.width:
+        raise ValueError("rotation needs square images")
+
+
+def _check_pieces(data: SignalData, encoder: Encoder, objective: Objective) -> None:
+    """Refuse pieces that do not fill the signal, one piece, and segments that the gap leaves too little of."""
+    if isinstance(encoder, SignalTransformerEncoder):
+        if data.samples % encoder.patch or data.samples == encoder.patch:
+            raise ValueError("samples must be a multiple of the encoder's patch, twice it or more")
+    if isinstance(objective, ShuffledOrder):
+        part = data.samples // objective.segments
+        if part - objective.gap < _LEAST_SEGMENT or 2 * objective.gap > part:
+            raise ValueError(f"a segment (samples / segments) must keep {_LEAST_SEGMENT} samples and its greater half")

@@ -1,0 +1,64 @@
+"""Step 3 of 12: which pretext task a study trains on. Part of a study plan; unknown keys are refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ssl_core.spec.strict import StrictModel
+
+MaskedTarget = Literal["values", "log-power"]
+
+
+class MaskedWords(StrictModel):
+    """Hide a share of a record's words and predict their codes from the rest."""
+
+    name: Literal["masked-words"]
+    mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
+class MaskedImage(StrictModel):
+    """Hide a share of `patch` x `patch` squares and predict all pixels."""
+
+    name: Literal["masked-image"]
+    patch: Annotated[int, Field(ge=1, le=64)] = 4
+    mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    shift: Annotated[int, Field(ge=0, le=8)] = 1
+
+
+class MaskedAutoencoding(StrictModel):
+    """Encode the patches that are not hidden, predict the content of those that are by a small transformer.
+
+    The content: normalised values or, for signals, the logarithm of the power spectrum.
+    """
+
+    name: Literal["masked-autoencoding"]
+    mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    decoder_width: Annotated[int, Field(ge=32, le=1024, multiple_of=32)] = 128
+    decoder_depth: Annotated[int, Field(ge=1, le=12)] = 2
+    target: MaskedTarget = "values"
+
+
+class MaskedLanguage(StrictModel):
+    """Hide a share of a record's words and predict the codes of each at its place."""
+
+    name: Literal["masked-language"]
+    mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
+
+
+class ShuffledOrder(StrictModel):
+    """Show the `segments` of a signal in another order, each up to `gap` samples late, and tell where each came from."""
+
+    name: Literal["shuffled-order"]
+    segments: Annotated[int, Field(ge=2, le=16)] = 4
+    gap: Annotated[int, Field(ge=0, le=8192)] = 0
+
+
+class Rotation(StrictModel):
+    """Turn a square image by a multiple of 90 degrees and tell by which."""
+
+    name: Literal["rotation"]
+
+
+Objective = MaskedWords | MaskedImage | MaskedAutoencoding | MaskedLanguage | ShuffledOrder | Rotation
