@@ -40,8 +40,9 @@ def prepare(study: Study) -> str:
     """Check the declared data and the isolation of the study's gradients; raises `DataError` or `PrivacyError`."""
     report = study.checked.report
     declared = read_source(study.home.source_path).declared
-    check_isolation(study.plan, speed=study.home.config.speed, declared=declared)
+    isolation = check_isolation(study.plan, speed=study.home.config.speed, declared=declared)
     return (
         "\n".join([*report.lines(), census_line(study.home, study.cohort, study.checked.patients)])
-        + "\nIsolation check passed: on synthetic patients, changing one changed no other's gradient."
+        + "\nIsolation check passed: on synthetic patients, changing one changed no other's gradient.\n"
+        + isolation.why
     )

@@ -197,7 +197,8 @@ class StudyPlan(StrictModel):
 class SpeedSpec(StrictModel):
     """The site's own choices; none of them changes what is released in distribution."""
 
-    chunk: Annotated[int, Field(ge=1, le=65536)] = 64
+    chunk: Annotated[int, Field(ge=1, le=65536)] | None = None
+    memory_gib: Annotated[float, Field(gt=0, le=4096, allow_inf_nan=False)] | None = None
     engine: Literal["auto", "bookkeeping", "hooks", "vmap", "reference"] = "auto"
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     device: Literal["cpu", "cuda"] = "cpu"

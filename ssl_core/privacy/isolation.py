@@ -1,7 +1,7 @@
 """Before step 6: does changing one patient change another patient's gradient? A check on tested inputs (ruling 24).
 
-Comes in: a study plan, the site's `SpeedSpec` (its chunk, engine, threads and device, as in training) and how it declares its
-files. Two synthetic folders in that format, which differ in one patient, go through reader -> sampler -> draw -> engine
+Comes in: a study plan, the site's `SpeedSpec` (chunk, memory, engine, threads and device, as in training) and how it
+declares its files. Two synthetic folders in that format, which differ in one patient, go through reader -> sampler -> draw -> engine
 with the study's own model, on the device that the site trains on, in float32 as training is, under the same coins. Asked:
   the reader gives every other patient the same records, bit by bit (synthetic_files.py);
   a batch is, to the model, the same as its units one by one, and the same again (alone.py);
@@ -37,9 +37,10 @@ from ssl_core.errors import PrivacyError
 from ssl_core.objectives.base import PretextModel, Views
 from ssl_core.objectives.build import build_model
 from ssl_core.privacy.alone import check_alone
-from ssl_core.privacy.engines import Engine, choose_engine, synthetic_views
+from ssl_core.privacy.engines import Engine
 from ssl_core.privacy.gradients import Adjacency, ClippedSum, units_of
 from ssl_core.privacy.machine import threads, training_device
+from ssl_core.privacy.planner import Pace, choose_pace
 from ssl_core.privacy.sampling import batches, draw_coins, group_count, poisson_sample
 from ssl_core.privacy.synthetic import Kind, with_other_patient
 from ssl_core.privacy.synthetic_files import SyntheticFolders, check_reader, default_source
@@ -60,7 +61,7 @@ class IsolationReport:
     greatest_change: float
     greatest_contribution: float
     engine: str
-    reason: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +94,13 @@ def check_isolation(
     device = training_device(speed)
     with threads(speed.threads):
         checked = build_model(plan) if model is None else model
-        engine = choose_engine(checked, synthetic_views(checked, plan.data), speed.engine)
-        checked.to(device)
+        pace = choose_pace(checked, plan.data, speed, device)
         with tempfile.TemporaryDirectory(prefix="choral-") as folder:
-            return _check(plan, speed.chunk, checked, engine, Path(folder), declared or default_source(plan.data))
+            return _check(plan, pace, checked, Path(folder), declared or default_source(plan.data))
 
 
-def _check(plan: StudyPlan, chunk: int, model: PretextModel, engine: Engine, root: Path, declared: Declared) -> IsolationReport:
+def _check(plan: StudyPlan, pace: Pace, model: PretextModel, root: Path, declared: Declared) -> IsolationReport:
+    chunk, engine = pace.size, pace.engine
     size = sum(parameter.numel() for parameter in model.parameters())
     # Several groups where memory allows, some of them split, so that a removal moves units from part to part.
     count = max(4, min(2 * chunk + 5, _MOST_ENTRIES // size))
@@ -123,7 +124,7 @@ def _check(plan: StudyPlan, chunk: int, model: PretextModel, engine: Engine, roo
         for clip_norm in (plan.privacy.max_grad_norm, _tight(base.rows)):
             contributed = max(contributed, _compare_sums(what, base, other, engine, clip_norm, adjacency))
     _compare_size(base, _run(engine, model, folders.larger(), coins, chunk))
-    return IsolationReport(tuple(what for what, _ in pairs), count, changed, contributed, engine.name, engine.reason)
+    return IsolationReport(tuple(what for what, _ in pairs), count, changed, contributed, engine.name, pace.why)
 
 
 def _coins(patients: Patients) -> UnitCoins:

@@ -22,10 +22,10 @@ from ssl_core.encoders.vector import load_vector, to_vector
 from ssl_core.errors import PrivacyError
 from ssl_core.objectives.base import PretextModel
 from ssl_core.privacy.descent import Descent, OptimizerState
-from ssl_core.privacy.engines import choose_engine, synthetic_views
 from ssl_core.privacy.machine import keep_freed_memory, threads, training_device
 from ssl_core.privacy.noise import GaussianNoise
 from ssl_core.privacy.optimizer import PrivateOptimizer
+from ssl_core.privacy.planner import choose_pace, clipped_sum_in_halves
 from ssl_core.privacy.sampling import batches, draw_coins, group_count, poisson_sample
 from ssl_core.trust.random import UnitCoins
 
@@ -65,18 +65,17 @@ def train_round(
     keep_freed_memory()
     with threads(speed.threads):
         load_vector(model, start)
-        engine = choose_engine(model, synthetic_views(model, plan.data), speed.engine)
-        model.to(device)
+        pace = choose_pace(model, plan.data, speed, device)
         descent = _descent(model, plan, total_steps, state)
         optimizer = PrivateOptimizer(descent, privacy, nominal_size=nominal_size, noise=GaussianNoise())
-        groups = group_count(privacy.sampling_rate, nominal_size, speed.chunk)
+        groups = group_count(privacy.sampling_rate, nominal_size, pace.size)
         for number in range(first_step, first_step + plan.rounds.steps_per_round):
             coins = UnitCoins.fresh()
             sample = poisson_sample(patients.tags, privacy.sampling_rate, coins)
-            for index in batches(sample, patients.tags[sample], coins, groups=groups, size=speed.chunk):
+            for index in batches(sample, patients.tags[sample], coins, groups=groups, size=pace.size):
                 views = model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins))
                 moved = {name: view.to(device) for name, view in views.items()}
-                optimizer.add(engine.clipped_sum(moved, privacy.max_grad_norm))
+                optimizer.add(clipped_sum_in_halves(pace.engine, moved, privacy.max_grad_norm))
             optimizer.release(number, tap)
         if optimizer.releases != plan.rounds.steps_per_round:
             raise PrivacyError("round took another number of steps", field="steps", value=optimizer.releases)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ssl_core.config import SpeedSpec, StudyPlan
 from ssl_core.data.patients import Patients
 from ssl_core.errors import ConfigError, PrivacyError
-from ssl_core.privacy import isolation
+from ssl_core.privacy import isolation, planner
 from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.gradients import PerUnitGradients
 from ssl_core.privacy.isolation import TOLERANCE, check_isolation
@@ -102,10 +102,10 @@ def test_a_clipping_that_is_too_weak_fails_in_every_engine(
 
     plan, speed = make_plan(IMAGE), SpeedSpec(chunk=4, engine=engine.name)
     report = check_isolation(plan, speed=speed)
-    assert report.engine == engine.name and report.reason
+    assert report.engine == engine.name and report.why
     monkeypatch.setattr(engine, "clipped_sum", weak)
     # The survey would find it too and choose another engine; here it has been chosen.
-    monkeypatch.setattr(isolation, "choose_engine", lambda model, *_: engine(model))
+    monkeypatch.setattr(planner, "choose_engine", lambda model, *_: engine(model))
     with pytest.raises(PrivacyError, match="more than its sensitivity"):
         check_isolation(plan, speed=speed)
 
@@ -113,7 +113,7 @@ def test_a_clipping_that_is_too_weak_fails_in_every_engine(
 def test_the_report_says_which_engine_was_checked_and_why(make_plan: MakePlan) -> None:
     assert check_isolation(make_plan(IMAGE), speed=SpeedSpec(chunk=4)).engine == "bookkeeping"
     report = check_isolation(make_plan(TEXT), speed=SpeedSpec(chunk=4))
-    assert report.engine == "vmap" and "no batched losses" in report.reason
+    assert report.engine == "vmap" and "no batched losses" in report.why
     with pytest.raises(ConfigError, match=r"speed\.engine"):
         check_isolation(make_plan(TEXT), speed=SpeedSpec(engine="bookkeeping"))
 

@@ -1,0 +1,216 @@
+"""How many units at once: from what was seen, within the memory given; a part that does not fit is halved, never lost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tests_engines import IMAGE, TEXT
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from ssl_core.config import SpeedSpec, StudyPlan
+from ssl_core.encoders.vector import to_vector
+from ssl_core.errors import ConfigError
+from ssl_core.objectives.build import build_model
+from ssl_core.privacy import planner
+from ssl_core.privacy.bookkeeping import BookkeepingEngine
+from ssl_core.privacy.engines import synthetic_views
+from ssl_core.privacy.gradients import ClippedSum, PerUnitGradients, units_of
+from ssl_core.privacy.live_memory import peak_bytes
+from ssl_core.privacy.planner import choose_pace, clipped_sum_in_halves, greatest_batch, total_memory
+from ssl_core.privacy.sampling import poisson_sample
+from ssl_core.privacy.synthetic import synthetic_patients
+from ssl_core.privacy.training import train_round
+
+MakePlan = Callable[..., StudyPlan]
+CPU = torch.device("cpu")
+
+
+def profiled(work: Callable[[], object]) -> int:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        work()
+    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+
+
+@pytest.mark.parametrize("make", [BookkeepingEngine, PerUnitGradients])
+@pytest.mark.parametrize("units", [1, 3])
+def test_the_peak_is_that_of_torchs_own_profiler(make_plan: MakePlan, make: Any, units: int) -> None:
+    plan = make_plan(IMAGE)
+    model = build_model(plan)
+    engine, views = make(model), {name: view[:units] for name, view in synthetic_views(model, plan.data).items()}
+    assert peak_bytes(lambda: engine.clipped_sum(views, 1.0)) == pytest.approx(
+        profiled(lambda: engine.clipped_sum(views, 1.0)), rel=0.02
+    )
+
+
+def test_memory_that_was_freed_is_not_counted_and_views_are_no_memory() -> None:
+    given = torch.zeros(1000)
+
+    def work() -> Tensor:
+        for _ in range(5):
+            made = given * 2
+        return made.view(10, 100)[:5].add_(1)
+
+    # The new product is there before the old one goes.
+    assert peak_bytes(work) == 8000
+
+
+@given(st.integers(0, 10**9), st.integers(1, 10**7), st.integers(1, 10**7), st.integers(1, 10**11), st.integers(1, 4096))
+def test_the_greatest_batch_that_fits_is_found_without_looking_at_large_ones(
+    standing: int, unit: int, small: int, memory: int, most: int
+) -> None:
+    """Needs as they are: the weights' gradients alone, until the units' activations outgrow them."""
+    looked: list[int] = []
+
+    def need(size: int) -> int:
+        looked.append(size)
+        return standing + max(small, unit * size)
+
+    fitting = [size for size in (1 << power for power in range(13)) if size <= most and 1.5 * need(size) <= memory]
+    looked.clear()
+    if not fitting:
+        with pytest.raises(ConfigError, match=r"speed\.memory_gib"):
+            greatest_batch(need, memory, most)
+        return
+    found, needed = greatest_batch(need, memory, most)
+    if small <= 8 * unit:
+        assert found == fitting[-1] and needed == pytest.approx(need(found), rel=1e-6, abs=2)
+        looked.pop()
+        assert max(looked) <= 64
+    assert 1.5 * needed <= memory
+
+
+def test_less_memory_gives_a_smaller_batch_and_too_little_is_refused(make_plan: MakePlan) -> None:
+    plan = make_plan(IMAGE)
+    model = build_model(plan)
+    paces = [choose_pace(model, plan.data, SpeedSpec(memory_gib=gib), CPU) for gib in (1.0, 0.0003, 0.0002)]
+    assert [pace.size for pace in paces] == sorted({pace.size for pace in paces}, reverse=True)
+    assert paces[0].size == planner.MOST_UNITS["cpu"] and f"{paces[0].size} patients at once" in paces[0].why
+    with pytest.raises(ConfigError, match=r"one patient.*speed\.memory_gib.*at least"):
+        choose_pace(model, plan.data, SpeedSpec(memory_gib=1e-6), CPU)
+
+
+def test_the_sites_own_chunk_is_taken_as_it_stands(make_plan: MakePlan) -> None:
+    plan = make_plan(TEXT)
+    pace = choose_pace(build_model(plan), plan.data, SpeedSpec(chunk=7, memory_gib=1e-6), CPU)
+    assert pace.size == 7 and pace.engine.name == "vmap" and "speed.chunk" in pace.why
+
+
+def test_the_memory_of_this_machine_is_what_the_kernel_says() -> None:
+    with open("/proc/meminfo", encoding="ascii") as file:
+        said = int(file.readline().split()[1]) * 1024
+    assert total_memory(CPU) == pytest.approx(said, rel=0.01)
+
+
+class Short:
+    """An engine on a device that holds `most` units."""
+
+    def __init__(self, engine: Any, most: int, error: Exception) -> None:
+        self.engine, self.most, self.error = engine, most, error
+        self.summed: list[int] = []
+
+    def clipped_sum(self, views: dict[str, Tensor], clip_norm: float) -> ClippedSum:
+        if units_of(views) > self.most:
+            raise self.error
+        self.summed.append(units_of(views))
+        found: ClippedSum = self.engine.clipped_sum(views, clip_norm)
+        return found
+
+
+OUT = [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+
+
+@pytest.mark.parametrize("error", OUT, ids=["cuda", "python", "cpu"])
+def test_a_part_that_does_not_fit_is_halved_and_its_sum_is_the_same(
+    make_plan: MakePlan, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = make_plan(IMAGE)
+    model = build_model(plan)
+    patients = synthetic_patients(plan.data, 11)
+    views = model.draw(patients, np.arange(11), 1.0 - np.random.default_rng(0).random((11, model.coins)))
+    whole = PerUnitGradients(model).clipped_sum(views, 0.1)
+    short = Short(PerUnitGradients(model), 3, error)
+    found = clipped_sum_in_halves(short, views, 0.1)  # type: ignore[arg-type]
+    assert sum(short.summed) == 11 and max(short.summed) <= 3
+    for mine, theirs in zip(found.grads, whole.grads, strict=True):
+        assert torch.allclose(mine, theirs, rtol=0, atol=1e-7)
+    assert found.sensitivity() == whole.sensitivity()
+    assert caplog.messages and not any(character.isdigit() for line in caplog.messages for character in line)
+
+
+def test_one_unit_that_does_not_fit_and_any_other_error_are_raised(make_plan: MakePlan) -> None:
+    plan = make_plan(IMAGE)
+    model = build_model(plan)
+    views = synthetic_views(model, plan.data)
+    for most, error in ((0, OUT[0]), (1, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))):
+        with pytest.raises(type(error), match=str(error)):
+            clipped_sum_in_halves(Short(PerUnitGradients(model), most, error), views, 0.1)  # type: ignore[arg-type]
+
+
+def test_a_step_that_runs_out_of_memory_is_finished_on_the_same_sample(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(IMAGE)
+    model, patients = build_model(plan), synthetic_patients(plan.data, 40)
+    # Synthetic patients that repeat: which of them were summed is told by how many units were.
+    sampled, summed, released = list[int](), list[int](), list[Any]()
+    honest = BookkeepingEngine.clipped_sum
+
+    def sample(*args: Any) -> Any:
+        found = poisson_sample(*args)
+        sampled.append(len(found))
+        return found
+
+    def short(self: BookkeepingEngine, views: dict[str, Tensor], clip_norm: float) -> ClippedSum:
+        if units_of(views) > 2:
+            raise OUT[0]
+        summed.append(units_of(views))
+        return honest(self, views, clip_norm)
+
+    speed = SpeedSpec(chunk=16)
+    choose_pace(model, plan.data, speed, CPU)  # the survey of the engine is not part of a step
+    monkeypatch.setattr(BookkeepingEngine, "clipped_sum", short)
+    monkeypatch.setattr("ssl_core.privacy.training.poisson_sample", sample)
+    train_round(
+        model=model, patients=patients, plan=plan, nominal_size=40, start=to_vector(model), first_step=0,
+        total_steps=plan.total_steps, state=None, speed=speed, tap=released.append,
+    )  # fmt: skip
+    assert len(released) == len(sampled) == plan.rounds.steps_per_round
+    assert sum(summed) == sum(sampled) > 2
+
+
+REAL = """
+import resource, torch
+from ssl_core.privacy.planner import clipped_sum_in_halves
+from ssl_core.privacy.gradients import ClippedSum
+
+torch.set_num_threads(1)
+largest = []
+class Engine:
+    def clipped_sum(self, views, clip_norm):
+        made = views["seen"].repeat(1, 1 << 21)      # 8 MiB a unit
+        largest.append(len(made))
+        return ClippedSum((made[:, 0].sum(dim=0, keepdim=True).double(),), clip_norm)
+
+views = {"seen": torch.arange(64.0)[:, None]}
+with open("/proc/self/statm") as file:
+    size = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (200 << 20), resource.RLIM_INFINITY))
+found = clipped_sum_in_halves(Engine(), views, 1.0)
+assert float(found.grads[0]) == 2016.0 and sorted(set(largest)) == [16], (found, largest)
+"""
+
+
+def test_a_processor_whose_memory_really_ends() -> None:
+    done = subprocess.run([sys.executable, "-c", REAL], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
