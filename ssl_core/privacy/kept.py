@@ -2,7 +2,8 @@
 
 A `Part` is the rows of one parameter for b units, written out or as a product that is not carried out:
   Rows      rows float32 [b, *shape], as small as a bias or the scale of a norm: written out;
-  Products  row = sum_t g_t (outer) a_t, inputs a float32 [b, T, p], output gradients g float32 [b, T, d] (weights);
+  Products  row = sum_t g_t (outer) a_t, inputs a float32 [b, T, p], output gradients g float32 [b, T, d] (weights); a
+            convolution's inputs are unfolded a few units at a time, since they are up to p / channels as large as the input;
   Lookups   row = sum_t e_(i_t) (outer) g_t, indices i int64 [b, T], g float32 [b, T, d] (embedding tables).
 Norms of Products: Goodfellow, "Efficient Per-Example Gradient Computations" (2015); with a sequence by Gram matrices,
 ||row||^2 = sum_(t,t') <a_t, a_t'> <g_t, g_t'>: Li et al., "Large Language Models Can Be Strong Differentially Private
@@ -25,6 +26,7 @@ of 2^40 entries, and nothing beside the least C, 1e-6.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 
@@ -80,28 +82,42 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Products:
-    """inputs float32 [b, T, p], grads float32 [b, T, d]; the parameter is [d, p], in memory as `shape`."""
+    """grads float32 [b, T, d]; inputs float32 [b, T, p] or, with `unfold`, what it makes them of, [b, ...], for any units.
+
+    The parameter is [d, p], in memory as `shape`.
+    """
 
     inputs: Tensor
     grads: Tensor
     shape: torch.Size
+    unfold: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def _wide(self) -> int:
+        return self.shape.numel() // self.grads.shape[2]
 
     @property
     def _by_gram(self) -> bool:
-        tokens = self.inputs.shape[1]
-        return 2 * tokens * tokens <= self.inputs.shape[2] * self.grads.shape[2]
+        tokens = self.grads.shape[1]
+        return 2 * tokens * tokens <= self.shape.numel()
 
     def rows(self) -> Tensor:
         """float32 [b, *shape]."""
-        return torch.bmm(self.grads.transpose(1, 2), self.inputs).view(len(self.grads), *self.shape)
+        rows = [torch.bmm(g.transpose(1, 2), a) for a, g in self._pieces(self.inputs, self.grads, self._wide)]
+        return torch.cat(rows).view(len(self.grads), *self.shape)
 
     def bound(self) -> Bound:
         """See the module docstring."""
-        tokens, wide, high = *self.inputs.shape[1:], self.grads.shape[2]
-        each = tokens * (tokens if self._by_gram else 1) + (0 if self._by_gram else wide * high)
+        tokens = self.grads.shape[1]
+        each = tokens * tokens if self._by_gram else tokens + self.shape.numel()
+        pieces = self._pieces(self.inputs, self.grads, each if self.unfold is None else each + tokens * self._wide)
+        return _joined([self._gram(a, g) if self._by_gram else self._written(a, g) for a, g in pieces])
+
+    def _pieces(self, inputs: Tensor, grads: Tensor, each: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and gradients of a few units at a time: so many that `each` entries a unit do not fill the memory."""
         size = max(1, _MOST_ENTRIES // each)
-        pairs = zip(torch.split(self.inputs, size), torch.split(self.grads, size), strict=True)
-        return _joined([self._gram(a, g) if self._by_gram else self._written(a, g) for a, g in pairs])
+        for some, theirs in zip(torch.split(inputs, size), torch.split(grads, size), strict=True):
+            yield some if self.unfold is None else self.unfold(some), theirs
 
     @staticmethod
     def _gram(inputs: Tensor, grads: Tensor) -> Bound:
@@ -124,17 +140,24 @@ class Products:
     def weighted(self, factors: Tensor, kept: Tensor | None) -> Tensor:
         """sum_i factors[i] row_i, float64 [*shape]: float32 products of TERMS terms, added up in float64."""
         grads, inputs = (_without(part, kept) for part in (self.grads, self.inputs))
-        each = factors.to(torch.float32)[:, None, None]
-        if inputs.shape[2] < grads.shape[2]:
-            inputs = inputs * each
+        each = factors.to(torch.float32)
+        # The smaller of the two is scaled; unfolding is linear, so its argument may be.
+        if inputs.numel() < grads.numel():
+            inputs = inputs * each.view(-1, *[1] * (inputs.dim() - 1))
         else:
-            grads = grads * each
-        pairs = zip(torch.split(grads.flatten(0, 1), TERMS), torch.split(inputs.flatten(0, 1), TERMS), strict=True)
-        products = (g.t() @ a for g, a in pairs)
+            grads = grads * each[:, None, None]
+        products = self._products(inputs, grads)
         total = next(products).double()
         for product in products:
             total += product
         return total.view(self.shape)
+
+    def _products(self, inputs: Tensor, grads: Tensor) -> Iterator[Tensor]:
+        # Without unfolding nothing new is made, so all units are one piece.
+        each = self.grads.shape[1] * self._wide if self.unfold is not None else 1
+        for some, theirs in self._pieces(inputs, grads, each):
+            for g, a in zip(torch.split(theirs.flatten(0, 1), TERMS), torch.split(some.flatten(0, 1), TERMS), strict=True):
+                yield g.t() @ a
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,10 +59,14 @@ def _conv(module: nn.Conv1d | nn.Conv2d, given: Tensor, grad: Tensor, units: int
     square = {name: (1, *value) if len(value) == 1 else value for name, value in settings}
     if given.dim() == 3:
         given, padding = given[:, :, None, :], (0, *padding)
-    places = functional.unfold(given, padding=padding, **square).transpose(1, 2)
-    inputs = places.reshape(units, -1, places.shape[2])
+
+    def unfold(some: Tensor) -> Tensor:
+        places = functional.unfold(some.flatten(0, 1), padding=padding, **square).transpose(1, 2)
+        return places.reshape(len(some), -1, places.shape[2])
+
+    inputs = given.reshape(units, -1, *given.shape[1:])
     grads = grad.flatten(2).transpose(1, 2).reshape(units, -1, grad.shape[1])
-    return {"weight": Products(inputs, grads, module.weight.shape), "bias": Rows(grads.sum(dim=1))}
+    return {"weight": Products(inputs, grads, module.weight.shape, unfold), "bias": Rows(grads.sum(dim=1))}
 
 
 def _embedding(module: nn.Embedding, given: Tensor, grad: Tensor, units: int) -> Parts:
