@@ -2,7 +2,8 @@
 
 Comes in: a study plan, the site's `SpeedSpec` (chunk, memory, engine, threads and device, as in training) and how it
 declares its files. Two synthetic folders in that format, which differ in one patient, go through reader -> sampler ->
-draw -> engine with the study's own model, on the device that the site trains on, in float32 as training is, under the same coins. Asked:
+draw -> engine with the study's own model, on the device that the site trains on, in float32 as training is, under the
+same coins. Asked:
   the reader gives every other patient the same records, bit by bit (synthetic_files.py);
   a batch is, to the model, the same as its units one by one, and the same again (alone.py);
   the same other units are sampled; each other unit's row differs by at most TOLERANCE of its norm;
