@@ -12,7 +12,7 @@ terms (kept.py). So it adds at most C, for any values: what cancels in float32 m
 room within which D_i = (1 + GAMMA) N_i for ordinary units, so that the engines agree. 2^-12 is for sums in float64, as
 in gradients.py. A unit for which D_i is not finite, or its square beyond float32, becomes an exact zero row: its kept
 rows are replaced by zeros before anything is added up, because 0 times infinity would reach all (ruling 15).
-That includes a unit with a layer's input or gradient of norm above 1.8e19, whose row alone might be finite.
+That includes a unit with a layer's input or gradient, or their product, of norm above 1.8e19, though its row might be finite.
 
 What is not proven: that another unit's last bits stay when one unit is removed, because its neighbours in the batch change.
 Forward and backward passes of any batched engine have this (demanded: 1e-5 of the norm, isolation.py); the weighted sum
@@ -23,6 +23,7 @@ even if all add up. It ends there: sampling.py parts a sample so that only the u
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -35,7 +36,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from ssl_core.errors import PrivacyError
 from ssl_core.objectives.base import PretextModel
 from ssl_core.privacy.gradients import MOST_SQUARE, ClippedSum, check_clip_norm, check_model, empty_sum, units_of
-from ssl_core.privacy.kept import TERMS, Part, gamma_of
+from ssl_core.privacy.kept import TERMS, Part, Rows, gamma_of
 from ssl_core.privacy.layers import least_dims, parts_of
 
 GAMMA = 2.0**-8
@@ -75,14 +76,21 @@ class BookkeepingEngine:
         if not units_of(views):
             return empty_sum(tuple(self._model.parameters()), clip_norm)
         kept = self._kept(views)
-        divisors = divisor(kept)
+        written = {name: kept.pop(name) for name, part in list(kept.items()) if isinstance(part, Rows)}
+        # Biases and norms are many and small: what is done once for all of them costs less than the doing of it.
+        none = next(iter(views.values())).new_zeros((units_of(views), 0), dtype=torch.float32)
+        together = Rows(torch.cat([none, *(part.rows().flatten(1) for part in written.values())], dim=1))
+        sizes = [part.rows().shape[1:] for part in written.values()]
+        divisors = divisor([together, *kept.values()])
         finite = divisors.square() <= MOST_SQUARE
         factors = torch.where(finite, (clip_norm / divisors).clamp(max=1.0), 0.0)
         used = None if bool(finite.all()) else finite
-        # What was kept of a parameter is freed once it is added up.
-        return ClippedSum(
-            tuple(kept.pop(name).weighted(factors, used) for name, _ in self._model.named_parameters()), clip_norm
-        )
+        sums = torch.split(together.weighted(factors, used), [size.numel() for size in sizes])
+        found = {name: total.view(size) for name, total, size in zip(written, sums, sizes, strict=True)}
+        for name in list(kept):
+            # What was kept of a parameter is freed once it is added up.
+            found[name] = kept.pop(name).weighted(factors, used)
+        return ClippedSum(tuple(found[name] for name, _ in self._model.named_parameters()), clip_norm)
 
     def _kept(self, views: dict[str, Tensor]) -> dict[str, Part]:
         if torch.get_float32_matmul_precision() != "highest":
@@ -142,9 +150,9 @@ class BookkeepingEngine:
         )
 
 
-def divisor(kept: dict[str, Part]) -> Tensor:
+def divisor(kept: Sequence[Part]) -> Tensor:
     """D of the module docstring, float64 [b]: never below what any unit can add at factor 1."""
-    bound = reduce(add, (part.bound() for part in kept.values()))
+    bound = reduce(add, (part.bound() for part in kept))
     proven = bound.upper.sqrt() + gamma_of(TERMS + 2) * bound.mass.sqrt()
     # `maximum` hands on what is not a number.
     return torch.maximum((1.0 + GAMMA) * bound.square.sqrt(), (1.0 + _SUM) * proven)

@@ -13,9 +13,11 @@ Learners" (ICLR 2022), section 4; or from rows written out, whichever needs less
 Rounding, u = 2^-24, gamma_k = k u / (1 - k u), any order of summation (Higham 2002, section 3.1). m = sum_t ||a_t|| ||g_t||
 is what the norm would be without cancellation; it may be far above ||row||, and then float32 Gram matrices give any
 norm between 0 and sqrt(eps) m. So no norm is believed: `Bound.upper` is never below the true square.
-  Gram:     inner products in float32 over k = max(128, 2^15 / T) columns at most, these and all else in float64, so that
-            |found - ||row||^2| <= eps m^2, eps = gamma_(k+4) of a, of g and their product; m^2 is about
-            T ||row||^2 for tokens that have nothing in common; eps T is within GAMMA up to T = 256. upper = found + eps m^2.
+  Gram:     inner products in float32 over k = max(128, 2^15 / T) columns at most, more columns added up in float64; their
+            products again in float32 or better, and the sum of these in float64, so that |found - ||row||^2| <= eps m^2 + w,
+            1 + eps = (1 + gamma_(k+4) of a) (1 + that of g) (1 + u); m^2 is about T ||row||^2 for tokens that have nothing
+            in common; eps T is within GAMMA up to T = 256. w = T^2 2^-120 is more than what vanishes of T^2 products.
+            upper = found + eps m^2 + w.
   written:  a row errs by gamma_T m, its norm by 2^-13 (gradients.py). upper = (found (1 + 2^-13) + gamma_T m + v)^2.
   Lookups:  <a_t, a_t'> is 0 or 1 exactly, so eps = gamma_(k+4), and m^2 = sum over equal i_t = i_t' of norms.
   Rows:     the row is what was written out; its norm errs by 2^-13. upper = (found (1 + 2^-13) + v)^2.
@@ -38,6 +40,7 @@ from ssl_core.privacy.gradients import row_norms, weighted_sum
 UNIT = 2.0**-24
 FLOOR = 2.0**-100
 VANISHED = 2.0**-40
+_LOST = 2.0**-120
 TERMS = 1024
 _NORM_ERROR = 2.0**-13
 _MOST_ENTRIES = 1 << 22
@@ -122,12 +125,11 @@ class Products:
     @staticmethod
     def _gram(inputs: Tensor, grads: Tensor) -> Bound:
         ours, theirs = _gram(inputs), _gram(grads)
-        lengths = [gram.diagonal(dim1=1, dim2=2) + FLOOR for gram in (ours, theirs)]
-        one, two = _gram_error(inputs), _gram_error(grads)
-        error = one + two + one * two
+        lengths = [gram.diagonal(dim1=1, dim2=2).double() + FLOOR for gram in (ours, theirs)]
+        error = (1.0 + _gram_error(inputs)) * (1.0 + _gram_error(grads)) * (1.0 + UNIT) - 1.0
         mass = (lengths[0] * lengths[1]).sqrt().sum(dim=1).square() * (1.0 + 4.0 * error)
-        square = ours.mul_(theirs).sum(dim=(1, 2)).clamp(min=0.0)
-        return Bound(square, square + error * mass, mass)
+        square = (ours * theirs).sum(dim=(1, 2), dtype=torch.float64).clamp(min=0.0)
+        return Bound(square, square + error * mass + _LOST * inputs.shape[1] ** 2, mass)
 
     @staticmethod
     def _written(inputs: Tensor, grads: Tensor) -> Bound:
@@ -185,11 +187,11 @@ class Lookups:
     def _bound(index: Tensor, grads: Tensor) -> Bound:
         same = index[:, :, None] == index[:, None, :]
         gram = _gram(grads)
-        lengths = (gram.diagonal(dim1=1, dim2=2) + FLOOR).sqrt()
+        lengths = (gram.diagonal(dim1=1, dim2=2).double() + FLOOR).sqrt()
         error = _gram_error(grads)
         mass = torch.where(same, lengths[:, :, None] * lengths[:, None, :], 0.0).sum(dim=(1, 2)) * (1.0 + 4.0 * error)
         # A NaN must be seen wherever it stands, so nothing is left out by `where` before this sum.
-        square = (gram * same).sum(dim=(1, 2)).clamp(min=0.0)
+        square = (gram * same).sum(dim=(1, 2), dtype=torch.float64).clamp(min=0.0)
         return Bound(square, square + error * mass, torch.zeros_like(mass))
 
     def weighted(self, factors: Tensor, kept: Tensor | None) -> Tensor:
@@ -208,9 +210,9 @@ def _without(values: Tensor, kept: Tensor | None) -> Tensor:
 
 
 def _gram(values: Tensor) -> Tensor:
-    """float32 [b, T, p] to inner products float64 [b, T, T], each of at most _columns terms in float32."""
-    parts = [torch.bmm(part, part.transpose(1, 2)).double() for part in torch.split(values, _columns(values), dim=2)]
-    return reduce(Tensor.add_, parts)
+    """float32 [b, T, p] to inner products [b, T, T] of at most _columns terms in float32; float64 where there are several."""
+    parts = [torch.bmm(part, part.transpose(1, 2)) for part in torch.split(values, _columns(values), dim=2)]
+    return parts[0] if len(parts) == 1 else reduce(Tensor.add_, parts[1:], parts[0].double())
 
 
 def _columns(values: Tensor) -> int:

@@ -54,7 +54,7 @@ def test_no_unit_adds_more_than_c_however_its_terms_cancel(
     part = Products(inputs * 10.0 ** scales[0], grads * 10.0 ** scales[1], torch.Size((high, wide)))
     clip_norm, bound, true = 10.0**clip_exponent, part.bound(), _true(part)
     assert float(bound.upper.sqrt()) >= float(true) or not bool(bound.upper.isfinite())
-    found = divisor({"weight": part})
+    found = divisor([part])
     if found.square() <= torch.finfo(torch.float32).max:
         factor = (clip_norm / found).clamp(max=1.0)
         assert float(part.weighted(factor, None).norm()) <= clip_norm
@@ -70,7 +70,7 @@ def test_such_rows_exist_and_the_norm_as_found_would_break_the_promise(tokens: i
         bound, true = part.bound(), float(_true(part))
         worst = min(worst, float(bound.square.sqrt()) / true)
         assert float(bound.upper.sqrt()) >= true
-        assert float(divisor({"weight": part})) >= true
+        assert float(divisor([part])) >= true
     gram = 2 * tokens * tokens <= wide * high
     assert worst < 1 - GAMMA if gram else worst < 1
 
@@ -93,7 +93,7 @@ def test_tables_are_bounded_likewise(seed: int, units: int, tokens: int, high: i
     bound, true = part.bound(), _true(part)
     assert (bound.upper.sqrt() >= true).all()
     assert torch.allclose(part.rows().double().flatten(1).norm(dim=1), true, rtol=1e-4, atol=1e-5)
-    factors = (1e-3 / divisor({"table": part})).clamp(max=1.0)
+    factors = (1e-3 / divisor([part])).clamp(max=1.0)
     assert float(part.weighted(factors, None).norm()) <= units * 1e-3
     hot = torch.nn.functional.one_hot(index, count).double() * factors[:, None, None]
     torch.testing.assert_close(part.weighted(factors, None), torch.einsum("utc,uth->ch", hot, part.grads.double()))
@@ -113,7 +113,7 @@ def test_ordinary_units_are_clipped_by_their_norm_as_found() -> None:
     ):
         inputs, grads = (torch.randn(2, tokens, size, generator=generator) for size in (wide, high))
         part = Products(inputs, grads, torch.Size((high, wide)))
-        torch.testing.assert_close(divisor({"w": part}), (1 + GAMMA) * part.bound().square.sqrt(), rtol=1e-12, atol=0)
+        torch.testing.assert_close(divisor([part]), (1 + GAMMA) * part.bound().square.sqrt(), rtol=1e-12, atol=0)
         torch.testing.assert_close(part.bound().square.sqrt(), _true(part), rtol=1e-6, atol=0)
 
 
@@ -135,9 +135,9 @@ def test_a_unit_that_is_not_finite_is_seen_and_left_out_of_the_sum(bad: float, w
         spoilt = make(inputs, grads)
         if where == "inputs" and not isinstance(spoilt, Products):
             continue
-        found = divisor({"part": spoilt})
+        found = divisor([spoilt])
         assert (found.square() <= torch.finfo(torch.float32).max).tolist() == kept.tolist()
-        torch.testing.assert_close(found[kept], divisor({"part": clean})[kept])
+        torch.testing.assert_close(found[kept], divisor([clean])[kept])
         factors = torch.tensor([0.5, 0.0, 0.25], dtype=torch.float64)
         assert torch.equal(spoilt.weighted(factors, kept), clean.weighted(factors, kept))
 
