@@ -66,7 +66,7 @@ class DemoResult:
 
     release: str
     plan_hash: str
-    modality: Literal["text", "image", "signal"]
+    modality: Literal["text", "image", "signal", "table"]
     procedural: bool
     simulated_sites: bool
     delta: float
@@ -141,7 +141,7 @@ _LABELS: Mapping[Arm, str] = {
 
 def arm_label(arm: Arm, modality: str) -> str:
     """How an arm is called in table and report."""
-    raw = {"text": "bag of words", "image": "pixels", "signal": "power spectrum"}[modality]
+    raw = {"text": "bag of words", "image": "pixels", "signal": "power spectrum", "table": "columns"}[modality]
     if arm is Arm.FLOOR:
         return f"raw floor: {raw}"
     return f"{raw} + federated" if arm is Arm.COMBINED else _LABELS[arm]

@@ -72,7 +72,9 @@ def evaluate_site(
     table = read_labels(folder / "labels.csv")
     pool = _labelled(folder / "pool.toml", plan.data, table)
     test = _labelled(folder / "test.toml", plan.data, table)
-    found = label_efficiency(pool, test, encoders, exclusive=table.exclusive, budgets=budgets, draws=draws, seed=seed)
+    found = label_efficiency(
+        pool, test, encoders, data=plan.data, exclusive=table.exclusive, budgets=budgets, draws=draws, seed=seed
+    )
     short = sorted({group for groups in found.short.values() for group in groups})
     names = tuple(table.names[group] for group in short)
     return SiteEvaluation(folder.name, found.rows, names, found.left_out, time.monotonic() - begun)

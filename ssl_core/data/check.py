@@ -14,22 +14,27 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ssl_core.data.columns import check_levels
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.reading import Fault, Reading, Span
 from ssl_core.data.source import Source, read_records
 from ssl_core.errors import DataError
-from ssl_core.spec.data import Data
+from ssl_core.spec.data import Data, TableData
 
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """One file: rows read, rows that repeat a record already read, bad rows by reason, the first lines to look at."""
+    """One file: rows read, rows that repeat a record already read, bad rows by reason, the first lines to look at.
+
+    `undeclared`: rows of a table with a level that the plan does not declare; they are no bad rows.
+    """
 
     file: str
     rows: int
     repeated: int
     faults: Mapping[Fault, int]
     spans: tuple[Span, ...] = ()
+    undeclared: int = 0
 
     @property
     def lines(self) -> str:
@@ -64,6 +69,7 @@ class CheckReport:
         for file in self.files:
             out.append(f"{file.file}: {file.rows} rows, {file.repeated} repeated")
             out += [f"{file.file}: {count} {fault.value}" for fault, count in sorted(file.faults.items())]
+            out += [f"{file.file}: {file.undeclared} with a level that the study does not declare"] if file.undeclared else []
             out += [f"{file.file}: look at {file.lines}"] if file.spans else []
         out.append(f"bad share {self.bad_share:.4f}, declared at most {self.max_bad_share}")
         return out
@@ -79,28 +85,32 @@ class CheckedRecords:
 
 def inspect_source(source: Source, data: Data) -> CheckReport:
     """Read everything once and count; `DataError` where no row of a file has a patient, or a file cannot be read."""
-    return _report(source, read_records(source, data))
+    return _report(source, read_records(source, data), data)
 
 
 def check_source(source: Source, data: Data) -> CheckReport:
     """`inspect_source`, refusing a source that `accepted` is not true of."""
-    return _accept(source, read_records(source, data))
+    return _accept(source, read_records(source, data), data)
 
 
 def check_and_load(source: Source, data: Data) -> CheckedRecords:
     """`check_source` and the units of that same reading: what is trained on is what was checked."""
     reading = read_records(source, data)
-    report = _accept(source, reading)
+    report = _accept(source, reading, data)
     return CheckedRecords(report, group(reading.owners, reading.records, reading.order))
 
 
-def _report(source: Source, reading: Reading) -> CheckReport:
+def _report(source: Source, reading: Reading, data: Data) -> CheckReport:
     for tally in reading.tallies:
         if tally.rows and tally.faults[Fault.NO_PATIENT] == tally.rows:
             column = getattr(source.declared, "patient_column", None) or getattr(source.declared, "patient_field", None)
             raise DataError(f"patient column {column!r} is empty in file {tally.file!r}", field="patient_column", value=column)
+    if isinstance(data, TableData):
+        check_levels(reading.records, data)
     return CheckReport(
-        files=tuple(FileReport(t.file, t.rows, t.repeated, dict(+t.faults), tuple(t.spans)) for t in reading.tallies),
+        files=tuple(
+            FileReport(t.file, t.rows, t.repeated, dict(+t.faults), tuple(t.spans), t.undeclared) for t in reading.tallies
+        ),
         patients=len(set(reading.owners)),
         records=len(reading.owners),
         shared_records=_shared(reading),
@@ -108,8 +118,8 @@ def _report(source: Source, reading: Reading) -> CheckReport:
     )
 
 
-def _accept(source: Source, reading: Reading) -> CheckReport:
-    report = _report(source, reading)
+def _accept(source: Source, reading: Reading, data: Data) -> CheckReport:
+    report = _report(source, reading, data)
     if report.bad_share > report.max_bad_share:
         bad = [f"{f.file} ({', '.join([*sorted(f.faults), *filter(None, [f.lines])])})" for f in report.files if f.faults]
         raise DataError(

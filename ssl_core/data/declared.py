@@ -15,10 +15,22 @@
     scale = [0.001]
     missing = -32768
 
-`path` is one file or a list of files (tables), relative to the folder of the TOML. `record_column` names the text that
+    kind = "columns"
+    path = "laboratory.csv"
+    patient_column = "patient"
+    missing = ["NA", "-9"]
+    [columns]
+    age = "AGE_YEARS"
+    [units]
+    age = "years"
+
+`path` is one file or a list of files (tables, columns), relative to the folder of the TOML. `record_column` names the text that
 a row belongs to: rows of one patient with an equal record id are one record, read once (one report, several images).
 `rate_hz` and `units` must be the plan's. `scale` is for int16 alone: units per count; `missing`: the count that stands for
 no sample. `units` and `scale` have one entry, or one a channel.
+`columns` says under which header a column of the plan stands, where it is another than its name there; `units`: in what unit,
+for every column for which the plan names one. Here `missing` holds cells, as written, that stand for no value, as an empty
+one does.
 `cohort` names the group of patients that this source holds (patients who came in 2025, say). The budget for life is each
 cohort's own, and a patient stays in the first one for good: a source with a patient of another cohort is not approved.
 `multiline = true` says that quoted texts of a CSV file hold line breaks. Without it a record that spans several lines is
@@ -49,11 +61,19 @@ Column = Annotated[str, Field(min_length=1, max_length=200)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class TableSource(StrictModel):
+class _Files(StrictModel):
+    path: Inside | Annotated[tuple[Inside, ...], Field(min_length=1)]
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The declared files, in order."""
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+
+class TableSource(_Files):
     """A table of texts: CSV with a header line, or one JSON object a line. UTF-8, one row a record, one line a row."""
 
     kind: Literal["table"]
-    path: Inside | Annotated[tuple[Inside, ...], Field(min_length=1)]
     format: Literal["csv", "jsonl"]
     patient_column: Column
     text_column: Column
@@ -68,10 +88,18 @@ class TableSource(StrictModel):
             raise ValueError("multiline is for csv: a JSON line is one line")
         return self
 
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The declared files, in order."""
-        return (self.path,) if isinstance(self.path, str) else self.path
+
+class ColumnsSource(_Files):
+    """A table of typed columns: CSV with a header line, UTF-8, one row a record; columns that are not named are not read."""
+
+    kind: Literal["columns"]
+    patient_column: Column
+    columns: dict[str, Column] = Field(default_factory=dict)
+    units: dict[str, Unit] = Field(default_factory=dict)
+    missing: tuple[Annotated[str, Field(max_length=200)], ...] = ()
+    multiline: bool = False
+    max_bad_share: Share = 0.0
+    cohort: Name = "all"
 
 
 class NpzSource(StrictModel):
@@ -110,4 +138,4 @@ class SignalSource(StrictModel):
         return (self.path,)
 
 
-Declared = TableSource | NpzSource | SignalSource
+Declared = TableSource | NpzSource | SignalSource | ColumnsSource

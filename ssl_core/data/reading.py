@@ -1,8 +1,9 @@
 """Step 1 of 12: what a reader found in a source's files: records, their owners, and faults by file and reason.
 
-A bad record whose patient is known stays: it is an all-padding (text) or all-zero (image, signal) record, whose unit gives a
-finite or zero row. A row without a trustworthy patient belongs to no unit and is left out. Both are counted here for
-the check before approval; afterwards nothing is read anew (ruling 15).
+A bad record whose patient is known stays: it is an all-padding (text) or all-zero (image, signal, table) record, whose unit
+gives a finite or zero row. A row without a trustworthy patient belongs to no unit and is left out. Both are counted here
+for the check before approval; afterwards nothing is read anew (ruling 15).
+A level that the plan does not declare is no fault: it has a code; rows with one are counted for the site's staff.
 Lines that one record of a CSV file swallowed are counted each: a lost quote may hide as many patients as there are lines.
 """
 
@@ -30,6 +31,8 @@ class Fault(StrEnum):
     BLANK = "image without contrast"
     MISSING = "signals with a sample that is missing or not finite"
     FLAT = "signals that never change"
+    NO_NUMBER = "with a cell that is no number, or none within a million times typical"
+    NO_VALUE = "without a value in any column"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Tally:
     file: str
     rows: int = 0
     repeated: int = 0
+    undeclared: int = 0
     faults: Counter[Fault] = field(default_factory=Counter)
     spans: list[Span] = field(default_factory=list)
 

@@ -14,21 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_core.config import read_toml
-from ssl_core.data.declared import Declared, NpzSource, SignalSource, TableSource
+from ssl_core.data.columns import read_columns
+from ssl_core.data.declared import ColumnsSource, Declared, NpzSource, SignalSource, TableSource
 from ssl_core.data.npz import read_npz
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.reading import Fault, Reading
 from ssl_core.data.signals import read_signals
 from ssl_core.data.table import read_table
 from ssl_core.errors import ConfigError, DataError
-from ssl_core.spec.data import Data, ImageData, SignalData, TextData
+from ssl_core.spec.data import Data, ImageData, SignalData, TableData, TextData
 
 _MODELS: dict[str, type[Declared]] = {
     "table": TableSource,
     "npz": NpzSource,
     "signals": SignalSource,
+    "columns": ColumnsSource,
 }
-_SOURCES = {"text": "table", "image": "npz", "signal": "signals"}
+_SOURCES = {"text": "table", "image": "npz", "signal": "signals", "table": "columns"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ def read_records(source: Source, data: Data) -> Reading:
         return read_npz(declared, source.files(), data)
     if isinstance(declared, SignalSource) and isinstance(data, SignalData):
         return read_signals(declared, source.files(), data)
+    if isinstance(declared, ColumnsSource) and isinstance(data, TableData):
+        return read_columns(declared, source.files(), data)
     raise DataError(
         "the study asks for data of another kind than this source",
         field="kind",

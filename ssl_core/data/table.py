@@ -2,19 +2,17 @@
 
 Comes in: a declared table and its resolved files. Goes out: a `Reading` with int32 [m, words, codes].
 Raises `DataError` for what concerns a whole file: it cannot be opened, or lacks a declared column. What concerns one
-row is counted. A row with more or fewer fields than the header may have shifted columns: its patient is not trusted.
-Nor is a CSV record trusted that spans several lines, unless the source declares `multiline`: a quote that was lost
-swallows the rows up to the next quote, and what is left can look like a record of one patient. All its lines are counted.
+row is counted; which rows of a CSV file are trusted: csv_rows.py.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from ssl_core.data.csv_rows import csv_rows, is_clean, open_text
 from ssl_core.data.declared import TableSource
 from ssl_core.data.patients import unit_id
 from ssl_core.data.reading import Fault, Reading, Span, Tally
@@ -43,11 +41,11 @@ def read_table(source: TableSource, files: tuple[Path, ...], data: TextData) -> 
             if isinstance(row, Fault):
                 tally.faults[row] += 1
                 continue
-            owner = _id(row[0])
+            owner = row_id(row[0])
             if owner is None:
                 tally.faults[Fault.NO_PATIENT] += 1
                 continue
-            record = _id(row[2])
+            record = row_id(row[2])
             if record is not None:
                 if (owner, record) in seen:
                     tally.repeated += 1
@@ -62,11 +60,11 @@ def read_table(source: TableSource, files: tuple[Path, ...], data: TextData) -> 
     return Reading(owners, order, encode(texts, data), tuple(tallies))
 
 
-def _id(cell: object) -> str | None:
+def row_id(cell: object) -> str | None:
     """A patient or record id: a non-empty text, or a whole number (JSON)."""
     if isinstance(cell, int) and not isinstance(cell, bool):
         return str(cell)
-    if isinstance(cell, str) and _clean(cell):
+    if isinstance(cell, str) and is_clean(cell):
         return unit_id(cell) or None
     return None
 
@@ -74,68 +72,18 @@ def _id(cell: object) -> str | None:
 def _words(cell: object) -> list[str] | Fault:
     if not isinstance(cell, str):
         return Fault.SHAPE
-    if not _clean(cell):
+    if not is_clean(cell):
         return Fault.UNREADABLE
     return split(cell) or Fault.NO_WORDS
 
 
-def _clean(text: str) -> bool:
-    """False where bytes were no UTF-8 (they came in as lone surrogates)."""
-    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
-
-
 def _rows(source: TableSource, name: str, path: Path) -> Iterator[Row | Fault | Span]:
-    try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-            yield from _csv(source, name, stream) if source.format == "csv" else _jsonl(source, name, stream)
-    except OSError as error:
-        raise DataError("a declared file cannot be read", field="path", value=name, remedy=error.strerror) from error
-
-
-def _csv(source: TableSource, name: str, stream: TextIO) -> Iterator[Row | Fault | Span]:
-    reader = csv.reader(stream, strict=True)
-    try:
-        header = next(reader, [])
-    except csv.Error:
-        header = []
-    if reader.line_num > 1 and not source.multiline:
-        raise DataError(
-            f"the header of file {name!r} spans several lines",
-            field="multiline",
-            value=f"lines 1-{reader.line_num}",
-            limit="one line",
-            remedy="correct its quotes, or declare multiline = true",
-        )
-    places = {column: _place(header, column, key, name) for key, column in _columns(source)}
-    wanted = [places.get(c) for c in (source.patient_column, source.text_column, source.record_column) if c]
-    while True:
-        first = reader.line_num + 1
-        try:
-            row = next(reader)
-        except StopIteration:
+    with open_text(path, name) as stream:
+        if source.format == "jsonl":
+            yield from _jsonl(source, name, stream)
             return
-        except csv.Error:
-            spans = reader.line_num > first
-            fault = Fault.UNREADABLE if source.multiline or not spans else Fault.LINES
-            yield Span(first, reader.line_num, fault) if spans else fault
-            continue
-        if reader.line_num > first and not source.multiline:
-            yield Span(first, reader.line_num, Fault.LINES)
-            continue
-        if not row:
-            continue
-        if len(row) != len(header):
-            yield Fault.SHAPE
-            continue
-        cells = [row[place] for place in wanted if place is not None]
-        yield cells[0], cells[1], cells[2] if len(cells) > 2 else None
-
-
-def _place(header: list[str], column: str, key: str, name: str) -> int:
-    if header.count(column) != 1:
-        what = "twice" if column in header else "missing"
-        raise DataError(f"column {column!r} is {what} in file {name!r}", field=key, value=column)
-    return header.index(column)
+        for row in csv_rows(stream, name, _columns(source), multiline=source.multiline):
+            yield (row[0], row[1], row[2] if len(row) > 2 else None) if isinstance(row, list) else row
 
 
 def _columns(source: TableSource) -> list[tuple[str, str]]:

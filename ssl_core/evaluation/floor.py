@@ -7,7 +7,9 @@ section 6.2, smoothed. Hashing: Weinberger et al., "Feature Hashing for Large Sc
 Images: the standardised pixels that the encoder reads. Signals: of each channel, the logarithm of the mean power in 32
 bands of equal width from 0 to half the sampling rate: a linear model on raw samples would know nothing of waves that
 begin at any time. Power: Welch, "The use of fast Fourier transform for the estimation of power spectra" (IEEE Trans.
-Audio Electroacoust. 15, 1967), one rectangular segment. A patient's feature is the mean over the patient's records.
+Audio Electroacoust. 15, 1967), one rectangular segment. Tables: of each numeric column its value and whether it is there,
+of each level of the others, "missing" and "not declared" too, 0 or 1; standardised by mean and deviation over the label
+pool, whose labels are not looked at. A patient's feature is the mean over the patient's records.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ import numpy.typing as npt
 
 from ssl_core.data.patients import Patients
 from ssl_core.data.source import Source, load_patients
-from ssl_core.spec.data import Data, SignalData, TextData
+from ssl_core.finetuning.probe import Scaling, standardise
+from ssl_core.spec.data import Data, SignalData, TableData, TextData
 
 BUCKETS = 2048
 _WORDS = 512
@@ -38,7 +41,18 @@ def floor_patients(source: Source, patients: Patients, data: Data) -> Patients:
     if isinstance(data, SignalData):
         records = log_power(np.asarray(patients.records, np.float32), data)
         return Patients(patients.units, patients.tags, patients.offsets, records)
+    if isinstance(data, TableData):
+        records = one_hot(np.asarray(patients.records, np.float32), data)
+        return Patients(patients.units, patients.tags, patients.offsets, records)
     return patients
+
+
+def one_hot(rows: npt.NDArray[np.float32], data: TableData) -> npt.NDArray[np.float32]:
+    """Rows [m, 2 N + C] of a table to float32 [m, 2 N + codes]: values, whether they are there, each code of each level."""
+    plain = 2 * len(data.numeric)
+    counts = data.codes[len(data.numeric) :]
+    codes = [rows[:, plain + place, None] == np.arange(count) for place, count in enumerate(counts)]
+    return np.hstack([rows[:, :plain], *codes]).astype(np.float32)
 
 
 def log_power(signals: npt.NDArray[np.float32], data: SignalData) -> npt.NDArray[np.float32]:
@@ -61,14 +75,16 @@ def log_power(signals: npt.NDArray[np.float32], data: SignalData) -> npt.NDArray
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """Raw features with constants from the label pool: `weight` float64 [F] (idf), or None for pixels and spectra."""
+    """Raw features with constants from the label pool: `weight` float64 [F] (idf) of texts, `scaling` of tables."""
 
-    weight: npt.NDArray[np.float64] | None
+    weight: npt.NDArray[np.float64] | None = None
+    scaling: Scaling | None = None
 
     def features(self, patients: Patients) -> npt.NDArray[np.float64]:
         """One row a patient, float64 [n, F]; `patients` as read with `floor_data`."""
         if self.weight is None:
-            return patients.mean_by_unit(np.asarray(patients.records, np.float32)).astype(np.float64)
+            plain = patients.mean_by_unit(np.asarray(patients.records, np.float32))
+            return plain.astype(np.float64) if self.scaling is None else self.scaling(plain)
         weighted = _present(patients) * self.weight
         length = np.linalg.norm(weighted, axis=1, keepdims=True)
         rows = weighted / np.where(length > 0, length, 1.0)
@@ -77,12 +93,14 @@ class Floor:
         return mean
 
 
-def fit_floor(pool: Patients) -> Floor:
-    """The floor for a label pool, as read with `floor_data`; labels are not looked at."""
-    if pool.records.ndim == 2:
-        return Floor(None)
+def fit_floor(pool: Patients, data: Data) -> Floor:
+    """The floor for a label pool of `data`, as `floor_patients` gives it; labels are not looked at."""
+    if isinstance(data, TableData):
+        return Floor(scaling=standardise(pool.mean_by_unit(np.asarray(pool.records, np.float32))))
+    if not isinstance(data, TextData):
+        return Floor()
     present = _present(pool)
-    return Floor(np.log((1 + len(present)) / (1 + present.sum(axis=0))) + 1)
+    return Floor(weight=np.log((1 + len(present)) / (1 + present.sum(axis=0))) + 1)
 
 
 def _present(patients: Patients) -> npt.NDArray[np.float64]:

@@ -28,6 +28,7 @@ from ssl_core.evaluation.floor import fit_floor
 from ssl_core.finetuning.batched import prepare
 from ssl_core.finetuning.full import FROM_PRETRAINED, FROM_SCRATCH, fit_full
 from ssl_core.finetuning.probe import fit_ridge, standardise
+from ssl_core.spec.data import Data
 
 _Array = npt.NDArray[np.float64]
 COMBINED_WEIGHT = 0.5
@@ -115,18 +116,19 @@ def label_efficiency(
     test: Labelled,
     encoders: Mapping[Arm, Encoder],
     *,
+    data: Data,
     exclusive: bool = False,
     arms: Sequence[Arm] = tuple(Arm),
     budgets: Sequence[int] = (20, 50, 200),
     draws: int = 10,
     seed: int = 0,
 ) -> Efficiency:
-    """All arms whose encoder is given (keys RANDOM, OWN, FEDERATED); the floor needs none."""
+    """All arms whose encoder is given (keys RANDOM, OWN, FEDERATED), on `data`; the floor needs none."""
     if set(pool.patients.units) & set(test.patients.units):
         raise DataError("a patient is in the label pool and in the test set", field="test", remedy="split by patient")
     possible = [budget for budget in budgets if budget <= len(pool.labels)]
     chosen = {budget: draw_labels(pool.labels, budget, count=draws, seed=seed) for budget in possible}
-    floor = fit_floor(pool.raw)
+    floor = fit_floor(pool.raw, data)
     raw = floor.features(pool.raw), floor.features(test.raw)
     rows: list[ArmScores] = []
     for arm in arms:

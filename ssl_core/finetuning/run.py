@@ -114,7 +114,7 @@ def finetune(
                 "a patient is among the labelled and the test patients", field="test_source", remedy="split by patient"
             )
         own = _areas(model.scores(tested.take(places)), truth)
-        plain = fit_floor(raw)
+        plain = fit_floor(raw, data)
         head = fit_ridge(plain.features(raw.take(index)), values)
         floor = _areas(head.scores(plain.features(tested_raw.take(places))), truth)
     model.save(out)

@@ -17,6 +17,7 @@ import torch
 from ssl_core.config import StudyPlan
 from ssl_core.objectives.base import PretextModel
 from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
+from ssl_core.objectives.masked_features import MaskedFeaturesModel
 from ssl_core.objectives.masked_image import MaskedImageModel
 from ssl_core.objectives.masked_language import MaskedLanguageModel
 from ssl_core.objectives.masked_words import MaskedWordsModel
@@ -51,6 +52,9 @@ MODELS: dict[tuple[str, str, str], Callable[[Any, Any, Any], PretextModel]] = {
     ("signal", "signal-transformer", "masked-autoencoding"): _autoencoding,
     ("signal", "conv1d", "shuffled-order"): lambda data, encoder, task: ShuffledOrderModel(
         data, size=encoder.size, **_given(task, "segments", "gap")
+    ),
+    ("table", "table-transformer", "masked-features"): lambda data, encoder, task: MaskedFeaturesModel(
+        data, size=encoder.size, mask_fraction=task.mask_fraction
     ),
 }
 

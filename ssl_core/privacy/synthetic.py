@@ -11,8 +11,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from ssl_core.data.columns import LARGEST
 from ssl_core.data.patients import Patients, group
-from ssl_core.spec.data import Data, TextData
+from ssl_core.spec.data import Data, TableData, TextData
 
 Kind = Literal["changed", "empty", "longest", "extreme", "not finite"]
 Records = npt.NDArray[np.int32] | npt.NDArray[np.float32]
@@ -58,6 +59,10 @@ def _other(data: Data, kind: Kind) -> Records:
     records = _records(data, generator, _LONGEST if kind == "longest" else 3)
     if kind == "empty":
         records[:] = -1 if isinstance(data, TextData) else 0
+    elif kind == "extreme" and isinstance(data, TableData):
+        count = len(data.numeric)
+        records[:, :count] = LARGEST * np.sign(records[:, :count])
+        records[:, 2 * count :] = np.array(data.codes[count:]) - 1
     elif kind == "extreme":
         records[:] = data.buckets - 1 if isinstance(data, TextData) else 1e30
     elif kind == "not finite":
@@ -66,6 +71,10 @@ def _other(data: Data, kind: Kind) -> Records:
 
 
 def _records(data: Data, generator: np.random.Generator, count: int) -> Records:
+    if isinstance(data, TableData):
+        drawn, numbers = generator.integers(0, data.codes, (count, len(data.codes))), len(data.numeric)
+        values = generator.standard_normal((count, numbers)) * drawn[:, :numbers]
+        return np.hstack([values, drawn]).astype(np.float32)
     if not isinstance(data, TextData):
         return generator.standard_normal((count, data.values)).astype(np.float32)
     codes = generator.integers(0, data.buckets, (count, data.words, data.codes)).astype(np.int32)

@@ -1,6 +1,6 @@
 """Synthetic patients as files in a site's declared format, read back by the site's own reader; for the isolation check.
 
-Comes in: the plan's data and a declaration (table, npz or signals). Goes out: `Patients`, as step 1 makes them of a folder
+Comes in: the plan's data and a declaration (any of declared.py). Goes out: `Patients`, as step 1 makes them of a folder
 whose content is random, and of folders that differ from it in one patient or in size. Nothing here is private.
 """
 
@@ -11,23 +11,27 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ssl_core.data.declared import Declared, NpzSource, SignalSource, TableSource
+from ssl_core.data.columns import LARGEST
+from ssl_core.data.declared import ColumnsSource, Declared, NpzSource, SignalSource, TableSource
 from ssl_core.data.patients import Patients
 from ssl_core.data.source import Source, load_patients
 from ssl_core.errors import PrivacyError
 from ssl_core.privacy.synthetic import Kind, kinds
-from ssl_core.spec.data import Data, ImageData, SignalData, TextData
+from ssl_core.spec.data import Data, ImageData, SignalData, TableData, TextData
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.int16]
-Content = str | Array
+Cells = tuple[str, ...]
+Content = str | Cells | Array
 Row = tuple[str, Content]
 
 _LONGEST = 200
+_NO_NUMBERS = ("nan", "inf", "1e999", "-inf", "\u0661", "1,5")
 _EXTREME_TEXT = '"quoted, with commas", ﬁ ß İ 0̈ ' + "x" * 2000 + " word" * 600
 
 
@@ -68,6 +72,8 @@ class SyntheticFolders:
         if isinstance(self.data, TextData):
             special = {"empty": "", "extreme": _EXTREME_TEXT}
             return [special.get(kind, record) for record in records]
+        if isinstance(self.data, TableData):
+            return [_spoilt_cells(self.data, kind) or record for record in records]
         counts = self._counts
         values = {"empty": (0.0, 0.0), "extreme": (-3e38, 3e38), "not finite": (np.nan, np.inf)}
         if counts:
@@ -91,15 +97,21 @@ class SyntheticFolders:
             return (100 * drawn).astype(np.int16) if self._counts else drawn.astype(np.float32)
         if isinstance(self.data, ImageData):
             return generator.integers(0, 256, self.data.shape).astype(np.float32)
+        if isinstance(self.data, TableData):
+            return _cells(self.data, generator)
         return " ".join(f"w{number}" for number in generator.integers(0, 5000, int(generator.integers(2, self.data.words + 2))))
 
     def _read(self, name: str, rows: Sequence[Row]) -> Patients:
         folder = self.root / name.replace(" ", "-")
         folder.mkdir(exist_ok=True)
-        file = f"records.{self.declared.format if isinstance(self.declared, TableSource) else 'npz'}"
+        file = "records.npz"
         if isinstance(self.declared, TableSource):
+            file = f"records.{self.declared.format}"
             _write_table(folder / file, self.declared, rows)
-        else:
+        elif isinstance(self.declared, ColumnsSource) and isinstance(self.data, TableData):
+            file = "records.csv"
+            _write_columns(folder / file, self.declared, self.data, rows)
+        elif isinstance(self.declared, SignalSource | NpzSource):
             content = self.declared.signal_field if isinstance(self.declared, SignalSource) else self.declared.image_field
             fields = {
                 content: np.stack([np.asarray(content) for _, content in rows]),
@@ -115,6 +127,11 @@ def default_source(data: Data) -> Declared:
         return SignalSource(kind="signals", path="records.npz", rate_hz=data.rate_hz, units=data.units)
     if isinstance(data, ImageData):
         return NpzSource(kind="npz", path="records.npz")
+    if isinstance(data, TableData):
+        units = {column.name: column.unit for column in data.numeric if column.unit is not None}
+        # A header that no column of the plan has.
+        patient = "patient" + "_" * (1 + max(len(column.name) for column in data.columns))
+        return ColumnsSource(kind="columns", path="records.csv", patient_column=patient, units=units)
     return TableSource(kind="table", path="records.csv", format="csv", patient_column="patient", text_column="text")
 
 
@@ -155,3 +172,33 @@ def _write_table(path: Path, declared: TableSource, rows: Sequence[Row]) -> None
         writer = csv.DictWriter(stream, list(named[0]))
         writer.writeheader()
         writer.writerows(named)
+
+
+def _cells(data: TableData, generator: np.random.Generator) -> Cells:
+    """A row of a table: one cell in eight is empty, a level in eight is one that nobody declared."""
+    kinds = generator.integers(0, 8, len(data.columns))
+    numbers = [repr(float(c.centre + c.typical * generator.standard_normal())) for c in data.numeric]
+    levels = [
+        "?!" if kind == 1 else str(generator.choice(np.array(column.levels)))
+        for kind, column in zip(kinds[len(numbers) :], data.categorical, strict=True)
+    ]
+    return tuple("" if kind == 0 else cell for kind, cell in zip(kinds, [*numbers, *levels], strict=True))
+
+
+def _spoilt_cells(data: TableData, kind: Kind) -> Cells | None:
+    """Cells of one patient's rows: all empty, at the bounds of what is read, or no numbers; None for a kind as any other."""
+    if kind == "empty":
+        return ("",) * len(data.columns)
+    if kind == "extreme":
+        numbers = [repr(float(c.centre + 0.9 * LARGEST * c.typical * (-1) ** n)) for n, c in enumerate(data.numeric)]
+        return (*numbers, *(_EXTREME_TEXT for _ in data.categorical))
+    if kind == "not finite":
+        return tuple(cell for cell, _ in zip(cycle(_NO_NUMBERS), data.columns, strict=False))
+    return None
+
+
+def _write_columns(path: Path, declared: ColumnsSource, data: TableData, rows: Sequence[Row]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([declared.patient_column, *(declared.columns.get(c.name, c.name) for c in data.columns)])
+        writer.writerows([unit, *content] for unit, content in rows)

@@ -5,6 +5,7 @@ Unknown keys are refused.
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -79,4 +80,67 @@ class SignalData(StrictModel):
         return self
 
 
-Data = TextData | ImageData | SignalData
+Shown = Annotated[str, Field(pattern=r"^\P{C}{1,80}\z")]
+"""Of a column or a level: shown to people, so without control characters."""
+
+
+class NumericColumn(StrictModel):
+    """A column of numbers; x enters as (x - centre) / typical, in `unit`. Written by a person, never from patients."""
+
+    name: Shown
+    unit: Unit | None = None
+    centre: Finite = 0.0
+    typical: Annotated[float, Field(ge=1e-9, le=1e9)]
+
+
+class CategoricalColumn(StrictModel):
+    """A column of levels. A missing value and a level that is not among these each have a code of their own."""
+
+    name: Shown
+    levels: Annotated[tuple[Shown, ...], Field(min_length=1, max_length=1000)]
+
+
+_MOST_COLUMNS = 512
+
+
+class TableData(StrictModel):
+    """Rows of typed columns, the numeric ones first, each kind in the order that is written here; one row is one record.
+
+    A missing value is a value of this format: nothing is ever imputed.
+    """
+
+    kind: Literal["table"]
+    numeric: tuple[NumericColumn, ...] = ()
+    categorical: tuple[CategoricalColumn, ...] = ()
+    records_per_patient: Annotated[int, Field(ge=1, le=16)] = 1
+
+    @property
+    def columns(self) -> tuple[NumericColumn | CategoricalColumn, ...]:
+        """All columns, in the order of a record."""
+        return (*self.numeric, *self.categorical)
+
+    @property
+    def codes(self) -> tuple[int, ...]:
+        """How many codes a column has: a number is missing (0) or there (1); a level missing, undeclared (1), or 2 and on."""
+        return (*(2 for _ in self.numeric), *(2 + len(column.levels) for column in self.categorical))
+
+    @property
+    def values(self) -> int:
+        """Entries of a record: for each numeric column its scaled value, then its code; then the codes of the others."""
+        return 2 * len(self.numeric) + len(self.categorical)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if not 2 <= len(self.columns) <= _MOST_COLUMNS:
+            raise ValueError(f"a table must have 2 to {_MOST_COLUMNS} columns")
+        groups = [("column names", [column.name for column in self.columns])]
+        groups += [(f"levels of column {column.name!r}", list(column.levels)) for column in self.categorical]
+        for what, texts in groups:
+            if any(text != unicodedata.normalize("NFC", text).strip() for text in texts):
+                raise ValueError(f"{what} must be in Unicode NFC, without space around them")
+            if len(set(texts)) != len(texts):
+                raise ValueError(f"{what} must be distinct")
+        return self
+
+
+Data = TextData | ImageData | SignalData | TableData

@@ -15,6 +15,7 @@ VitSize = Literal["nano", "micro", "tiny", "small", "base"]
 ConvSignalSize = Literal["nano", "small", "base"]
 ResnetSize = Literal["nano", "10", "18"]
 TextTransformerSize = Literal["nano", "tiny", "mini", "small"]
+TableTransformerSize = Literal["nano", "tiny", "small"]
 
 
 class HashedWordsEncoder(StrictModel):
@@ -69,6 +70,13 @@ class TextTransformerEncoder(StrictModel):
     size: TextTransformerSize = "mini"
 
 
+class TableTransformerEncoder(StrictModel):
+    """Transformer with one token a column of a table; `nano` is for tests."""
+
+    name: Literal["table-transformer"]
+    size: TableTransformerSize = "tiny"
+
+
 Encoder = (
     HashedWordsEncoder
     | MlpImageEncoder
@@ -77,4 +85,5 @@ Encoder = (
     | SignalTransformerEncoder
     | ConvSignalEncoder
     | TextTransformerEncoder
+    | TableTransformerEncoder
 )

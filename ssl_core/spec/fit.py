@@ -17,6 +17,7 @@ TOGETHER = {
     ("image", "resnet", "rotation"),
     ("signal", "signal-transformer", "masked-autoencoding"),
     ("signal", "conv1d", "shuffled-order"),
+    ("table", "table-transformer", "masked-features"),
 }
 
 _LEAST_SEGMENT = 8

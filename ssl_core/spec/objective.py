@@ -47,6 +47,13 @@ class MaskedLanguage(StrictModel):
     mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
 
 
+class MaskedFeatures(StrictModel):
+    """Hide a share of a row's known columns and predict each from the others: numbers by distance, levels by softmax."""
+
+    name: Literal["masked-features"]
+    mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
+
+
 class ShuffledOrder(StrictModel):
     """Show the `segments` of a signal in another order, each up to `gap` samples late, and tell where each came from."""
 
@@ -61,4 +68,4 @@ class Rotation(StrictModel):
     name: Literal["rotation"]
 
 
-Objective = MaskedWords | MaskedImage | MaskedAutoencoding | MaskedLanguage | ShuffledOrder | Rotation
+Objective = MaskedWords | MaskedImage | MaskedAutoencoding | MaskedLanguage | MaskedFeatures | ShuffledOrder | Rotation

@@ -36,8 +36,19 @@ REST: dict[str, Any] = {
 }  # fmt: skip
 
 
-def folder(path: Path, *, seed: int, shift: float = 0.0, width: int = 16) -> Path:
-    plan = parse(StudyPlan, REST | {"seed": seed, "encoder": {"name": "hashed-words", "width": width}}, "plan")
+TABLE: dict[str, Any] = {
+    "data": {
+        "kind": "table",
+        "numeric": [{"name": "age", "unit": "years", "centre": 60, "typical": 15}],
+        "categorical": [{"name": "smoker", "levels": ["no", "yes"]}],
+    },
+    "encoder": {"name": "table-transformer", "size": "nano"},
+    "objective": {"name": "masked-features"},
+}
+
+
+def folder(path: Path, *, seed: int, shift: float = 0.0, width: int = 16, **parts: Any) -> Path:
+    plan = parse(StudyPlan, REST | {"seed": seed, "encoder": {"name": "hashed-words", "width": width}} | parts, "plan")
     weights = (to_vector(build_model(plan)) + np.float32(shift)).astype(np.float32)
     card = Card(
         name="small", kind="initial", plan=plan, plan_hash="0" * 64, weights=weights_hash(weights), rounds_closed=0,
@@ -84,3 +95,25 @@ def test_own_encoder_of_another_kind_is_refused(place: Path, tmp_path: Path, cap
     assert run(place, tmp_path / "x", "--own", str(place / "wide")) == 2
     assert "of another kind" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+def test_a_table_is_evaluated_against_its_columns(tmp_path: Path) -> None:
+    """A finding that smoking tells, which is not said of every patient: the floor's one-hot columns know it."""
+    rng = np.random.default_rng(0)
+    labels = ["patient,finding"]
+    for part in ("pool", "test"):
+        rows = ["patient,age,smoker"]
+        for number in range(80):
+            finding = int(rng.integers(2))
+            rows.append(f"{part}{number},{60 + 15 * rng.normal():.1f},{('no', 'yes')[finding] if rng.integers(10) else ''}")
+            labels.append(f"{part}{number},{finding}")
+        (tmp_path / f"{part}.csv").write_text("\n".join(rows) + "\n")
+        (tmp_path / f"{part}.toml").write_text(
+            f'kind = "columns"\npath = "{part}.csv"\npatient_column = "patient"\nunits = {{ age = "years" }}\n'
+        )
+    (tmp_path / "labels.csv").write_text("\n".join(labels) + "\n")
+    federated = folder(tmp_path / "federated", seed=1, shift=0.01, **TABLE)
+    found = module.evaluate_site(tmp_path, federated=federated, own=None, budgets=(40,), draws=3)
+    scores = {row.arm: np.mean(row.auroc) for row in found.scores}
+    arms = {Arm.FLOOR, Arm.RANDOM, Arm.SCRATCH, Arm.FEDERATED, Arm.FEDERATED_TUNED, Arm.COMBINED}
+    assert scores.keys() == arms and min(scores.values()) > 0.8 and scores[Arm.FLOOR] > 0.9

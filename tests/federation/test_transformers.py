@@ -17,6 +17,7 @@ from server.rounds import run_study
 from ssl_core.card import load_encoder, read_card
 from ssl_core.data.source import load_patients, read_source
 from ssl_core.encoders.signal_transformer import SignalTransformer
+from ssl_core.encoders.table_transformer import TableTransformer
 from ssl_core.encoders.text_transformer import TextTransformer
 from ssl_core.encoders.vit import VisionTransformer
 from ssl_core.finetuning.run import embed, finetune
@@ -35,6 +36,18 @@ SIGNALS: dict[str, Any] = {
     "data": {"kind": "signal", "channels": 2, "samples": 40, "rate_hz": 100, "units": ["mV"], "typical": [0.5]},
     "encoder": {"name": "signal-transformer", "size": "nano", "patch": 8},
     "objective": {"name": "masked-autoencoding", "mask_fraction": 0.5, "decoder_width": 32, "decoder_depth": 1},
+}
+
+
+TABLES: dict[str, Any] = {
+    "data": {
+        "kind": "table",
+        "numeric": [{"name": "age", "unit": "years", "centre": 60, "typical": 15}, {"name": "sodium", "typical": 4}],
+        "categorical": [{"name": "sex", "levels": ["f", "m"]}],
+        "records_per_patient": 2,
+    },
+    "encoder": {"name": "table-transformer", "size": "nano"},
+    "objective": {"name": "masked-features"},
 }
 
 
@@ -57,13 +70,29 @@ def give_signals(federation: Any) -> None:
         (folder / "source.toml").write_text(tomli_w.dumps(source))
 
 
-GIVE = {"image": give_images, "signal": give_signals}
+def give_tables(federation: Any) -> None:
+    """Every site gets typed columns, some of them missing, instead of its texts."""
+    for number, name in enumerate(federation.names):
+        folder: Path = federation.root / "data" / name
+        rng = np.random.default_rng(number)
+        rows = [f"p{n % 40},{rng.integers(20, 90)}.{n},{140 + 4 * rng.normal():.2f},{('f', 'm', '')[n % 3]}" for n in range(60)]
+        (folder / "table.csv").write_text("\n".join(["patient,AGE,sodium,sex", *rows]) + "\n")
+        source = {"kind": "columns", "path": "table.csv", "patient_column": "patient", "columns": {"age": "AGE"}}
+        (folder / "source.toml").write_text(tomli_w.dumps(source | {"units": {"age": "years"}}))
+
+
+GIVE = {"image": give_images, "signal": give_signals, "table": give_tables}
 
 
 @pytest.mark.parametrize(
     ("parts", "encoder"),
-    [(LANGUAGE, TextTransformer), (AUTOENCODING, VisionTransformer), (SIGNALS, SignalTransformer)],
-    ids=["language", "autoencoding", "signals"],
+    [
+        (LANGUAGE, TextTransformer),
+        (AUTOENCODING, VisionTransformer),
+        (SIGNALS, SignalTransformer),
+        (TABLES, TableTransformer),
+    ],
+    ids=["language", "autoencoding", "signals", "tables"],
 )
 def test_a_transformer_is_trained_published_and_fine_tuned(
     make_federation: Callable[..., Any], tmp_path: Path, parts: dict[str, Any], encoder: type
@@ -87,6 +116,7 @@ def test_a_transformer_is_trained_published_and_fine_tuned(
     page = (release / "card.md").read_text()
     assert parts["encoder"]["name"] in page
     assert ("signal, 2 x 40 samples at 100 Hz, in mV" in page) == (parts is SIGNALS)
+    assert ("table, 3 columns: age (years); sodium; sex (f, m)" in page) == (parts is TABLES)
     for name in federation.names:
         folder = next((federation.root / name / "encoders").iterdir())
         assert read_card(folder).weights == loaded.card.weights

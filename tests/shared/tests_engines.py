@@ -25,6 +25,16 @@ VIT: dict[str, Any] = {
     "encoder": {"name": "vit", "size": "nano", "patch": 2},
     "objective": {"name": "masked-autoencoding", "decoder_width": 32, "decoder_depth": 1},
 }
+TABLE: dict[str, Any] = {
+    "data": {
+        "kind": "table",
+        "numeric": [{"name": "age", "centre": 60, "typical": 15}, {"name": "sodium", "unit": "mmol/L", "typical": 4}],
+        "categorical": [{"name": "sex", "levels": ["f", "m"]}, {"name": 'a, "b"', "levels": ["'", "x, y", "z"]}],
+        "records_per_patient": 2,
+    },
+    "encoder": {"name": "table-transformer", "size": "nano"},
+    "objective": {"name": "masked-features", "mask_fraction": 0.5},
+}
 TEXT_TRANSFORMER: dict[str, Any] = {
     "encoder": {"name": "text-transformer", "size": "nano"},
     "objective": {"name": "masked-language"},

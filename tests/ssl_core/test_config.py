@@ -10,7 +10,7 @@ import pytest
 
 from ssl_core.config import StudyPlan, parse, read_toml
 from ssl_core.errors import ConfigError
-from ssl_core.spec.data import SignalData
+from ssl_core.spec.data import SignalData, TableData
 
 SITES = [{"name": f"site-{letter}", "nominal_size": size} for letter, size in (("a", 10000), ("b", 9000), ("c", 9000))]
 
@@ -155,6 +155,46 @@ def test_signals_that_do_not_fit_are_refused(data: dict[str, Any], encoder: dict
         parse(StudyPlan, plan(**parts), "plan")
 
 
+TABLES: dict[str, Any] = {
+    "data": {
+        "kind": "table",
+        "numeric": [{"name": "age", "unit": "years", "centre": 60, "typical": 15}, {"name": "sodium", "typical": 4}],
+        "categorical": [{"name": "sex", "levels": ["f", "m"]}],
+    },
+    "encoder": {"name": "table-transformer", "size": "nano"},
+    "objective": {"name": "masked-features"},
+}
+
+
+def test_tables_are_declared_column_by_column() -> None:
+    taken = parse(StudyPlan, plan(**TABLES), "plan").data
+    assert isinstance(taken, TableData) and taken.codes == (2, 2, 4) and taken.values == 5
+    assert [column.name for column in taken.columns] == ["age", "sodium", "sex"] and taken.records_per_patient == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        ({"numeric": [], "categorical": [{"name": "sex", "levels": ["f"]}]}, "2 to 512 columns"),
+        ({"numeric": [{"name": f"n{n}", "typical": 1} for n in range(512)]}, "2 to 512 columns"),
+        ({"numeric": [{"name": "sex", "typical": 1}]}, "column names must be distinct"),
+        ({"numeric": [{"name": " age", "typical": 1}]}, "column names must be in Unicode NFC"),
+        ({"numeric": [{"name": "a\nb", "typical": 1}]}, r"numeric\.0\.name"),
+        ({"numeric": [{"name": "age", "typical": 0}]}, r"numeric\.0\.typical"),
+        ({"numeric": [{"name": "age"}]}, r"numeric\.0\.typical.*add it"),
+        ({"numeric": [{"name": "age", "typical": 1, "mean": 3}]}, r"numeric\.0\.mean"),
+        ({"categorical": [{"name": "sex", "levels": []}]}, r"categorical\.0\.levels"),
+        ({"categorical": [{"name": "sex", "levels": ["f", "f"]}]}, "levels of column 'sex' must be distinct"),
+        ({"categorical": [{"name": "sex", "levels": ["f", "e\u0301"]}]}, "levels of column 'sex' must be in Unicode NFC"),
+        ({"categorical": [{"name": "sex", "levels": ["f", ""]}]}, r"levels\.1"),
+        ({"records_per_patient": 17}, "records_per_patient"),
+    ],
+)
+def test_tables_that_are_not_well_declared_are_refused(data: dict[str, Any], word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        parse(StudyPlan, plan(**TABLES | {"data": TABLES["data"] | data}), "plan")
+
+
 ORDER: dict[str, Any] = SIGNALS | {
     "encoder": {"name": "conv1d", "size": "nano"},
     "objective": {"name": "shuffled-order", "segments": 4, "gap": 5},
@@ -185,6 +225,9 @@ def test_convolutional_nets_are_taken_with_their_own_objective(changes: dict[str
         (ROTATION | {"encoder": VIT, "objective": AUTOENCODING | {"target": "log-power"}}, "is for signals"),
         (SIGNALS | {"objective": AUTOENCODING | {"target": "mean"}}, r"masked-autoencoding\.target"),
         (ROTATION | {"encoder": VIT}, "fit together: image, vit, rotation"),
+        (TABLES | {"objective": AUTOENCODING}, "fit together: table, table-transformer, masked-autoencoding"),
+        (TABLES | {"encoder": TABLES["encoder"] | {"size": "base"}}, r"encoder\.table-transformer\.size"),
+        (TABLES | {"objective": {"name": "masked-features", "mask_fraction": 0.0}}, "mask_fraction"),
     ],
 )
 def test_tasks_that_do_not_fit_are_refused(changes: dict[str, Any], word: str) -> None:

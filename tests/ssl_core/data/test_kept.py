@@ -15,11 +15,17 @@ from ssl_core.data.kept import read_kept, write_kept
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.source import load_patients, read_source
 from ssl_core.errors import DataError, StateError
-from ssl_core.spec.data import Data, ImageData, SignalData, TextData
+from ssl_core.spec.data import CategoricalColumn, Data, ImageData, NumericColumn, SignalData, TableData, TextData
 
 TEXT = TextData(kind="text", words=6, codes=2, buckets=64)
 IMAGE = ImageData(kind="image", height=8, width=12, pool=2)
 SIGNAL = SignalData(kind="signal", channels=3, samples=8, rate_hz=1.0, units=("bpm",), typical=(20.0,))
+
+TABLE = TableData(
+    kind="table",
+    numeric=tuple(NumericColumn(name=f"n{n}", typical=1.0) for n in range(10)),
+    categorical=tuple(CategoricalColumn(name=f"c{n}", levels=("a",)) for n in range(4)),
+)
 
 
 def some(data: Data, units: int = 5) -> Patients:
@@ -36,7 +42,7 @@ def keep(path: Path, patients: Patients) -> Path:
     return path
 
 
-@pytest.mark.parametrize("data", [TEXT, IMAGE, SIGNAL])
+@pytest.mark.parametrize("data", [TEXT, IMAGE, SIGNAL, TABLE])
 def test_what_is_read_back_is_bit_by_bit_what_training_uses_and_names_nobody(tmp_path: Path, data: Data) -> None:
     patients = some(data)
     path = keep(tmp_path / "patients.npz", patients)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from scipy.signal import welch
 from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.words import encode, split
-from ssl_core.evaluation.floor import BUCKETS, fit_floor, floor_data, log_power
-from ssl_core.spec.data import ImageData, SignalData, TextData
+from ssl_core.evaluation.floor import BUCKETS, fit_floor, floor_data, log_power, one_hot
+from ssl_core.spec.data import CategoricalColumn, ImageData, NumericColumn, SignalData, TableData, TextData
 
 DATA = TextData(kind="text", words=4)
 
@@ -34,17 +35,17 @@ def test_equals_scikit_learn() -> None:
     reference = TfidfTransformer(smooth_idf=True).fit(present(POOL))
     rows = reference.transform(present(TEST)).toarray()
     expected = [rows[begin:end].mean(axis=0) for begin, end in zip(TEST.offsets[:-1], TEST.offsets[1:], strict=True)]
-    np.testing.assert_allclose(fit_floor(POOL).features(TEST), np.array(expected), atol=1e-12)
+    np.testing.assert_allclose(fit_floor(POOL, DATA).features(TEST), np.array(expected), atol=1e-12)
 
 
 def test_the_floor_reads_words_that_the_encoder_does_not() -> None:
     late = reports({"a": ["one two three four five six seven"], "b": ["one two three four"]})
-    assert not np.array_equal(*fit_floor(POOL).features(late))
+    assert not np.array_equal(*fit_floor(POOL, DATA).features(late))
 
 
 def test_test_patients_change_no_constant() -> None:
-    before = fit_floor(POOL).features(TEST.take(np.array([0])))
-    np.testing.assert_array_equal(before, fit_floor(POOL).features(TEST)[:1])
+    before = fit_floor(POOL, DATA).features(TEST.take(np.array([0])))
+    np.testing.assert_array_equal(before, fit_floor(POOL, DATA).features(TEST)[:1])
 
 
 def test_images_are_their_own_floor() -> None:
@@ -52,7 +53,7 @@ def test_images_are_their_own_floor() -> None:
     assert floor_data(data) is data
     rng = np.random.default_rng(0)
     images = group(["a", "a", "b"], rng.normal(size=(3, 64)).astype(np.float32))
-    features = fit_floor(images).features(images)
+    features = fit_floor(images, data).features(images)
     np.testing.assert_allclose(features[0], images.records[:2].mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(features[1], images.records[2], atol=1e-6)
 
@@ -75,3 +76,24 @@ def test_log_power_knows_no_phase_and_short_signals_have_fewer_bands() -> None:
     assert out.shape == (4, 4) and out.dtype == np.float32
     np.testing.assert_allclose(log_power(np.roll(signals, 3, axis=1) + 7, data), out, atol=1e-3)
     np.testing.assert_allclose(log_power(np.zeros((1, 9), np.float32), data), np.log(1e-6), rtol=1e-6)
+
+
+def test_tables_are_standardised_one_hot_columns_as_in_scikit_learn() -> None:
+    data = TableData(
+        kind="table",
+        numeric=(NumericColumn(name="age", typical=1.0), NumericColumn(name="sodium", typical=1.0)),
+        categorical=(CategoricalColumn(name="sex", levels=("f", "m")), CategoricalColumn(name="ward", levels=("a",))),
+    )
+    rng = np.random.default_rng(3)
+    codes = np.column_stack([rng.integers(0, count, 200) for count in data.codes])
+    rows = np.hstack([rng.normal(size=(200, 2)) * codes[:, :2], codes]).astype(np.float32)
+    levels = OneHotEncoder(categories=[range(4), range(3)], sparse_output=False).fit_transform(codes[:, 2:])
+    expected = np.hstack([rows[:, :4], levels])
+    np.testing.assert_array_equal(one_hot(rows, data), expected)
+    owners = [f"p{number // 2:03d}" for number in range(200)]
+    pool, test = group(owners[:120], one_hot(rows[:120], data)), group(owners[120:], one_hot(rows[120:], data))
+    floor = fit_floor(pool, data)
+    scaler = StandardScaler().fit(expected[:120].reshape(60, 2, -1).mean(axis=1))
+    wanted = scaler.transform(expected[120:].reshape(40, 2, -1).mean(axis=1)) / np.sqrt(expected.shape[1])
+    np.testing.assert_allclose(floor.features(test), wanted, atol=1e-6)
+    np.testing.assert_array_equal(floor.features(test.take(np.array([5]))), floor.features(test)[5:6])

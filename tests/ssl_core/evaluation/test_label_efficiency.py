@@ -54,7 +54,7 @@ POOL, TEST = side("p", 120, 1), side("t", 150, 2)
 
 def test_every_arm_budget_and_draw_is_there() -> None:
     encoders = {Arm.RANDOM: encoder(1), Arm.OWN: encoder(2), Arm.FEDERATED: encoder(3, knows=True)}
-    found = label_efficiency(POOL, TEST, encoders, budgets=(20, 50, 200), draws=4)
+    found = label_efficiency(POOL, TEST, encoders, data=DATA, budgets=(20, 50, 200), draws=4)
     assert {(row.arm, row.budget) for row in found.rows} == {(arm, budget) for arm in Arm for budget in (20, 50)}
     assert found.left_out == (200,)
     assert all(len(row.auroc) == 4 and all(0 <= a <= 1 for a in row.auroc) for row in found.rows)
@@ -66,18 +66,20 @@ def test_every_arm_budget_and_draw_is_there() -> None:
 
 def test_the_same_encoder_scores_the_same_in_two_arms() -> None:
     same = encoder(1)
-    found = label_efficiency(POOL, TEST, {Arm.RANDOM: same, Arm.OWN: same}, arms=(Arm.RANDOM, Arm.OWN), budgets=(20,), draws=3)
+    found = label_efficiency(
+        POOL, TEST, {Arm.RANDOM: same, Arm.OWN: same}, data=DATA, arms=(Arm.RANDOM, Arm.OWN), budgets=(20,), draws=3
+    )
     assert found.rows[0].auroc == found.rows[1].auroc
 
 
 def test_arms_without_an_encoder_are_left_out() -> None:
-    found = label_efficiency(POOL, TEST, {}, budgets=(20,), draws=2)
+    found = label_efficiency(POOL, TEST, {}, data=DATA, budgets=(20,), draws=2)
     assert [row.arm for row in found.rows] == [Arm.FLOOR]
 
 
 def test_labels_of_test_patients_are_never_trained_on() -> None:
     with pytest.raises(DataError, match="in the label pool and in the test set"):
-        label_efficiency(POOL, POOL, {}, budgets=(20,), draws=2)
+        label_efficiency(POOL, POOL, {}, data=DATA, budgets=(20,), draws=2)
 
 
 def test_paired_interval_is_the_t_tests() -> None:

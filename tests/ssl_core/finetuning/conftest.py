@@ -41,6 +41,15 @@ PARTS: dict[str, dict[str, Any]] = {
         "encoder": {"name": "conv1d", "size": "nano"},
         "objective": {"name": "shuffled-order", "segments": 2},
     },
+    "table-transformer": {
+        "data": {
+            "kind": "table",
+            "numeric": [{"name": "age", "unit": "years", "centre": 60, "typical": 15}, {"name": "ejection", "typical": 10}],
+            "categorical": [{"name": "smoker", "levels": ["no", "yes"]}, {"name": "ward", "levels": ["a", "b", "c"]}],
+        },
+        "encoder": {"name": "table-transformer", "size": "nano"},
+        "objective": {"name": "masked-features"},
+    },
     "resnet": {
         "data": {"kind": "image", "height": 8, "width": 8},
         "encoder": {"name": "resnet", "size": "nano"},
@@ -100,6 +109,15 @@ def write_site(folder: Path, kind: str, *, patients: int, seed: int, name: str =
                 ]
                 writer.writerow([unit, " ".join([*own, *(f"filler{n}" for n in rng.integers(0, 40, 3))])])
         source = {"kind": "table", "path": "r.csv", "format": "csv", "patient_column": "patient", "text_column": "text"}
+    elif PARTS[kind]["data"]["kind"] == "table":
+        with (folder / "r.csv").open("w", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["patient", "age", "ejection", "smoker", "ward"])
+            for index, unit in owners:
+                heart, lung = labels[index]
+                cells = [60 + 9 * rng.normal(), 55 - 25 * heart + 6 * rng.normal(), ("no", "yes")[lung], "abc"[rng.integers(3)]]
+                writer.writerow([unit, *("" if rng.integers(10) == 0 else cell for cell in cells)])
+        source = {"kind": "columns", "path": "r.csv", "patient_column": "patient", "units": {"age": "years"}}
     elif PARTS[kind]["data"]["kind"] == "signal":
         count = rng.integers(-40, 41, (len(owners), 2, 32))
         wave = np.rint(400 * np.sin(2 * np.pi * 4 * np.arange(32) / 32)).astype(np.int64)

@@ -16,12 +16,14 @@ from ssl_core.data.images import standardise
 from ssl_core.data.patients import Patients, group
 from ssl_core.objectives.base import PretextModel
 from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
+from ssl_core.objectives.masked_features import MaskedFeaturesModel
 from ssl_core.objectives.masked_image import MaskedImageModel
 from ssl_core.objectives.masked_language import MaskedLanguageModel
 from ssl_core.objectives.masked_words import MaskedWordsModel
 from ssl_core.objectives.rotation import RotationModel
 from ssl_core.objectives.shuffled_order import ShuffledOrderModel
-from ssl_core.spec.data import ImageData, SignalData, TextData
+from ssl_core.privacy.synthetic import synthetic_patients
+from ssl_core.spec.data import CategoricalColumn, ImageData, NumericColumn, SignalData, TableData, TextData
 from ssl_core.trust.identity import Secret
 from ssl_core.trust.random import UnitCoins
 
@@ -30,6 +32,15 @@ SIGNAL = SignalData(
     kind="signal", channels=2, samples=24, rate_hz=50.0, units=("mV", "mmHg"), typical=(0.5, 20.0), records_per_patient=3
 )
 WAVES = SIGNAL.model_copy(update={"samples": 80})
+TABLE = TableData(
+    kind="table",
+    numeric=tuple(NumericColumn(name=name, typical=2.0) for name in ("age", "weight", "sodium")),
+    categorical=(
+        CategoricalColumn(name="sex", levels=("f", "m")),
+        CategoricalColumn(name="ward", levels=("a", "b", "c", "d")),
+    ),
+    records_per_patient=3,
+)
 IMAGE = ImageData(kind="image", height=16, width=16, pool=2, records_per_patient=3)
 
 
@@ -125,6 +136,17 @@ def _rotation_task() -> Task:
     return _image_task(RotationModel(IMAGE, size="nano"))
 
 
+def _features_task() -> Task:
+    made = synthetic_patients(TABLE, 20, seed=4)
+    owners = [f"p{number:02d}" for number, count in enumerate(made.counts()) for _ in range(count)]
+    records = made.records.copy()
+    for row, owner in enumerate(owners):
+        if owner in ("p03", "p11"):  # nothing is known, and one number alone: nothing can be predicted
+            records[row] = 0.0
+            records[row, [0, 3]] = (1.5, 1.0) if owner == "p11" else 0.0
+    return Task(_randomised(MaskedFeaturesModel(TABLE, size="nano", mask_fraction=0.5)), group(owners, records), ("p03", "p11"))
+
+
 def _randomised(model: PretextModel) -> PretextModel:
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
@@ -142,6 +164,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     "masked-power": _power_task,
     "shuffled-order": _order_task,
     "rotation": _rotation_task,
+    "masked-features": _features_task,
 }
 
 
@@ -184,3 +207,8 @@ def order_task() -> Task:
 @pytest.fixture
 def rotation_task() -> Task:
     return _rotation_task()
+
+
+@pytest.fixture
+def features_task() -> Task:
+    return _features_task()

@@ -55,6 +55,19 @@ ROTATION = {
     "encoder": {"name": "resnet", "size": "nano"},
     "objective": {"name": "rotation"},
 }
+FEATURES: dict[str, Any] = {
+    "data": {
+        "kind": "table",
+        "numeric": [{"name": "age", "unit": "years", "centre": 60, "typical": 15}, {"name": "sodium", "typical": 4}],
+        "categorical": [{"name": "sex", "levels": ["f", "m"]}, {"name": "ward", "levels": ["a", "b", "c"]}],
+        "records_per_patient": 4,
+    },
+    "encoder": {"name": "table-transformer", "size": "nano"},
+    "objective": {"name": "masked-features"},
+}
+ALONE = FEATURES | {"data": FEATURES["data"] | {"records_per_patient": 1}}
+NUMBERS = FEATURES | {"data": {name: part for name, part in FEATURES["data"].items() if name != "categorical"}}
+LEVELS = FEATURES | {"data": {name: part for name, part in FEATURES["data"].items() if name != "numeric"}}
 PARTS = {
     "text": TEXT,
     "image": IMAGE,
@@ -64,6 +77,10 @@ PARTS = {
     "power": POWER,
     "order": ORDER,
     "rotation": ROTATION,
+    "features": FEATURES,
+    "features of one record": ALONE,
+    "numbers": NUMBERS,
+    "levels": LEVELS,
 }
 FROZEN = {
     ("text", 0): "6061c01e78bffb281203056d9dbaa942cebcd00360acbf0f55049eeab2b379d7",
@@ -74,6 +91,7 @@ FROZEN = {
     ("signal", 0): "45b3e8d9ab0f9f00057086b2d21812fd91a8ef61c9c14e2c2ec6c127e783ae1a",
     ("order", 0): "a1955a38aef12b3b685f1171661245f76466ef3d539fe693a7c9baf1dd021b6a",
     ("rotation", 0): "238a335300e8d0bcf4072f92dcc06818dc5a65d5cefc552f3ebd6b99011cf558",
+    ("features", 0): "7e1d38b282fe070ff29b7ba03849dddfcfb9ce8b09d0452fc6d2638100448df4",
 }
 
 
@@ -114,6 +132,13 @@ def test_sizes_of_the_transformers_with_their_heads() -> None:
     assert len(to_vector(build_model(plan(SIGNAL)))) == encoder + 33 * 32 + 32 + 8 * 32 + block + 64 + 33 * 10
 
 
+def test_sizes_of_the_table_transformer_with_its_head() -> None:
+    block = 12 * 32 * 32 + 13 * 32
+    # A row for each code and one for "hidden": 2 + 1 of a number, 4 + 1 and 5 + 1 of the levels; then a scale a number.
+    encoder = (3 + 3 + 5 + 6) * 32 + 2 * 32 + 2 * block + 64
+    assert len(to_vector(build_model(plan(FEATURES)))) == encoder + 33 * (1 + 1 + 3 + 4)
+
+
 def test_sizes_of_the_convolutional_nets_with_their_heads() -> None:
     encoder = 7 * 2 * 8 + 2 * 8 + 7 * 8 * 16 + 2 * 16
     assert len(to_vector(build_model(plan(ORDER)))) == encoder + (3 * 16 + 1) * 9
@@ -144,14 +169,14 @@ def test_start_weights_depend_on_model_and_seed_alone() -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 64])
-@pytest.mark.parametrize("parts", [LANGUAGE, AUTOENCODING, SIGNAL, POWER, ORDER, ROTATION], ids=list(PARTS)[2:])
+@pytest.mark.parametrize("parts", list(PARTS.values())[2:], ids=list(PARTS)[2:])
 def test_the_others_pass_the_isolation_check(parts: dict[str, Any], chunk: int) -> None:
     report = check_isolation(plan(parts), speed=SpeedSpec(chunk=chunk))
     assert report.greatest_change <= TOLERANCE and len(report.pairs) >= 5
     assert 0.9 < report.greatest_contribution <= 2.0
 
 
-@pytest.mark.parametrize("parts", [SIGNAL, POWER, ORDER, ROTATION], ids=list(PARTS)[4:])
+@pytest.mark.parametrize("parts", list(PARTS.values())[4:], ids=list(PARTS)[4:])
 def test_private_training_moves_every_parameter(parts: dict[str, Any]) -> None:
     given = plan(parts)
     model, patients = build_model(given), synthetic_patients(given.data, 60)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests_engines import IMAGE, TEXT, TEXT_TRANSFORMER, VIT, Given, Pictures, Words, with_weights
+from tests_engines import IMAGE, TABLE, TEXT, TEXT_TRANSFORMER, VIT, Given, Pictures, Words, with_weights
 from torch import Tensor
 
 from ssl_core.config import StudyPlan
@@ -186,9 +186,10 @@ def test_the_choice_depends_on_the_model_and_says_why(make_plan: MakePlan, kind:
     assert all(torch.equal(views[name], again[name]) for name in views), "no chance in the choice"
 
 
-@pytest.mark.parametrize("name", ["vit", "text-transformer"])
+@pytest.mark.parametrize("name", ["vit", "text-transformer", "table-transformer"])
 def test_hooks_give_the_rows_of_the_loop_and_nothing_stays_on_the_model(name: str, make_plan: MakePlan) -> None:
-    plan = make_plan(IMAGE | VIT if name == "vit" else TEXT | TEXT_TRANSFORMER)
+    parts = {"vit": IMAGE | VIT, "text-transformer": TEXT | TEXT_TRANSFORMER, "table-transformer": TABLE}
+    plan = make_plan(parts[name])
     model = with_weights(build_model(plan))
     views = synthetic_views(model, plan.data)
     engine = choose_engine(model, views, "hooks")

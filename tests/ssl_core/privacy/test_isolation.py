@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests_engines import IMAGE, TEXT
+from tests_engines import IMAGE, TABLE, TEXT
 from torch import Tensor, nn
 
-from ssl_core.config import SpeedSpec, StudyPlan
+from ssl_core.config import SpeedSpec, StudyPlan, parse
+from ssl_core.data import source as source_module
+from ssl_core.data.declared import ColumnsSource
 from ssl_core.data.patients import Patients
-from ssl_core.errors import ConfigError, PrivacyError
+from ssl_core.errors import ConfigError, DataError, PrivacyError
 from ssl_core.privacy import isolation, planner
 from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.gradients import PerUnitGradients
@@ -126,6 +128,39 @@ def test_batch_statistics_and_buffers_are_refused_by_name(make_plan: MakePlan, t
     tiny.encoder.register_buffer("centre", torch.zeros(3))
     with pytest.raises(PrivacyError, match=r"encoder\.centre"):
         check_isolation(make_plan(), speed=SpeedSpec(chunk=4), model=tiny)
+
+
+COLUMNS = {
+    "kind": "columns", "path": ["a.csv", "b.csv"], "patient_column": "id", "columns": {"age": "AGE, years", "sex": "S"},
+    "units": {"sodium": "mmol/L"}, "missing": ["NA", "-9"], "multiline": True, "max_bad_share": 0.1,
+}  # fmt: skip
+
+
+def test_a_table_is_read_as_the_site_declares_it(make_plan: MakePlan) -> None:
+    declared = parse(ColumnsSource, COLUMNS, "source")
+    report = check_isolation(make_plan(TABLE), speed=SpeedSpec(chunk=5), declared=declared)
+    assert "not finite" in report.pairs and 0.9 < report.greatest_contribution <= 2.0
+    with pytest.raises(DataError, match=r"units\.sodium"):
+        check_isolation(
+            make_plan(TABLE), speed=SpeedSpec(chunk=5), declared=parse(ColumnsSource, COLUMNS | {"units": {}}, "source")
+        )
+
+
+def test_a_reader_that_imputes_a_missing_number_from_the_other_patients_fails(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = source_module.read_columns
+
+    def imputing(*given: Any) -> Any:
+        reading = honest(*given)
+        absent = reading.records[:, 2] == 0
+        reading.records[absent, 0] = reading.records[~absent, 0].mean()
+        reading.records[absent, 2] = 1
+        return reading
+
+    monkeypatch.setattr(source_module, "read_columns", imputing)
+    with pytest.raises(PrivacyError, match="how another patient's are read"):
+        check_isolation(make_plan(TABLE), speed=SpeedSpec(chunk=5))
 
 
 def test_synthetic_pairs_differ_in_one_patient_only(make_plan: MakePlan, kind: dict[str, Any]) -> None:
