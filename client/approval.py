@@ -12,6 +12,7 @@ from typing import Any
 from client.budget import census_line
 from client.study import Study
 from ssl_core.data.source import read_source
+from ssl_core.errors import PolicyError
 from ssl_core.privacy.isolation import check_isolation
 
 
@@ -32,12 +33,17 @@ def consent_screen(study: Study) -> list[tuple[str, Any]]:
         ("participants (size)", ", ".join(f"{site.name} ({site.nominal_size})" for site in plan.sites)),
         ("minimum in a sum", plan.rounds.min_sites),
         ("declared size of this site", study.nominal_size),
+        ("start weights", _start_line(study)),
         ("who sees the sum", "every participant and the operator; nobody sees this site's own update"),
     ]
 
 
 def prepare(study: Study) -> str:
-    """Check the declared data and the isolation of the study's gradients; raises `DataError` or `PrivacyError`."""
+    """Check the declared data and the isolation of the study's gradients; raises `DataError` or `PrivacyError`.
+
+    `PolicyError` where the plan says that it starts from its seed, and names other weights.
+    """
+    check_start(study)
     report = study.checked.report
     declared = read_source(study.home.source_path).declared
     isolation = check_isolation(study.plan, speed=study.home.config.speed, declared=declared)
@@ -46,3 +52,24 @@ def prepare(study: Study) -> str:
         + "\nIsolation check passed: on synthetic patients, changing one changed no other's gradient.\n"
         + isolation.why
     )
+
+
+def check_start(study: Study) -> None:
+    """A plan without `start` must name the very weights that its seed gives; this site makes them anew to see."""
+    from ssl_core.encoders.vector import to_vector, weights_hash
+
+    if study.plan.start is not None:
+        return
+    made = weights_hash(to_vector(study.model))
+    if made != study.plan.initial_weights:
+        raise PolicyError(
+            "plan starts from other weights than its seed gives, and does not say so", field="initial_weights",
+            value=study.plan.initial_weights, limit=made, remedy="ask the operator to name them: start in the plan",
+        )  # fmt: skip
+
+
+def _start_line(study: Study) -> str:
+    """Where the weights come from that the study starts from; they bear on its use, not on this site's guarantee."""
+    if study.plan.start is None:
+        return f"from the plan's seed, {study.plan.seed}"
+    return f"prepared by the operator, on public data by its word: SHA-256 {study.plan.start}"

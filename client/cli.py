@@ -146,6 +146,9 @@ def _copy_again(study: Study, yes: bool, json_: bool) -> None:
 @fail_on_error
 def pretrain(
     plan: Annotated[Path, typer.Argument(help="A study plan (TOML) with alone = true that names this site only.")],
+    start: Annotated[
+        Path | None, typer.Option("--start", help="The prepared weights whose hash the plan names as its start.")
+    ] = None,
     home: Home = _HOME,
     yes: Yes = False,
     json_: Json = False,
@@ -158,7 +161,7 @@ def pretrain(
     if not json_:
         typer.echo(rows_to_text(rows))
     confirm(yes, "Run this study and reserve its budget?")
-    folder = pretrain_alone(site, plan)
+    folder = pretrain_alone(site, plan, start)
     say(json_, {**dict(rows), "encoder": str(folder)}, f"Encoder written to {folder}. It stays in this hospital.")
 
 

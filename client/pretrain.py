@@ -36,14 +36,17 @@ def quote_alone(home: SiteHome, path: Path) -> list[tuple[str, Any]]:
     ]
 
 
-def pretrain_alone(home: SiteHome, path: Path) -> Path:
-    """Run the study to its end; returns the folder of the encoder. An interrupted run is not taken up again."""
+def pretrain_alone(home: SiteHome, path: Path, start: Path | None = None) -> Path:
+    """Run the study to its end; returns the folder of the encoder. An interrupted run is not taken up again.
+
+    `start`: the prepared weights whose hash the plan names.
+    """
     from ssl_core.data.check import check_and_load
     from ssl_core.data.source import read_source
-    from ssl_core.encoders.vector import to_vector
     from ssl_core.objectives.build import build_model
     from ssl_core.privacy.isolation import check_isolation
     from ssl_core.privacy.training import train_round
+    from ssl_core.start_weights import start_weights
 
     plan, schedule = _read(home, path)
     plan_hash = digest(canonical(plan.model_dump(mode="json")))
@@ -52,14 +55,14 @@ def pretrain_alone(home: SiteHome, path: Path) -> Path:
     folder = home.root / "encoders" / f"{plan.name}-{plan_hash[:8]}"
     if folder.exists():
         raise StateError("this study was run here already", field="encoder", value=folder.name)
+    weights = start_weights(plan, start)
     ledger.admit(plan_hash, schedule, plan.privacy.delta)
     source = read_source(home.source_path)
     patients = check_and_load(source, plan.data).patients
     check_isolation(plan, speed=speed, declared=source.declared)
     units = include(home, plan_hash, cohort, patients)
     ledger.reserve(plan_hash, plan.name, schedule, plan.privacy.delta, units=units)
-    model = build_model(plan)
-    weights, state = to_vector(model), None
+    model, state = build_model(plan), None
     steps = plan.rounds.steps_per_round
     one_round = partial(
         train_round,

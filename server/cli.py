@@ -1,4 +1,4 @@
-"""`choral operator`: init, start, launch, status, stop, publish."""
+"""`choral operator`: init, start, prepare, launch, status, stop, publish."""
 
 from __future__ import annotations
 
@@ -62,6 +62,41 @@ def start(home: Home = _HOME) -> None:
 
 @app.command()
 @fail_on_error
+def prepare(
+    plan: Annotated[Path, typer.Argument(help="A study plan (.toml).")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the start weights; must not exist.")],
+    steps: Annotated[int, typer.Option("--steps", min=0, help="Steps of Adam; 0 only takes what --from names.")] = 600,
+    units: Annotated[int, typer.Option("--units", min=1, help="Generated units to train on.")] = 16384,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Units a step.")] = 256,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Of Adam, at its greatest.")] = 1e-3,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the generated data and of their order.")] = 0,
+    public: Annotated[
+        Path | None, typer.Option("--public", help="Train on this public corpus (a source TOML), not on generated data.")
+    ] = None,
+    begin: Annotated[
+        Path | None, typer.Option("--from", help="Begin from a release, or from a public model's safetensors file.")
+    ] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Take of --from what fits, though not all does.")] = False,
+    json_: Json = False,
+) -> None:
+    """Pretrain a plan's model on generated or public data, before any patient is read: it costs no epsilon."""
+    from server.prepare import prepare as make
+    from ssl_core.warm_start.pretraining import Schedule
+
+    schedule = Schedule(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed) if steps else None
+    facts, matched = make(plan, out, units=units, schedule=schedule, public=public, begin=begin, partial=partial)
+    rows: list[tuple[str, Any]] = [("from", line) for line in ([] if matched is None else matched.lines())]
+    rows += [(f"loss, {name}", f"{values[0]:.4f} -> {values[-1]:.4f}") for name, values in facts.losses.items()]
+    say(
+        json_,
+        facts.model_dump(mode="json"),
+        rows_to_text([("SHA-256", facts.weights), *rows])
+        + f"\nStart weights written to {out}. Next: choral operator launch {plan} --start {out}",
+    )
+
+
+@app.command()
+@fail_on_error
 def launch(
     plan: Annotated[
         str, typer.Argument(help="A study plan (.toml), a signed plan (.json), or the hash of a study to go on with.")
@@ -72,6 +107,9 @@ def launch(
     ] = None,
     sign_only: Annotated[
         Path | None, typer.Option("--sign-only", help="Only sign the plan, to this file; launch that elsewhere.")
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--start", help="Start from these weights of choral operator prepare, and no others.")
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return at once instead of following the rounds.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
@@ -86,7 +124,7 @@ def launch(
     operator.adopt_roster(None if roster is None else roster.read_bytes())
     path = Path(plan)
     if path.suffix == ".toml":
-        signed = studies.sign_plan(operator, path)
+        signed = studies.sign_plan(operator, path, start)
     elif path.suffix == ".json":
         if not path.is_file():
             raise ConfigError("file is missing", field="plan", value=plan)
@@ -98,7 +136,7 @@ def launch(
         say(json_, {"signed_plan": str(sign_only)}, f"Signed plan written to {sign_only}.")
         return
     confirm(yes or json_, f"Launch study {studies.open_signed(operator, signed)[1]}?")
-    plan_hash = studies.store_study(operator, signed)
+    plan_hash = studies.store_study(operator, signed, start)
     run_id = studies.launch(operator, plan_hash)
     if detach:
         say(json_, {"plan": plan_hash, "run": run_id}, f"Study {plan_hash} launched as run {run_id}.")

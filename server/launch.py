@@ -32,10 +32,13 @@ _LAUNCHED = "launched"
 _END = frozenset({"finished", "stopped"})
 
 
-def sign_plan(home: OperatorHome, path: Path) -> bytes:
-    """Fill in roster and initial weights, check what can be checked, sign with the operator's key; the envelope's bytes."""
-    from ssl_core.encoders.vector import to_vector, weights_hash
-    from ssl_core.objectives.build import build_model
+def sign_plan(home: OperatorHome, path: Path, start: Path | None = None) -> bytes:
+    """Fill in roster and initial weights, check what can be checked, sign with the operator's key; the envelope's bytes.
+
+    `start`: prepared weights, whose hash the plan names, or is given.
+    """
+    from ssl_core.encoders.vector import weights_hash
+    from ssl_core.start_weights import start_hash, start_weights
 
     plan = read_toml(StudyPlan, path, "study plan")
     if plan.alone:
@@ -45,7 +48,9 @@ def sign_plan(home: OperatorHome, path: Path) -> bytes:
     roster, digest = home.roster()
     for site in plan.sites:
         roster.member(site.name)
-    weights = to_vector(build_model(plan))
+    if start is not None and plan.start is None:
+        plan = plan.model_copy(update={"start": start_hash(plan, start)})
+    weights = start_weights(plan, start)
     plan = plan.model_copy(update={"roster": digest, "initial_weights": weights_hash(weights)})
     sum_params(plan, "0" * 64, roster, digest, weights.size)  # refuses what could give no safe sum
     return seal("plan", plan.model_dump(mode="json"), home.operator)
@@ -63,15 +68,15 @@ def open_signed(home: OperatorHome, signed: bytes) -> tuple[StudyPlan, str]:
     return plan, plan_hash
 
 
-def store_study(home: OperatorHome, signed: bytes) -> str:
+def store_study(home: OperatorHome, signed: bytes, start: Path | None = None) -> str:
     """Keep a signed plan and its initial weights; returns the plan hash. The same plan again changes nothing."""
-    from ssl_core.encoders.vector import to_vector, weights_hash
-    from ssl_core.objectives.build import build_model
+    from ssl_core.encoders.vector import weights_hash
+    from ssl_core.start_weights import start_weights
 
     plan, plan_hash = open_signed(home, signed)
     folder = home.study(plan_hash)
     if not (folder / "plan.json").is_file():
-        weights = to_vector(build_model(plan))
+        weights = start_weights(plan, start)
         if weights_hash(weights) != plan.initial_weights:
             raise ConfigError("initial weights differ on this machine", field="initial_weights", value=weights_hash(weights))
         folder.mkdir(parents=True, exist_ok=True)

@@ -78,6 +78,7 @@ class Card(StrictModel):
             f"- kind: {self.kind}; study plan `{self.plan_hash}`",
             f"- data: {_described(self.plan.data)}; encoder {self.plan.encoder.name}; objective {self.plan.objective.name}",
             f"- rounds closed {self.rounds_closed}, void {self.rounds_void}; weights SHA-256 `{self.weights}`",
+            *([] if self.plan.start is None else [f"- started from prepared weights, SHA-256 `{self.plan.start}`"]),
             f"- unit: {privacy.unit}; sigma {privacy.noise_multiplier}, q {privacy.sampling_rate}, "
             f"clip {privacy.max_grad_norm}, delta {privacy.delta}; accountant: {self.accountant}",
             "",

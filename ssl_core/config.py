@@ -139,7 +139,10 @@ class SiteSpec(StrictModel):
 
 
 class StudyPlan(StrictModel):
-    """Everything that a run does. `roster` and `initial_weights` are filled in by `choral operator launch`."""
+    """Everything that a run does. `roster` and `initial_weights` are filled in by `choral operator launch`.
+
+    `start`: SHA-256 of prepared weights (start_weights.py), which `launch --start` fills in too; None: from `seed`.
+    """
 
     format: Annotated[int, Field(ge=1, le=1)] = 1
     name: Name
@@ -155,6 +158,7 @@ class StudyPlan(StrictModel):
     aggregation: AggregationSpec
     sites: tuple[SiteSpec, ...] = ()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    start: Sha256Hex | None = None
     roster: Sha256Hex | None = None
     initial_weights: Sha256Hex | None = None
 

@@ -38,6 +38,11 @@ def open_plan(data: bytes, operator: bytes) -> tuple[StudyPlan, str]:
     plan = parse(StudyPlan, body, "study plan")
     if plan.roster is None or plan.initial_weights is None:
         raise TrustError("signed plan does not pin its roster and initial weights", field="roster, initial_weights")
+    if plan.start not in (None, plan.initial_weights):
+        raise TrustError(
+            "signed plan names two start weights", field="start", value=plan.start, limit=plan.initial_weights,
+            remedy="ask the operator for a plan that was signed by choral operator launch",
+        )  # fmt: skip
     return plan, digest
 
 

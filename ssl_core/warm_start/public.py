@@ -1,0 +1,82 @@
+"""Before step 1, at the operator: the only units that a warm start can train on: made from a seed, or a public corpus.
+
+Goes out: `PublicUnits`: `Patients` in the study's declared format (each unit with as many records as a study draws of a
+patient), for generated signals the factors float32 [m, F] of each record, and `origin`, plain facts for the file of the start
+weights. Nothing of a hospital can come in: no module of a hospital imports this package (import-linter holds it), and a
+corpus whose declaration or files lie in a site's state folder is refused. That a corpus is public is the word of the person
+who names it. Raises `ConfigError`, `DataError`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ssl_core.data.check import check_and_load
+from ssl_core.data.patients import Patients
+from ssl_core.data.source import read_source
+from ssl_core.errors import ConfigError
+from ssl_core.procedural.images import procedural_images
+from ssl_core.procedural.signals import FACTORS, procedural_signals
+from ssl_core.spec.data import Data, ImageData, TableData, TextData
+from ssl_core.trust.random import unit_tag
+
+_MOST_BYTES = 8 << 30
+_OF_A_SITE = ("site.toml", "chain.db")
+
+
+@dataclass(frozen=True, slots=True)
+class PublicUnits:
+    """Units of nobody's care. `factors` float32 [m, F] stands beside `patients.records` [m, ...], or is None."""
+
+    patients: Patients
+    factors: npt.NDArray[np.float32] | None
+    origin: dict[str, Any] = field(hash=False)
+
+    @classmethod
+    def from_seed(cls, seed: int, units: int, data: Data) -> PublicUnits:
+        """`units` units of procedural data; text has none."""
+        if isinstance(data, TextData | TableData):
+            raise ConfigError(
+                f"there is no procedural {data.kind}: generated ones would teach nothing of real ones", field="data.kind",
+                value=data.kind, remedy="name a public corpus: --public SOURCE.toml",
+            )  # fmt: skip
+        count = units * data.records_per_patient
+        if count * data.values * 4 > _MOST_BYTES:
+            raise ConfigError(
+                "so many public units would not fit in memory", field="--units", value=units,
+                limit=_MOST_BYTES // (4 * data.values * data.records_per_patient),
+            )  # fmt: skip
+        if isinstance(data, ImageData):
+            records, factors = procedural_images(seed, count, data), None
+        else:
+            made = procedural_signals(seed, count, data)
+            records, factors = made.records, made.factors
+        names = tuple(f"public-{number:08d}" for number in range(units))
+        tags = np.frombuffer(b"".join(map(unit_tag, names)), np.uint8).reshape(units, 16)
+        offsets = np.arange(units + 1, dtype=np.int64) * data.records_per_patient
+        origin: dict[str, Any] = {"kind": f"procedural {data.kind}", "seed": seed, "units": units}
+        if factors is not None:
+            origin["factors"] = list(FACTORS)
+        return cls(Patients(names, tags, offsets, records), factors, origin)
+
+    @classmethod
+    def from_corpus(cls, source: Path, data: Data) -> PublicUnits:
+        """The records that a source TOML declares, checked as a hospital's are."""
+        declared = read_source(source)
+        files = declared.files()
+        for path in (source.resolve(), *files):
+            for folder in path.parents:
+                if any((folder / name).is_file() for name in _OF_A_SITE):
+                    raise ConfigError(
+                        "these records lie in a hospital's state folder; a warm start trains on public data alone",
+                        field="--public", value=str(folder), remedy="name a corpus that anybody may read",
+                    )  # fmt: skip
+        patients = check_and_load(declared, data).patients
+        hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        return cls(patients, None, {"kind": f"public corpus of {data.kind}", "units": len(patients), "sha256": hashes})

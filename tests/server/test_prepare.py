@@ -1,0 +1,248 @@
+"""`choral operator prepare` and what follows: every site receives the prepared weights, and refuses others."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tomli_w
+from tests_commands import refused
+from tests_commands import run as choral
+from tests_material import small_plan, write_reports
+from tests_plans import IMAGE, plan_of, written
+
+from client.study import store_plan
+from server.exchange import LocalExchange
+from server.invitation import agree_on_keys
+from server.launch import sign_plan, store_study
+from server.rounds import run_study
+from server.study import StudyRun
+from ssl_core.card import load_encoder, make_card, save_encoder
+from ssl_core.encoders.vector import to_vector, weights_hash
+from ssl_core.errors import ProtocolError, StateError, TrustError
+from ssl_core.objectives.build import build_model
+from ssl_core.session import open_plan
+from ssl_core.start_weights import StartFacts, start_hash, start_weights
+from ssl_core.trust.envelope import canonical, peek, seal
+
+run = partial(choral, "operator")
+QUICK = ("--steps", 3, "--batch", 4, "--units", 8)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    path = tmp_path / "images.toml"
+    path.write_text(tomli_w.dumps(written(IMAGE)))
+    return path
+
+
+def prepared(plan: Path, out: Path, *words: object) -> dict[str, Any]:
+    result = run("prepare", plan, "--out", out, "--json", *words)
+    assert result.exit_code == 0, result.output
+    facts: dict[str, Any] = json.loads(result.stdout)
+    return facts
+
+
+def test_it_writes_weights_and_what_they_were_made_from_without_any_state_folder(plan: Path, tmp_path: Path) -> None:
+    facts = prepared(plan, tmp_path / "start", *QUICK, "--seed", 5)
+    assert facts == StartFacts.model_validate_json((tmp_path / "start" / "start.json").read_bytes()).model_dump(mode="json")
+    assert facts["public"] == {"kind": "procedural image", "seed": 5, "units": 8}
+    assert facts["schedule"] == {"steps": 3, "batch": 4, "learning_rate": 1e-3, "warmup": 0.05, "seed": 5}
+    assert len(facts["losses"]["task"]) == 3 and facts["taken"] is None and set(facts["software"]) >= {"torch", "numpy"}
+    read = plan_of(IMAGE)
+    assert start_hash(read, tmp_path / "start") == facts["weights"] != weights_hash(to_vector(build_model(read)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images.toml", "start"]
+
+
+def test_the_same_command_gives_the_same_weights_and_words_for_people(plan: Path, tmp_path: Path) -> None:
+    first = prepared(plan, tmp_path / "one", *QUICK)["weights"]
+    assert first == prepared(plan, tmp_path / "two", *QUICK)["weights"]
+    assert first != prepared(plan, tmp_path / "three", *QUICK, "--seed", 1)["weights"]
+    said = run("prepare", plan, "--out", tmp_path / "four", *QUICK).output
+    assert first in said and "loss, task" in said and f"--start {tmp_path / 'four'}" in said.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--steps", 0), ("no step and no file", "field: --steps")),
+        ((*QUICK, "--partial"), ("no file to take in part", "field: --partial")),
+        ((*QUICK, "--learning-rate", 0), ("above 0", "field: learning_rate")),
+        (("--steps", 2, "--units", 10**9), ("would not fit in memory", "field: --units")),
+        ((*QUICK, "--from", "nowhere"), ("file of weights is missing",)),
+        ((*QUICK, "--public", "nowhere.toml"), ("source file is missing",)),
+    ],
+)
+def test_what_cannot_be_done_is_refused_and_leaves_nothing(
+    plan: Path, tmp_path: Path, words: tuple[object, ...], expected: tuple[str, ...]
+) -> None:
+    refused(run("prepare", plan, "--out", tmp_path / "start", *words), *expected)
+    assert [path.name for path in tmp_path.iterdir()] == ["images.toml"]
+    refused(run("prepare", plan, "--out", tmp_path, *QUICK), "not overwritten", "field: --out")
+
+
+def test_words_need_a_public_corpus(federation: Any, tmp_path: Path) -> None:
+    plan = tmp_path / "text.toml"
+    plan.write_text(tomli_w.dumps(small_plan(federation.names)))
+    refused(run("prepare", plan, "--out", tmp_path / "start", *QUICK), "no procedural text", "--public")
+    corpus = write_reports(tmp_path / "corpus", patients=9, seed=99)
+    facts = prepared(plan, tmp_path / "start", *QUICK, "--public", corpus)
+    assert facts["public"]["units"] == 9 and list(facts["public"]["sha256"]) == ["reports.csv"]
+    hospitals = federation.root / "site-a" / "data"
+    write_reports(hospitals, patients=9)
+    refused(run("prepare", plan, "--out", tmp_path / "no", *QUICK, "--public", hospitals / "source.toml"), "hospital's state")
+
+
+class Prepared:
+    """A federation, the start weights of its plan, and its study, signed and stored."""
+
+    def __init__(self, federation: Any) -> None:
+        self.federation, self.folder = federation, federation.root / "start"
+        self.path = federation.root / "plan.toml"
+        self.path.write_text(tomli_w.dumps(small_plan(federation.names)))
+        corpus = write_reports(federation.root / "corpus", patients=9, seed=99)
+        # So far from the seed's weights that the noise of three rounds does not hide it.
+        self.facts = prepared(self.path, self.folder, *QUICK, "--public", corpus, "--learning-rate", 0.3)
+
+    def launch(self) -> str:
+        signed = sign_plan(self.federation.operator, self.path, self.folder)
+        return store_study(self.federation.operator, signed, self.folder)
+
+    def study(self, plan_hash: str) -> StudyRun:
+        exchange = LocalExchange(self.federation.services())
+        return StudyRun(self.federation.operator, plan_hash, exchange, lambda _line: None)
+
+
+@pytest.fixture
+def warm(federation: Any) -> Prepared:
+    return Prepared(federation)
+
+
+def test_every_site_receives_the_prepared_weights_and_the_study_trains_from_them(warm: Prepared) -> None:
+    plan_hash = warm.launch()
+    warm.federation.invite_and_approve(plan_hash)
+    run = warm.study(plan_hash)
+    assert run.plan.start == run.plan.initial_weights == warm.facts["weights"]
+    agree_on_keys(run)
+    for name in warm.federation.names:
+        assert weights_hash(warm.federation.study(name, plan_hash).history.weights) == warm.facts["weights"]
+    run_study(warm.federation.operator.root, plan_hash, LocalExchange(warm.federation.services()))
+    result = choral("operator", "publish", plan_hash, "--home", warm.federation.operator.root, "--json")
+    release = Path(json.loads(result.stdout)["release"])
+    loaded = load_encoder(release, keys=[warm.federation.operator.operator.public])
+    assert loaded.card.plan.start == warm.facts["weights"] and warm.facts["weights"] in (release / "card.md").read_text()
+    starts = (start_weights(loaded.card.plan, warm.folder), to_vector(build_model(loaded.card.plan)))
+    near, far = (float(np.linalg.norm(to_vector(loaded.model) - start)) for start in starts)
+    assert 0 < near < far / 2
+
+
+def test_a_site_refuses_other_weights_than_those_of_the_signed_plan(warm: Prepared) -> None:
+    """The operator's machine hands out the seed's weights under a plan that names the prepared ones."""
+    plan_hash = warm.launch()
+    warm.federation.invite_and_approve(plan_hash)
+    run = warm.study(plan_hash)
+    kept = run.state.folder / "initial.f32"
+    of_the_seed = to_vector(build_model(run.plan)).astype("<f4").tobytes()
+    assert len(kept.read_bytes()) == len(of_the_seed) and kept.read_bytes() != of_the_seed
+    kept.write_bytes(of_the_seed)
+    with pytest.raises(ProtocolError, match="initial weights are not those of the signed plan"):
+        agree_on_keys(run)
+    for name in warm.federation.names:
+        with pytest.raises(StateError, match="sends the initial weights"):
+            _ = warm.federation.study(name, plan_hash).history.weights
+
+
+def test_the_screen_before_the_approval_says_where_the_weights_come_from(warm: Prepared) -> None:
+    for plan_hash, words in ((warm.launch(), warm.facts["weights"]), (warm.federation.launch(), "from the plan's seed, 1")):
+        store_plan(warm.federation.site("site-a"), (warm.federation.operator.study(plan_hash) / "plan.json").read_bytes())
+        said = choral("site", "approve", plan_hash, "--home", warm.federation.root / "site-a")
+        assert words in said.output, said.output
+
+
+def resigned(federation: Any, **changes: Any) -> bytes:
+    """A plan that an operator's key signed, though not by `launch`."""
+    body = peek((federation.operator.study(federation.launch()) / "plan.json").read_bytes(), "plan")
+    return seal("plan", body | changes, federation.operator.operator)
+
+
+def test_other_start_weights_than_the_seeds_must_be_named(federation: Any) -> None:
+    study = store_plan(federation.site("site-a"), resigned(federation, initial_weights="ab" * 32))
+    refused(
+        choral("site", "approve", study.plan_hash, "--home", federation.root / "site-a", "--yes"),
+        "PolicyError", "other weights than its seed gives", "field: initial_weights",
+    )  # fmt: skip
+    assert not study.approved() and federation.site("site-a").chain.entries("reserve") == []
+
+
+def test_a_plan_that_names_two_starts_counts_nowhere(federation: Any) -> None:
+    with pytest.raises(TrustError, match="two start weights"):
+        open_plan(resigned(federation, start="ab" * 32), federation.operator.operator.public)
+
+
+def test_the_plan_and_the_weights_given_must_agree(warm: Prepared, tmp_path: Path) -> None:
+    home = warm.federation.operator.root
+    before = sorted((home / "studies").glob("*"))
+    plan = small_plan(warm.federation.names)
+    named = tmp_path / "named.toml"
+    named.write_text(tomli_w.dumps({"start": "ab" * 32} | plan))
+    refused(run("launch", named, "--start", warm.folder, "--yes", "--home", home), "not those of the plan", "ab" * 32)
+    refused(run("launch", named, "--yes", "--home", home), "starts from prepared weights", "--start FOLDER")
+    assert sorted((home / "studies").glob("*")) == before
+    # Signed on one machine, launched on another: there too the weights are needed.
+    out = tmp_path / "signed.json"
+    assert run("launch", warm.path, "--start", warm.folder, "--sign-only", out, "--home", home).exit_code == 0
+    refused(run("launch", out, "--yes", "--home", home), "starts from prepared weights")
+
+
+def test_a_site_that_pretrains_alone_takes_the_weights_of_its_plan(warm: Prepared) -> None:
+    plan = small_plan(["site-a"], alone=True, start=warm.facts["weights"])
+    plan["rounds"] |= {"rounds": 1, "max_void": 0}
+    path, home = warm.federation.root / "alone.toml", warm.federation.root / "site-a"
+    path.write_text(tomli_w.dumps(plan))
+    refused(choral("site", "pretrain", path, "--home", home, "--yes"), "starts from prepared weights")
+    assert warm.federation.site("site-a").chain.entries("reserve") == []
+    done = choral("site", "pretrain", path, "--home", home, "--yes", "--json", "--start", warm.folder)
+    assert done.exit_code == 0, done.output
+    encoder = Path(json.loads(done.stdout)["encoder"])
+    # What a hospital made for itself is no start of others.
+    refused(
+        run("prepare", warm.path, "--out", warm.federation.root / "next", "--steps", 0, "--from", encoder),
+        "one hospital's own study", "field: --from",
+    )  # fmt: skip
+
+
+def test_an_earlier_release_is_a_start_and_is_named(plan: Path, tmp_path: Path) -> None:
+    read = plan_of(IMAGE, seed=4)
+    weights = to_vector(build_model(read))
+    release = tmp_path / "release"
+    save_encoder(release, weights, make_card(read, "0" * 64, weights, kind="federated", closed=1, void=0))
+    facts = prepared(plan, tmp_path / "start", "--steps", 0, "--from", release)
+    assert facts["weights"] == weights_hash(weights) and facts["public"] is None and facts["schedule"] is None
+    assert facts["taken"]["release"] == "study" and facts["taken"]["weights"] == weights_hash(weights)
+    assert facts["taken"]["parameters"] == facts["taken"]["of_parameters"] == weights.size
+    again = prepared(plan, tmp_path / "further", *QUICK, "--from", release / "encoder.safetensors")
+    assert again["weights"] not in (facts["weights"], prepared(plan, tmp_path / "cold", *QUICK)["weights"])
+
+
+def test_a_release_of_another_shape_is_refused_and_taken_in_part(plan: Path, tmp_path: Path) -> None:
+    wider = plan_of(IMAGE | {"encoder": {"name": "mlp-image", "hidden": 16, "code": 12}})
+    weights = to_vector(build_model(wider))
+    release = tmp_path / "release"
+    save_encoder(release, weights, make_card(wider, "0" * 64, weights, kind="federated", closed=1, void=0))
+    words = ("prepare", plan, "--out", tmp_path / "start", "--steps", 0, "--from", release)
+    refused(run(*words), "another shape than the plan's model", "encoder.second.weight [12, 16] for [8, 16]", "--partial")
+    said = run(*words, "--partial")
+    assert said.exit_code == 0 and "another shape: decoder.weight" in said.output and "5 of 8 tensors taken" in said.output
+
+
+def test_a_model_that_was_fitted_without_noise_is_refused(plan: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "encoder.safetensors").write_bytes(b"")
+    (folder / "card.json").write_bytes(canonical({"kind": "fine-tuned", "private": False}))
+    for path in (folder, folder / "encoder.safetensors"):
+        refused(run("prepare", plan, "--out", tmp_path / "start", "--steps", 0, "--from", path), "without noise")
