@@ -3,7 +3,8 @@
 Comes in: tokens float32 [..., K * T, width], K records of one unit side by side with T tokens each; `bias` float32
 [..., K * T], added to the score of each token as a key (`HIDE` where a token is to be ignored), or None. Goes out: the
 same shape. Attention is softmax(Q K^T / sqrt(d)) V within a record: Vaswani et al., "Attention Is All You Need" (NeurIPS
-2017), section 3.2; the block is that of Dosovitskiy et al., "An Image is Worth 16x16 Words" (ICLR 2021), section 3.1.
+2017), section 3.2; with `causal`, a token sees itself and those before it in its record: section 3.2.3. The block is that
+of Dosovitskiy et al., "An Image is Worth 16x16 Words" (ICLR 2021), section 3.1.
 
 Every parameter lies in an nn.Linear, nn.LayerNorm or nn.Embedding that is called once a pass with tokens [..., tokens,
 width]: so an engine that takes gradients layer by layer knows whose they are. Records share the token axis and are told
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -32,20 +34,22 @@ def layer_norm(width: int) -> nn.LayerNorm:
 class Attention(nn.Module):
     """`heads` heads of width / heads each; one Linear for queries, keys and values, one for the result."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, causal: bool = False) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, records: int, bias: Tensor | None) -> Tensor:
-        """Tokens [..., records * T, width] to the same shape; a token sees those of its own record."""
+        """Tokens [..., records * T, width] to the same shape; a token sees its own record, or its past there."""
         length, width = tokens.shape[-2] // records, tokens.shape[-1]
         parts = self.qkv(tokens).reshape(-1, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         query, key, value = parts.unbind(0)
         scores = query @ key.transpose(-1, -2) * (1.0 / math.sqrt(width // self.heads))
         if bias is not None:
             scores = scores + bias.reshape(-1, 1, 1, length)
+        if self.causal:
+            scores = scores + torch.full((length, length), HIDE, dtype=scores.dtype, device=scores.device).triu(1)
         mixed = (scores.softmax(dim=-1) @ value).transpose(1, 2).reshape(tokens.shape)
         out: Tensor = self.proj(mixed)
         return out
@@ -54,10 +58,10 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """tokens + attention(norm(tokens)), then + perceptron(norm(tokens)) with four times the width and GELU."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, causal: bool = False) -> None:
         super().__init__()
         self.before_attention = layer_norm(width)
-        self.attention = Attention(width, heads)
+        self.attention = Attention(width, heads, causal)
         self.before_perceptron = layer_norm(width)
         self.widen = nn.Linear(width, 4 * width)
         self.narrow = nn.Linear(4 * width, width)
@@ -72,9 +76,9 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """`depth` blocks and a last LayerNorm."""
 
-    def __init__(self, width: int, depth: int, heads: int) -> None:
+    def __init__(self, width: int, depth: int, heads: int, causal: bool = False) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, heads, causal) for _ in range(depth))
         self.norm = layer_norm(width)
 
     def forward(self, tokens: Tensor, records: int = 1, bias: Tensor | None = None) -> Tensor:

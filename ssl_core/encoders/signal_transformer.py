@@ -36,8 +36,9 @@ class SignalTransformer(PatchTransformer):
         self.trunk = Transformer(*shape)
 
     def cut(self, records: Tensor) -> Tensor:
-        """Signals [..., channels * samples] to their pieces [..., squares, channels * patch], in the order of time."""
-        pieces = records.reshape(*records.shape[:-1], self.parts, self.squares, self.size).transpose(-3, -2)
+        """Signals [..., channels * n * patch] to their n pieces [..., n, channels * patch], in the order of time."""
+        count = records.shape[-1] // (self.parts * self.size)
+        pieces = records.reshape(*records.shape[:-1], self.parts, count, self.size).transpose(-3, -2)
         return pieces.flatten(-2)
 
     def lift(self, patches: Tensor) -> Tensor:

@@ -5,7 +5,9 @@ attention.py (LayerNorm first: Xiong et al., "On Layer Normalization in the Tran
 3.1); sizes as in Turc et al., "Well-Read Students Learn Better" (2019), table 1a, `nano` is ours, for tests.
 Different from BERT (Devlin et al., NAACL 2019, section 3): a word enters as the sum of the embeddings of its public hash
 codes (Svenstrup et al., "Hash Embeddings", NeurIPS 2017, section 3, fixed code weights), so no vocabulary is fitted; no
-class token, features are the mean over words; words beyond the end of a record are ignored as keys and in the mean.
+class token, features are the mean over words; words beyond the end of a record are ignored as keys and in the mean. With
+`causal`, for next-token, a word sees itself and those before it, in pretraining and in features alike (Radford et al.,
+"Improving Language Understanding by Generative Pre-Training", 2018, section 3.1); a plan's task decides, not its encoder.
 
 `table` holds, one below the other, for each code its `buckets` rows and one more for a word that is hidden: the mask
 token is the sum of those last rows. A word enters as its row numbers: code c at c * (buckets + 1) + code.
@@ -41,23 +43,23 @@ def table_rows(codes: npt.NDArray[np.int32], hidden: npt.NDArray[np.bool_], buck
 class TextTransformer(Encoder):
     """At most `data.words` words of a record."""
 
-    def __init__(self, data: TextData, *, size: TextTransformerSize) -> None:
+    def __init__(self, data: TextData, *, size: TextTransformerSize, causal: bool = False) -> None:
         super().__init__()
         self.codes, self.buckets = data.codes, data.buckets
         shape = SHAPES[size]
         self.feature_width = shape.width
         self.table = nn.Embedding(data.codes * (data.buckets + 1), shape.width)
         self.places = nn.Embedding(data.words, shape.width)
-        self.trunk = Transformer(*shape)
+        self.trunk = Transformer(*shape, causal=causal)
 
-    def tokens(self, rows: Tensor, places: Tensor, real: Tensor) -> Tensor:
-        """Words to tokens [..., T, width].
+    def tokens(self, rows: Tensor, places: Tensor, real: Tensor, records: int = 1) -> Tensor:
+        """Words of `records` records side by side, T in all, to tokens [..., T, width].
 
         rows: int64 [..., T * codes], of `table`; places: int64 [..., T], of the words in their record; real: float32
-        [..., T], 1 for a word and 0 for none. The words may come in any order.
+        [..., T], 1 for a word and 0 for none. The words of a record may come in any order, if not `causal`.
         """
         words = self.table(rows).unflatten(-2, (real.shape[-1], self.codes)).sum(dim=-2)
-        out: Tensor = self.trunk(words + self.places(places), bias=(1.0 - real) * HIDE)
+        out: Tensor = self.trunk(words + self.places(places), records, (1.0 - real) * HIDE)
         return out
 
     def forward(self, rows: Tensor) -> Tensor:

@@ -15,12 +15,20 @@ from typing import Any
 import torch
 
 from ssl_core.config import StudyPlan
+from ssl_core.encoders.conv_signal import ConvSignal
+from ssl_core.encoders.mlp_image import MlpImage
+from ssl_core.encoders.signal_transformer import SignalTransformer
+from ssl_core.encoders.vit import VisionTransformer
 from ssl_core.objectives.base import PretextModel
+from ssl_core.objectives.contrastive_predictive import ContrastivePredictiveModel
+from ssl_core.objectives.denoising import DenoisingModel
 from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
 from ssl_core.objectives.masked_features import MaskedFeaturesModel
 from ssl_core.objectives.masked_image import MaskedImageModel
 from ssl_core.objectives.masked_language import MaskedLanguageModel
 from ssl_core.objectives.masked_words import MaskedWordsModel
+from ssl_core.objectives.next_token import NextTokenModel
+from ssl_core.objectives.own_contrast import OwnContrastModel
 from ssl_core.objectives.rotation import RotationModel
 from ssl_core.objectives.shuffled_order import ShuffledOrderModel
 from ssl_core.trust.identity import Secret
@@ -36,6 +44,22 @@ def _autoencoding(data: Any, encoder: Any, task: Any) -> PretextModel:
     return MaskedAutoencodingModel(data, **_given(encoder, "size", "patch"), **shape)
 
 
+def _denoising(data: Any, encoder: Any, task: Any) -> PretextModel:
+    if encoder.name == "mlp-image":
+        made: Any = MlpImage(data, encoder.hidden, encoder.code)
+    else:
+        made = (VisionTransformer if encoder.name == "vit" else SignalTransformer)(data, **_given(encoder, "size", "patch"))
+    return DenoisingModel(data, made, **_given(task, "noise", "block", "target"))
+
+
+def _own_contrast(data: Any, encoder: Any, task: Any) -> PretextModel:
+    if encoder.name == "conv1d":
+        made: Any = ConvSignal(data, size=encoder.size)
+    else:
+        made = SignalTransformer(data, **_given(encoder, "size", "patch"))
+    return OwnContrastModel(data, made, **_given(task, "segments", "gap", "temperature", "projection"))
+
+
 # By kind of data, name of encoder, name of task: all of spec/fit.py's TOGETHER, each called with the plan's three parts.
 MODELS: dict[tuple[str, str, str], Callable[[Any, Any, Any], PretextModel]] = {
     ("text", "hashed-words", "masked-words"): lambda data, encoder, task: MaskedWordsModel(
@@ -44,12 +68,21 @@ MODELS: dict[tuple[str, str, str], Callable[[Any, Any, Any], PretextModel]] = {
     ("text", "text-transformer", "masked-language"): lambda data, encoder, task: MaskedLanguageModel(
         data, size=encoder.size, mask_fraction=task.mask_fraction
     ),
+    ("text", "text-transformer", "next-token"): lambda data, encoder, _: NextTokenModel(data, size=encoder.size),
     ("image", "mlp-image", "masked-image"): lambda data, encoder, task: MaskedImageModel(
         data, **_given(encoder, "hidden", "code"), **_given(task, "patch", "mask_fraction", "shift")
     ),
+    ("image", "mlp-image", "denoising"): _denoising,
     ("image", "vit", "masked-autoencoding"): _autoencoding,
+    ("image", "vit", "denoising"): _denoising,
     ("image", "resnet", "rotation"): lambda data, encoder, _: RotationModel(data, size=encoder.size),
     ("signal", "signal-transformer", "masked-autoencoding"): _autoencoding,
+    ("signal", "signal-transformer", "denoising"): _denoising,
+    ("signal", "signal-transformer", "own-contrast"): _own_contrast,
+    ("signal", "conv1d", "own-contrast"): _own_contrast,
+    ("signal", "conv1d", "contrastive-predictive"): lambda data, encoder, task: ContrastivePredictiveModel(
+        data, size=encoder.size, **_given(task, "pieces", "gap", "ahead")
+    ),
     ("signal", "conv1d", "shuffled-order"): lambda data, encoder, task: ShuffledOrderModel(
         data, size=encoder.size, **_given(task, "segments", "gap")
     ),

@@ -28,7 +28,8 @@ from torch.nn import functional
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.conv_signal import ConvSignal
 from ssl_core.encoders.convolution import convolution_range
-from ssl_core.objectives.base import PretextModel, Views, choose, spread_records
+from ssl_core.objectives.base import PretextModel, Views, spread_records
+from ssl_core.objectives.segments import begins, cut
 from ssl_core.spec.data import SignalData
 from ssl_core.spec.encoder import ConvSignalSize
 
@@ -54,13 +55,11 @@ class ShuffledOrderModel(PretextModel):
         records = np.asarray(patients.records[rows], np.float32)
         coins = uniforms[:, 1:].reshape(len(index), self.views, 2, self.segments)
         places = coins[:, :, 0].argsort(axis=2, kind="stable")
-        late = choose(coins[:, :, 1], np.full(places.shape, self.gap + 1, np.int64))
-        begin = places * self.part + late
         kept = self.part - self.gap
-        times = (begin[..., None] + np.arange(kept)).reshape(*rows.shape, 1, self.segments * kept)
-        signals = records.reshape(*rows.shape, self.channels, records.shape[2] // self.channels)
+        parts = cut(records, begins(places, coins[:, :, 1], self.part, self.gap), channels=self.channels, length=kept)
+        shown = np.moveaxis(parts, 3, 2).reshape(*rows.shape, self.channels, self.segments * kept)
         return {
-            "shown": torch.from_numpy(np.take_along_axis(signals, times, axis=3)),
+            "shown": torch.from_numpy(shown),
             "places": torch.from_numpy(places),
             "weight": torch.from_numpy((records != 0).any(axis=2).astype(np.float32) / np.float32(self.views)),
         }

@@ -20,6 +20,7 @@ class TextData(StrictModel):
     words: Annotated[int, Field(ge=2, le=512)] = 24
     codes: Annotated[int, Field(ge=1, le=4)] = 2
     buckets: Annotated[int, Field(ge=16, le=1 << 16)] = 512
+    records_per_patient: Annotated[int, Field(ge=1, le=16)] = 1
 
 
 class ImageData(StrictModel):

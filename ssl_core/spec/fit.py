@@ -7,17 +7,33 @@ from __future__ import annotations
 
 from ssl_core.spec.data import Data, ImageData, SignalData
 from ssl_core.spec.encoder import Encoder, SignalTransformerEncoder, VitEncoder
-from ssl_core.spec.objective import MaskedAutoencoding, MaskedImage, Objective, Rotation, ShuffledOrder
+from ssl_core.spec.objective import (
+    ContrastivePredictive,
+    Denoising,
+    MaskedAutoencoding,
+    MaskedImage,
+    Objective,
+    OwnContrast,
+    Rotation,
+    ShuffledOrder,
+)
 
 TOGETHER = {
     ("text", "hashed-words", "masked-words"),
     ("text", "text-transformer", "masked-language"),
+    ("text", "text-transformer", "next-token"),
     ("image", "mlp-image", "masked-image"),
+    ("image", "mlp-image", "denoising"),
     ("image", "vit", "masked-autoencoding"),
+    ("image", "vit", "denoising"),
     ("image", "resnet", "rotation"),
     ("signal", "signal-transformer", "masked-autoencoding"),
+    ("signal", "signal-transformer", "denoising"),
+    ("signal", "signal-transformer", "own-contrast"),
     ("signal", "conv1d", "shuffled-order"),
     ("table", "table-transformer", "masked-features"),
+    ("signal", "conv1d", "own-contrast"),
+    ("signal", "conv1d", "contrastive-predictive"),
 }
 
 _LEAST_SEGMENT = 8
@@ -45,18 +61,28 @@ def _check_squares(data: ImageData, encoder: Encoder, objective: Objective) -> N
         raise ValueError("image height and width must be multiples of pool x patch")
     if isinstance(encoder, VitEncoder) and data.height * data.width == step * step:
         raise ValueError("a vit needs images of at least two squares of pool x patch")
-    if isinstance(objective, MaskedAutoencoding) and objective.target != "values":
+    if isinstance(objective, MaskedAutoencoding | Denoising) and objective.target != "values":
         raise ValueError("target log-power is for signals")
     if isinstance(objective, Rotation) and data.height != data.width:
         raise ValueError("rotation needs square images")
 
 
 def _check_pieces(data: SignalData, encoder: Encoder, objective: Objective) -> None:
-    """Refuse pieces that do not fill the signal, one piece, and segments that the gap leaves too little of."""
+    """Refuse pieces that do not fill the signal, one piece, and parts that the gap leaves too little of."""
     if isinstance(encoder, SignalTransformerEncoder):
         if data.samples % encoder.patch or data.samples == encoder.patch:
             raise ValueError("samples must be a multiple of the encoder's patch, twice it or more")
-    if isinstance(objective, ShuffledOrder):
-        part = data.samples // objective.segments
-        if part - objective.gap < _LEAST_SEGMENT or 2 * objective.gap > part:
-            raise ValueError(f"a segment (samples / segments) must keep {_LEAST_SEGMENT} samples and its greater half")
+    if isinstance(objective, ShuffledOrder | OwnContrast):
+        _check_gap(data.samples // objective.segments, objective.gap, "a segment (samples / segments)")
+    if isinstance(objective, ContrastivePredictive):
+        _check_gap(data.samples // objective.pieces, objective.gap, "a piece (samples / pieces)")
+        if objective.ahead >= objective.pieces:
+            raise ValueError("ahead must be less than pieces: there is nothing to predict beyond the last one")
+    if isinstance(objective, OwnContrast) and isinstance(encoder, SignalTransformerEncoder):
+        if (data.samples // objective.segments - objective.gap) % encoder.patch:
+            raise ValueError("samples / segments - gap must be a multiple of the encoder's patch")
+
+
+def _check_gap(part: int, gap: int, what: str) -> None:
+    if part - gap < _LEAST_SEGMENT or 2 * gap > part:
+        raise ValueError(f"{what} must keep {_LEAST_SEGMENT} samples and its greater half")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ssl_core.spec.strict import StrictModel
 
@@ -54,6 +54,49 @@ class MaskedFeatures(StrictModel):
     mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
 
 
+class NextToken(StrictModel):
+    """Predict the codes of each word of a record from the words before it."""
+
+    name: Literal["next-token"]
+
+
+class Denoising(StrictModel):
+    """Add `noise`, blank a `block` (a share of the record), predict the record as it was, or its power spectrum.
+
+    `noise` is a standard deviation: in units of `typical` for signals, of an image's own standard deviation for images.
+    """
+
+    name: Literal["denoising"]
+    noise: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 0.5
+    block: Annotated[float, Field(ge=0, le=0.75)] = 0.0
+    target: MaskedTarget = "values"
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.noise and not self.block:
+            raise ValueError("denoising needs noise or a block: without both the record is its own prediction")
+        return self
+
+
+class OwnContrast(StrictModel):
+    """Tell two views of one of a record's `segments` from views of its others; each begins up to `gap` samples late."""
+
+    name: Literal["own-contrast"]
+    segments: Annotated[int, Field(ge=2, le=64)] = 20
+    gap: Annotated[int, Field(ge=1, le=8192)]
+    temperature: Annotated[float, Field(ge=0.05, le=10)] = 0.5
+    projection: Annotated[int, Field(ge=8, le=1024)] = 64
+
+
+class ContrastivePredictive(StrictModel):
+    """Read a record piece by piece and tell each of the next `ahead` pieces from its other pieces."""
+
+    name: Literal["contrastive-predictive"]
+    pieces: Annotated[int, Field(ge=3, le=64)] = 20
+    gap: Annotated[int, Field(ge=0, le=8192)] = 0
+    ahead: Annotated[int, Field(ge=1, le=8)] = 4
+
+
 class ShuffledOrder(StrictModel):
     """Show the `segments` of a signal in another order, each up to `gap` samples late, and tell where each came from."""
 
@@ -68,4 +111,16 @@ class Rotation(StrictModel):
     name: Literal["rotation"]
 
 
-Objective = MaskedWords | MaskedImage | MaskedAutoencoding | MaskedLanguage | MaskedFeatures | ShuffledOrder | Rotation
+Objective = (
+    MaskedWords
+    | MaskedImage
+    | MaskedAutoencoding
+    | MaskedLanguage
+    | MaskedFeatures
+    | ShuffledOrder
+    | Rotation
+    | NextToken
+    | Denoising
+    | OwnContrast
+    | ContrastivePredictive
+)

@@ -57,24 +57,25 @@ def layer_norm(named: Named, name: str, x: np.ndarray) -> np.ndarray:
     return out
 
 
-def attention(named: Named, name: str, x: np.ndarray, heads: int) -> np.ndarray:
+def attention(named: Named, name: str, x: np.ndarray, heads: int, causal: bool = False) -> np.ndarray:
     queries, keys, values = np.split(linear(named, f"{name}.qkv", x), 3, axis=1)
     size = x.shape[1] // heads
     mixed = np.zeros_like(x)
     for head in range(heads):
         part = slice(head * size, (head + 1) * size)
         for token in range(len(x)):
-            scores = np.array([queries[token, part] @ key for key in keys[:, part]]) / np.sqrt(size)
+            seen = slice(0, token + 1 if causal else len(x))
+            scores = np.array([queries[token, part] @ key for key in keys[seen, part]]) / np.sqrt(size)
             shares = np.exp(scores - scores.max())
-            mixed[token, part] = shares / shares.sum() @ values[:, part]
+            mixed[token, part] = shares / shares.sum() @ values[seen, part]
     return linear(named, f"{name}.proj", mixed)
 
 
-def transformer(named: Named, name: str, x: np.ndarray, *, depth: int, heads: int) -> np.ndarray:
+def transformer(named: Named, name: str, x: np.ndarray, *, depth: int, heads: int, causal: bool = False) -> np.ndarray:
     """Tokens [T, width] of one record, all of them real."""
     for number in range(depth):
         block = f"{name}.blocks.{number}"
-        x = x + attention(named, f"{block}.attention", layer_norm(named, f"{block}.before_attention", x), heads)
+        x = x + attention(named, f"{block}.attention", layer_norm(named, f"{block}.before_attention", x), heads, causal)
         wide = linear(named, f"{block}.widen", layer_norm(named, f"{block}.before_perceptron", x))
         x = x + linear(named, f"{block}.narrow", 0.5 * wide * (1 + erf(wide / np.sqrt(2))))
     return layer_norm(named, f"{name}.norm", x)
@@ -93,7 +94,15 @@ def signal_tokens(named: Named, name: str, pieces: np.ndarray, places: list[int]
 
 
 def text_tokens(
-    named: Named, name: str, words: list[tuple[int, ...] | None], *, buckets: int, codes: int, depth: int, heads: int
+    named: Named,
+    name: str,
+    words: list[tuple[int, ...] | None],
+    *,
+    buckets: int,
+    codes: int,
+    depth: int,
+    heads: int,
+    causal: bool = False,
 ) -> np.ndarray:
     """Words of one record in their order, None for a hidden one, to tokens [words, width]."""
     table = named[f"{name}table.weight"].reshape(codes, buckets + 1, -1)
@@ -103,7 +112,7 @@ def text_tokens(
             for at, word in enumerate(words)
         ]
     )
-    return transformer(named, f"{name}trunk", x, depth=depth, heads=heads)
+    return transformer(named, f"{name}trunk", x, depth=depth, heads=heads, causal=causal)
 
 
 def surprise(logits: np.ndarray, word: tuple[int, ...], buckets: int) -> float:

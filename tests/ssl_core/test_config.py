@@ -206,6 +206,28 @@ ROTATION: dict[str, Any] = {
 }
 
 
+DENOISING = {"name": "denoising"}
+OWN = {"name": "own-contrast", "segments": 4, "gap": 5}
+PREDICTIVE = {"name": "contrastive-predictive", "pieces": 5}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"encoder": TRANSFORMER, "objective": {"name": "next-token"}},
+        {"data": IMAGES, "encoder": VIT, "objective": DENOISING | {"block": 0.5, "noise": 0.0}},
+        {"data": IMAGES, "encoder": {"name": "mlp-image"}, "objective": DENOISING},
+        SIGNALS | {"objective": DENOISING | {"target": "log-power"}},
+        ORDER | {"objective": OWN},
+        SIGNALS | {"encoder": SIGNALS["encoder"] | {"patch": 10}, "objective": OWN},
+        ORDER | {"objective": PREDICTIVE},
+    ],
+)
+def test_other_tasks_are_taken_with_the_encoders_that_suit_them(changes: dict[str, Any]) -> None:
+    taken = parse(StudyPlan, plan(**changes), "plan")
+    assert taken.objective.name == changes["objective"]["name"]
+
+
 @pytest.mark.parametrize("changes", [ORDER, ROTATION, ROTATION | {"encoder": {"name": "resnet"}}])
 def test_convolutional_nets_are_taken_with_their_own_objective(changes: dict[str, Any]) -> None:
     taken = parse(StudyPlan, plan(**changes), "plan")
@@ -228,6 +250,16 @@ def test_convolutional_nets_are_taken_with_their_own_objective(changes: dict[str
         (TABLES | {"objective": AUTOENCODING}, "fit together: table, table-transformer, masked-autoencoding"),
         (TABLES | {"encoder": TABLES["encoder"] | {"size": "base"}}, r"encoder\.table-transformer\.size"),
         (TABLES | {"objective": {"name": "masked-features", "mask_fraction": 0.0}}, "mask_fraction"),
+        ({"objective": {"name": "next-token"}}, "fit together: text, hashed-words, next-token"),
+        (SIGNALS | {"objective": DENOISING | {"noise": 0.0}}, "denoising needs noise or a block"),
+        ({"data": IMAGES, "encoder": VIT, "objective": DENOISING | {"target": "log-power"}}, "is for signals"),
+        (ORDER | {"objective": DENOISING}, "fit together: signal, conv1d, denoising"),
+        (ORDER | {"objective": OWN | {"gap": 20}}, "its greater half"),
+        (ORDER | {"objective": OWN | {"gap": 0}}, "gap"),
+        (SIGNALS | {"objective": OWN | {"gap": 6}}, "segments - gap must be a multiple of the encoder's patch"),
+        (ORDER | {"objective": PREDICTIVE | {"pieces": 20}}, "a piece .* must keep 8 samples"),
+        (ORDER | {"objective": PREDICTIVE | {"ahead": 5}}, "ahead must be less than pieces"),
+        (SIGNALS | {"objective": PREDICTIVE}, "fit together"),
     ],
 )
 def test_tasks_that_do_not_fit_are_refused(changes: dict[str, Any], word: str) -> None:

@@ -64,6 +64,29 @@ def test_tokens_of_another_record_or_unit_have_no_gradient(model: Transformer) -
     assert not gradient[1].any() and not gradient[0, :5].any() and not gradient[0, 10:].any()
 
 
+def test_causal_attention_agrees_with_numpy_and_sees_no_later_token() -> None:
+    model = randomise(Transformer(12, 2, 3, causal=True))
+    named = {f"m.{name}": value for name, value in named_weights(model).items()}
+    tokens = TOKENS.clone().requires_grad_(True)
+    out = model(tokens, 3)
+    for unit in range(2):
+        for record in range(3):
+            alone = TOKENS[unit].reshape(3, 5, 12)[record].double().numpy()
+            expected = transformer(named, "m", alone, depth=2, heads=3, causal=True)
+            found = out[unit].reshape(3, 5, 12)[record].detach().numpy()
+            np.testing.assert_allclose(found, expected, atol=2e-5)
+    (gradient,) = torch.autograd.grad(out[0, 7].square().sum(), tokens)
+    assert gradient[0, 5:8].any(dim=1).all() and not gradient[0, 8:].any() and not gradient[0, :5].any()
+
+
+def test_causal_attention_with_ignored_tokens_is_finite_and_the_same_before_them() -> None:
+    model = randomise(Transformer(12, 2, 3, causal=True))
+    bias = torch.zeros(2, 15)
+    bias[:, 9:] = HIDE
+    assert torch.equal(model(TOKENS, 1, bias)[:, :9], model(TOKENS, 1)[:, :9])
+    assert torch.isfinite(model(TOKENS, 1, torch.full((2, 15), HIDE))).all()
+
+
 def test_start_ranges_go_by_the_kind_of_layer() -> None:
     model = nn.ModuleDict({"t": Transformer(12, 1, 3), "e": nn.Embedding(4, 12)})
     assert start_range(model, "e.weight") == (0.0, 0.02 * math.sqrt(3))

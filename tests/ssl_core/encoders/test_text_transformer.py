@@ -47,6 +47,16 @@ def test_features_are_the_mean_over_the_words_and_padding_counts_for_nothing() -
         np.testing.assert_allclose(out[row], tokens.mean(axis=0), atol=5e-5)
 
 
+def test_with_causal_attention_features_are_the_mean_of_tokens_that_saw_their_past() -> None:
+    model = randomise(TextTransformer(TEXT, size="nano", causal=True))
+    codes, named = records(), named_weights(model)
+    out = model.features(codes)
+    for row in range(1, 10):
+        words = [tuple(word) for word in codes[row, :row].tolist()]
+        tokens = text_tokens(named, "", words, buckets=20, codes=3, depth=2, heads=2, causal=True)
+        np.testing.assert_allclose(out[row], tokens.mean(axis=0), atol=5e-5)
+
+
 def test_the_order_of_words_is_seen() -> None:
     model = randomise(TextTransformer(TEXT, size="nano"))
     codes = records()[9:]

@@ -31,6 +31,11 @@ PARTS: dict[str, dict[str, Any]] = {
         "encoder": {"name": "text-transformer", "size": "nano"},
         "objective": {"name": "masked-language"},
     },
+    "next-token": {
+        "data": {"kind": "text", "words": 8, "codes": 2, "buckets": 64},
+        "encoder": {"name": "text-transformer", "size": "nano"},
+        "objective": {"name": "next-token"},
+    },
     "signal-transformer": {
         "data": {"kind": "signal", "channels": 2, "samples": 32, "rate_hz": 64, "units": ["mV", "%"], "typical": [0.5, 10]},
         "encoder": {"name": "signal-transformer", "size": "nano", "patch": 8},

@@ -14,12 +14,20 @@ from torch.func import functional_call, grad, vmap
 
 from ssl_core.data.images import standardise
 from ssl_core.data.patients import Patients, group
+from ssl_core.encoders.conv_signal import ConvSignal
+from ssl_core.encoders.mlp_image import MlpImage
+from ssl_core.encoders.signal_transformer import SignalTransformer
+from ssl_core.encoders.vit import VisionTransformer
 from ssl_core.objectives.base import PretextModel
+from ssl_core.objectives.contrastive_predictive import ContrastivePredictiveModel
+from ssl_core.objectives.denoising import DenoisingModel
 from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
 from ssl_core.objectives.masked_features import MaskedFeaturesModel
 from ssl_core.objectives.masked_image import MaskedImageModel
 from ssl_core.objectives.masked_language import MaskedLanguageModel
 from ssl_core.objectives.masked_words import MaskedWordsModel
+from ssl_core.objectives.next_token import NextTokenModel
+from ssl_core.objectives.own_contrast import OwnContrastModel
 from ssl_core.objectives.rotation import RotationModel
 from ssl_core.objectives.shuffled_order import ShuffledOrderModel
 from ssl_core.privacy.synthetic import synthetic_patients
@@ -31,6 +39,7 @@ TEXT = TextData(kind="text", words=12, codes=2, buckets=32)
 SIGNAL = SignalData(
     kind="signal", channels=2, samples=24, rate_hz=50.0, units=("mV", "mmHg"), typical=(0.5, 20.0), records_per_patient=3
 )
+TEXTS = TEXT.model_copy(update={"records_per_patient": 3})
 WAVES = SIGNAL.model_copy(update={"samples": 80})
 TABLE = TableData(
     kind="table",
@@ -89,6 +98,18 @@ def _language_task() -> Task:
     return _text_task(MaskedLanguageModel(TEXT, size="nano", mask_fraction=0.4))
 
 
+def _several_words_task() -> Task:
+    return _text_task(MaskedWordsModel(TEXTS, width=8, mask_fraction=0.5))
+
+
+def _several_language_task() -> Task:
+    return _text_task(MaskedLanguageModel(TEXTS, size="nano", mask_fraction=0.4))
+
+
+def _next_task() -> Task:
+    return _text_task(NextTokenModel(TEXTS, size="nano"))
+
+
 def _image_task(model: PretextModel | None = None) -> Task:
     rng = np.random.default_rng(6)
     owners = _owners(rng)
@@ -116,20 +137,62 @@ def _signal_task() -> Task:
 
 
 def _power_task() -> Task:
-    task = _signal_task()
     model = MaskedAutoencodingModel(
         SIGNAL, size="nano", patch=6, mask_fraction=0.5, decoder_width=32, decoder_depth=1, target="log-power"
     )
-    return Task(_randomised(model), task.patients, task.bad)
+    return _replaced(_signal_task(), model)
 
 
-def _order_task() -> Task:
+def _wave_task(model: PretextModel, bad: tuple[str, ...] = ("p03",)) -> Task:
     rng = np.random.default_rng(9)
     owners = _owners(rng)
     records = rng.normal(size=(len(owners), WAVES.values)).astype(np.float32)
-    records[[row for row, owner in enumerate(owners) if owner == "p03"]] = 0.0
-    model = ShuffledOrderModel(WAVES, size="nano", segments=4, gap=3)
-    return Task(_randomised(model), group(owners, records), ("p03",))
+    for row, owner in enumerate(owners):
+        if owner in bad:  # nothing at all, and one changing quarter after which the signal stays as it is
+            records[row, 0 if owner == "p03" else 18 : WAVES.samples] = 0.0
+            records[row, WAVES.samples + (0 if owner == "p03" else 18) :] = 0.0
+    return Task(_randomised(model), group(owners, records), bad)
+
+
+def _order_task() -> Task:
+    return _wave_task(ShuffledOrderModel(WAVES, size="nano", segments=4, gap=3))
+
+
+def _own_task() -> Task:
+    made = OwnContrastModel(WAVES, ConvSignal(WAVES, size="nano"), segments=4, gap=3, temperature=0.5, projection=8)
+    return _wave_task(made, ("p03", "p11"))
+
+
+def _own_transformer_task() -> Task:
+    encoder = SignalTransformer(WAVES, size="nano", patch=8)
+    made = OwnContrastModel(WAVES, encoder, segments=4, gap=4, temperature=0.5, projection=8)
+    return _wave_task(made, ("p03", "p11"))
+
+
+def _predictive_task() -> Task:
+    return _wave_task(ContrastivePredictiveModel(WAVES, size="nano", pieces=4, gap=2, ahead=2), ("p03", "p11"))
+
+
+def _denoising_task() -> Task:
+    made = DenoisingModel(SIGNAL, SignalTransformer(SIGNAL, size="nano", patch=4), noise=0.5, block=0.25)
+    return _replaced(_signal_task(), made)
+
+
+def _denoising_power_task() -> Task:
+    encoder = SignalTransformer(SIGNAL, size="nano", patch=6)
+    return _replaced(_signal_task(), DenoisingModel(SIGNAL, encoder, noise=0.5, block=0.0, target="log-power"))
+
+
+def _denoising_image_task() -> Task:
+    return _image_task(DenoisingModel(IMAGE, VisionTransformer(IMAGE, size="nano", patch=2), noise=0.5, block=0.25))
+
+
+def _denoising_mlp_task() -> Task:
+    return _image_task(DenoisingModel(IMAGE, MlpImage(IMAGE, 12, 10), noise=0.5, block=0.25))
+
+
+def _replaced(task: Task, model: PretextModel) -> Task:
+    return Task(_randomised(model), task.patients, task.bad)
 
 
 def _rotation_task() -> Task:
@@ -165,6 +228,16 @@ TASKS: dict[str, Callable[[], Task]] = {
     "shuffled-order": _order_task,
     "rotation": _rotation_task,
     "masked-features": _features_task,
+    "masked-words-several": _several_words_task,
+    "masked-language-several": _several_language_task,
+    "next-token": _next_task,
+    "denoising-signal": _denoising_task,
+    "denoising-power": _denoising_power_task,
+    "denoising-image": _denoising_image_task,
+    "denoising-mlp": _denoising_mlp_task,
+    "own-contrast": _own_task,
+    "own-contrast-transformer": _own_transformer_task,
+    "contrastive-predictive": _predictive_task,
 }
 
 
@@ -212,3 +285,53 @@ def rotation_task() -> Task:
 @pytest.fixture
 def features_task() -> Task:
     return _features_task()
+
+
+@pytest.fixture
+def next_task() -> Task:
+    return _next_task()
+
+
+@pytest.fixture
+def denoising_task() -> Task:
+    return _denoising_task()
+
+
+@pytest.fixture
+def denoising_power_task() -> Task:
+    return _denoising_power_task()
+
+
+@pytest.fixture
+def denoising_image_task() -> Task:
+    return _denoising_image_task()
+
+
+@pytest.fixture
+def denoising_mlp_task() -> Task:
+    return _denoising_mlp_task()
+
+
+@pytest.fixture
+def own_task() -> Task:
+    return _own_task()
+
+
+@pytest.fixture
+def own_transformer_task() -> Task:
+    return _own_transformer_task()
+
+
+@pytest.fixture
+def predictive_task() -> Task:
+    return _predictive_task()
+
+
+@pytest.fixture
+def several_words_task() -> Task:
+    return _several_words_task()
+
+
+@pytest.fixture
+def several_language_task() -> Task:
+    return _several_language_task()

@@ -10,8 +10,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+ONCE = [
+    "language_task", "autoencoding_task", "signal_task", "features_task", "several_language_task", "next_task",
+    "denoising_task", "denoising_image_task",
+]  # fmt: skip
+NEAR = [
+    "language_task", "autoencoding_task", "signal_task", "order_task", "rotation_task", "features_task", "next_task",
+    "denoising_task", "denoising_image_task", "denoising_mlp_task", "own_task", "own_transformer_task",
+    "predictive_task",
+]  # fmt: skip
 
-@pytest.mark.parametrize("name", ["language_task", "autoencoding_task", "signal_task", "features_task"])
+
+@pytest.mark.parametrize("name", ONCE)
 def test_every_parameter_is_of_a_layer_that_is_called_once_with_the_batch_first(
     name: str, request: pytest.FixtureRequest
 ) -> None:
@@ -66,9 +76,7 @@ def test_layers_of_the_convolutional_nets_are_called_once_with_the_units_records
         torch.testing.assert_close(seen[at], alone, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "name", ["language_task", "autoencoding_task", "signal_task", "order_task", "rotation_task", "features_task"]
-)
+@pytest.mark.parametrize("name", NEAR)
 def test_losses_in_bfloat16_are_near_and_bad_records_stay_exact(name: str, request: pytest.FixtureRequest) -> None:
     task: Any = request.getfixturevalue(name)
     views = task.views(task.patients, np.arange(len(task.patients)))

@@ -74,6 +74,18 @@ def test_the_loss_agrees_with_numpy_which_leaves_the_words_in_order(language_tas
     assert compared >= 15
 
 
+def test_several_records_of_a_patient_are_the_mean_of_single_ones(several_language_task: Any) -> None:
+    task = several_language_task
+    views = task.views(task.patients, np.arange(len(task.patients)))
+    alone = MaskedLanguageModel(TEXT, size="nano", mask_fraction=0.4)
+    alone.load_state_dict(task.model.state_dict())
+    parts = {name: view.unflatten(1, (3, -1)) for name, view in views.items()}
+    single = [alone.losses({n: v[:, k] for n, v in (parts | {"weight": 3 * parts["weight"]}).items()}) for k in range(3)]
+    torch.testing.assert_close(task.model.losses(views), sum(single) / 3, rtol=1e-4, atol=1e-5)
+    records = {tuple(rows.tolist()) for rows in parts["rows"][task.patients.counts() >= 3].flatten(0, 1)}
+    assert len(records) > len(task.patients)
+
+
 def test_what_stands_where_no_word_is_changes_no_bit(language_task: Any) -> None:
     task = language_task
     views = task.views(task.patients, np.arange(len(task.patients)))
