@@ -1,8 +1,8 @@
-"""Step 3 of 12: the 1-D convolutional net on signals: strided convolutions, GroupNorm, ReLU, mean over time.
+"""Step 3 of 12: the 1-D convolutional net on signals: strided convolutions, GroupNorm, GELU, mean over time.
 
 Comes in: scaled signals float32 [k, channels * samples], channel after channel. Goes out: float32 [k, width]. Wang, Yan
 and Oates, "Time Series Classification from Scratch with Deep Neural Networks" (IJCNN 2017), section 3.2: convolution,
-norm, ReLU, three times over, then the mean over time. Different: GroupNorm (convolution.py), strides (4, then 2), kernels of
+norm, ReLU, three times over, then the mean over time. Different: GroupNorm and GELU (convolution.py), strides (4, then 2), kernels of
 7, more layers. Any number of samples can enter, so that an objective may show parts of a record. The first norm takes
 most of a record's amplitude away.
 
@@ -42,7 +42,7 @@ class ConvSignal(Encoder):
     def frames(self, signals: Tensor) -> Tensor:
         """Signals [N, channels, samples] to maps [N, width, ceil(samples / stride)], stride 4 x 2 for each later layer."""
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            signals = functional.relu(norm(layer(signals)))
+            signals = functional.gelu(norm(layer(signals)))
         return signals
 
     def forward(self, records: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
 """Step 3 of 12: what both convolutional encoders are made of: convolution, GroupNorm, and how they start.
 
 GroupNorm sees one record: Wu and He, "Group Normalization" (ECCV 2018), section 3. BatchNorm, which the published nets
-have in its place, would let a patient's gradient depend on the others. Comes in and goes out: maps float32
+have in its place, would let a patient's gradient depend on the others. GELU and means over squares stand for the ReLU and
+the greatest value of the published nets: where a gradient jumps, the last bits in which float32 sums of two batches
+differ can change a unit's row by more than bits. Comes in and goes out: maps float32
 [N, channels, length] or [N, channels, height, width]. Every parameter lies in an nn.Conv1d, nn.Conv2d, nn.GroupNorm or
 nn.Linear that is called once a pass with the records in front.
 """
@@ -24,7 +26,7 @@ def group_norm(width: int) -> nn.GroupNorm:
 
 
 class Residual(nn.Module):
-    """relu(norm(conv(relu(norm(conv(x))))) + short(x)), 3 x 3: He et al., "Deep Residual Learning" (CVPR 2016), section 3.3.
+    """gelu(norm(conv(gelu(norm(conv(x))))) + short(x)), 3 x 3: He et al., "Deep Residual Learning" (CVPR 2016), section 3.3.
 
     `short` is the identity, or 1 x 1 convolution and norm where stride or width change (option B).
     """
@@ -42,11 +44,11 @@ class Residual(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps [N, before, h, w] to [N, width, ceil(h / stride), ceil(w / stride)]."""
-        found = functional.relu(self.first_norm(self.first(maps)))
+        found = functional.gelu(self.first_norm(self.first(maps)))
         found = self.second_norm(self.second(found))
         if self.short is not None and self.short_norm is not None:
             maps = self.short_norm(self.short(maps))
-        return functional.relu(found + maps)
+        return functional.gelu(found + maps)
 
 
 def convolution_range(model: nn.Module, name: str) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 Comes in: standardised pooled pixels float32 [k, pixels]. Goes out: float32 [k, width], the mean of the last maps. He et al.,
 "Deep Residual Learning for Image Recognition" (CVPR 2016), table 1; `18` is its ResNet-18. GroupNorm in place of
-BatchNorm as in Wu and He (ECCV 2018) and, under privacy, De et al., "Unlocking High-Accuracy Differentially Private
+BatchNorm as in Wu and He (ECCV 2018), GELU and mean pooling (convolution.py) and, under privacy, De et al., "Unlocking High-Accuracy Differentially Private
 Image Classification through Scale" (2022), section 3.1. `nano` (for tests) and `10` (one block a width) are ours. Different:
 one colour; the first convolution of `nano` and `10` is 3 x 3 with stride 1 and no pooling follows, for small images, as
 in He et al., section 4.2.
@@ -61,9 +61,9 @@ class ResNet(Encoder):
 
     def forward(self, images: Tensor) -> Tensor:
         """Whole images float32 [..., pixels] to features float32 [..., width]."""
-        maps = functional.relu(self.norm(self.first(images.reshape(-1, 1, self.height, self.width))))
+        maps = functional.gelu(self.norm(self.first(images.reshape(-1, 1, self.height, self.width))))
         if self.large:
-            maps = functional.max_pool2d(maps, 3, 2, 1)
+            maps = functional.avg_pool2d(maps, 3, 2, 1)
         out: Tensor = self.blocks(maps).mean(dim=(-2, -1)).reshape(*images.shape[:-1], self.feature_width)
         return out
 

@@ -42,7 +42,7 @@ _LARGER = 1.25
 
 
 class OwnContrastModel(PretextModel):
-    """An encoder of signals, and a projection Linear, ReLU, Linear that is not released for use."""
+    """An encoder of signals, and a projection Linear, GELU, Linear that is not released for use."""
 
     encoder: ConvSignal | SignalTransformer
 
@@ -98,7 +98,7 @@ class OwnContrastModel(PretextModel):
 
     def losses(self, views: Views) -> Tensor:
         """Views with any leading dimensions [...] to losses float32 [...], in one pass."""
-        made = self.project(functional.relu(self.widen(self._features(views))))
+        made = self.project(functional.gelu(self.widen(self._features(views))))
         found = (made * (made.square().sum(dim=-1, keepdim=True) + _EPSILON).rsqrt()).flatten(-3, -2)
         scores = found @ found.transpose(-1, -2) / self.temperature
         absent = 1.0 - views["present"]

@@ -95,5 +95,22 @@ def test_the_isolation_check_passes(kinds: tuple[str, str, str], records: int, c
     assert report.greatest_change <= TOLERANCE and len(report.pairs) >= 5
 
 
+@ALL
+def test_no_gradient_jumps(kinds: tuple[str, str, str]) -> None:
+    """At a jump the last bits, in which two batches differ, could change another patient's row by more than bits."""
+    given = plan(kinds, 4)
+    model = build_model(given)
+    left: list[Any] = [model.losses(synthetic_views(model, given.data)).grad_fn]
+    seen = set()
+    while left:
+        node = left.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            left += [following for following, _ in node.next_functions]
+    names = {type(node).__name__ for node in seen}
+    jumps = ("Relu", "Max", "Min", "Abs", "Threshold", "Hardtanh", "Median", "Sort", "Topk")
+    assert len(names) > 5 and not [name for name in names if name.startswith(jumps)]
+
+
 def _flat(parts: tuple[Tensor, ...]) -> Tensor:
     return torch.cat([part.double().reshape(-1) for part in parts])
