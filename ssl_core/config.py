@@ -20,6 +20,7 @@ from ssl_core.spec.data import Data
 from ssl_core.spec.encoder import Encoder
 from ssl_core.spec.fit import check_fit
 from ssl_core.spec.objective import Objective
+from ssl_core.spec.refused import REFUSED
 from ssl_core.spec.strict import StrictModel
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9\-]{0,39}$")]
@@ -38,6 +39,15 @@ def parse(model: type[ModelT], data: Mapping[str, Any], what: str) -> ModelT:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in fault["loc"]) or what
+        asked = fault.get("ctx", {}).get("tag")
+        if field == "objective" and asked in REFUSED:
+            refused = REFUSED[asked]
+            raise ConfigError(
+                f"{what} asks for a pretext task that couples patients: {refused.reason}",
+                field="objective.name",
+                value=asked,
+                remedy=f"take {' or '.join(refused.instead)}",
+            ) from error
         shown = fault.get("input")
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise ConfigError(

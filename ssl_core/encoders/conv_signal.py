@@ -2,9 +2,9 @@
 
 Comes in: scaled signals float32 [k, channels * samples], channel after channel. Goes out: float32 [k, width]. Wang, Yan
 and Oates, "Time Series Classification from Scratch with Deep Neural Networks" (IJCNN 2017), section 3.2: convolution,
-norm, ReLU, three times over, then the mean over time. Different: GroupNorm and GELU (convolution.py), strides (4, then 2), kernels of
-7, more layers. Any number of samples can enter, so that an objective may show parts of a record. The first norm takes
-most of a record's amplitude away.
+norm, ReLU, three times over, then the mean over time. Different: GroupNorm and GELU (convolution.py), strides (4, then
+2), kernels of 7, more layers. Any number of samples can enter, so that an objective may show parts of a record. The first
+norm takes most of a record's amplitude away.
 
 Parameters, one channel: nano 1,000, small 72,352, base 288,064; each further channel adds 7 x the first width.
 """

@@ -35,9 +35,12 @@ class PatchTransformer(Encoder):
     def lift(self, patches: Tensor) -> Tensor:
         """Patches [..., parts * size] to tokens [..., width]: one Linear."""
 
-    def tokens(self, patches: Tensor, places: Tensor, records: int = 1) -> Tensor:
-        """Patches [..., records * T, D] at `places` int64 [..., records * T] to [..., records * T, width]."""
-        out: Tensor = self.trunk(self.lift(patches) + self.places(places), records)
+    def tokens(self, patches: Tensor, places: Tensor, records: int = 1, bias: Tensor | None = None) -> Tensor:
+        """Patches [..., records * T, D] at `places` int64 [..., records * T] to [..., records * T, width].
+
+        bias: float32 [..., records * T], `HIDE` for a patch that the others must not see (attention.py), or None.
+        """
+        out: Tensor = self.trunk(self.lift(patches) + self.places(places), records, bias)
         return out
 
     def forward(self, records: Tensor) -> Tensor:

@@ -2,10 +2,10 @@
 
 Comes in: standardised pooled pixels float32 [k, pixels]. Goes out: float32 [k, width], the mean of the last maps. He et al.,
 "Deep Residual Learning for Image Recognition" (CVPR 2016), table 1; `18` is its ResNet-18. GroupNorm in place of
-BatchNorm as in Wu and He (ECCV 2018), GELU and mean pooling (convolution.py) and, under privacy, De et al., "Unlocking High-Accuracy Differentially Private
-Image Classification through Scale" (2022), section 3.1. `nano` (for tests) and `10` (one block a width) are ours. Different:
-one colour; the first convolution of `nano` and `10` is 3 x 3 with stride 1 and no pooling follows, for small images, as
-in He et al., section 4.2.
+BatchNorm as in Wu and He (ECCV 2018) and, under privacy, De et al., "Unlocking High-Accuracy Differentially Private
+Image Classification through Scale" (2022), section 3.1; GELU and mean pooling (convolution.py). `nano` (for tests) and
+`10` (one block a width) are ours. Different: one colour; the first convolution of `nano` and `10` is 3 x 3 with stride
+1 and no pooling follows, for small images, as in He et al., section 4.2.
 
 Parameters: nano 4,952, 10 1,225,824, 18 11,170,240.
 """

@@ -17,11 +17,14 @@ import torch
 from ssl_core.config import StudyPlan
 from ssl_core.encoders.conv_signal import ConvSignal
 from ssl_core.encoders.mlp_image import MlpImage
+from ssl_core.encoders.resnet import ResNet
 from ssl_core.encoders.signal_transformer import SignalTransformer
 from ssl_core.encoders.vit import VisionTransformer
+from ssl_core.objectives.augment import Augmentation
 from ssl_core.objectives.base import PretextModel
 from ssl_core.objectives.contrastive_predictive import ContrastivePredictiveModel
 from ssl_core.objectives.denoising import DenoisingModel
+from ssl_core.objectives.latent_prediction import LatentPredictionModel
 from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
 from ssl_core.objectives.masked_features import MaskedFeaturesModel
 from ssl_core.objectives.masked_image import MaskedImageModel
@@ -31,6 +34,8 @@ from ssl_core.objectives.next_token import NextTokenModel
 from ssl_core.objectives.own_contrast import OwnContrastModel
 from ssl_core.objectives.rotation import RotationModel
 from ssl_core.objectives.shuffled_order import ShuffledOrderModel
+from ssl_core.objectives.simsiam import SimSiamModel
+from ssl_core.objectives.vicreg_own import Terms, VicregOwnModel
 from ssl_core.trust.identity import Secret
 from ssl_core.trust.random import AesCtrStream, derive
 
@@ -44,20 +49,36 @@ def _autoencoding(data: Any, encoder: Any, task: Any) -> PretextModel:
     return MaskedAutoencodingModel(data, **_given(encoder, "size", "patch"), **shape)
 
 
-def _denoising(data: Any, encoder: Any, task: Any) -> PretextModel:
+def _whole(data: Any, encoder: Any) -> Any:
+    """The encoder of whole images or signals, for the tasks that train any of them."""
     if encoder.name == "mlp-image":
-        made: Any = MlpImage(data, encoder.hidden, encoder.code)
-    else:
-        made = (VisionTransformer if encoder.name == "vit" else SignalTransformer)(data, **_given(encoder, "size", "patch"))
-    return DenoisingModel(data, made, **_given(task, "noise", "block", "target"))
+        return MlpImage(data, encoder.hidden, encoder.code)
+    if encoder.name in ("vit", "signal-transformer"):
+        return (VisionTransformer if encoder.name == "vit" else SignalTransformer)(data, **_given(encoder, "size", "patch"))
+    return (ResNet if encoder.name == "resnet" else ConvSignal)(data, size=encoder.size)
+
+
+def _denoising(data: Any, encoder: Any, task: Any) -> PretextModel:
+    return DenoisingModel(data, _whole(data, encoder), **_given(task, "noise", "block", "target"))
 
 
 def _own_contrast(data: Any, encoder: Any, task: Any) -> PretextModel:
-    if encoder.name == "conv1d":
-        made: Any = ConvSignal(data, size=encoder.size)
-    else:
-        made = SignalTransformer(data, **_given(encoder, "size", "patch"))
-    return OwnContrastModel(data, made, **_given(task, "segments", "gap", "temperature", "projection"))
+    return OwnContrastModel(data, _whole(data, encoder), **_given(task, "segments", "gap", "temperature", "projection"))
+
+
+def _latent(data: Any, encoder: Any, task: Any) -> PretextModel:
+    shape = _given(task, "mask_fraction", "blocks", "decoder_width", "decoder_depth")
+    return LatentPredictionModel(data, **_given(encoder, "size", "patch"), **shape)
+
+
+def _simsiam(data: Any, encoder: Any, task: Any) -> PretextModel:
+    how = Augmentation(**_given(task, *Augmentation._fields))
+    return SimSiamModel(data, _whole(data, encoder), **_given(task, "projector", "predictor"), how=how)
+
+
+def _vicreg(data: Any, encoder: Any, task: Any) -> PretextModel:
+    how, terms = Augmentation(**_given(task, *Augmentation._fields)), Terms(**_given(task, *Terms._fields))
+    return VicregOwnModel(data, _whole(data, encoder), **_given(task, "projector", "crops"), terms=terms, how=how)
 
 
 # By kind of data, name of encoder, name of task: all of spec/fit.py's TOGETHER, each called with the plan's three parts.
@@ -89,6 +110,16 @@ MODELS: dict[tuple[str, str, str], Callable[[Any, Any, Any], PretextModel]] = {
     ("table", "table-transformer", "masked-features"): lambda data, encoder, task: MaskedFeaturesModel(
         data, size=encoder.size, mask_fraction=task.mask_fraction
     ),
+    ("image", "vit", "latent-prediction"): _latent,
+    ("signal", "signal-transformer", "latent-prediction"): _latent,
+    ("image", "vit", "simsiam"): _simsiam,
+    ("image", "resnet", "simsiam"): _simsiam,
+    ("signal", "signal-transformer", "simsiam"): _simsiam,
+    ("signal", "conv1d", "simsiam"): _simsiam,
+    ("image", "vit", "vicreg-own"): _vicreg,
+    ("image", "resnet", "vicreg-own"): _vicreg,
+    ("signal", "signal-transformer", "vicreg-own"): _vicreg,
+    ("signal", "conv1d", "vicreg-own"): _vicreg,
 }
 
 

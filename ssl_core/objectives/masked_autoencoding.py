@@ -6,9 +6,8 @@ taken over hidden patches alone, against values normalised patch by patch; of si
 Representation Learning ..." (ICLR 2024), section 3, but normalised, each channel of a piece by itself. With `target =
 "log-power"`, for signals, the power spectrum of the hidden piece is predicted in place of its values (targets.py): the
 phase of a hidden wave often cannot be known, its rate and size can. Different: no class token; positions are learnt, not
-sines; no crops; one colour; the decoder is smaller; K records of a patient make one loss; and the tokens are not put back
-in the record's order for the decoder: each patch's position is looked up by its number, and attention does not see the
-order, so the result is the same and every shape is constant.
+sines; no crops; one colour; the decoder is smaller; K records of a patient make one loss; the decoder
+is that of hidden_patches.py.
 
 Sensitivity: K records of the unit and the order of their patches come from the unit's own coins; values are normalised
 within a patch; the loss is the mean over those K records inside the unit, before clipping (K views, still one row). So
@@ -29,24 +28,16 @@ import torch
 from torch import Tensor, nn
 
 from ssl_core.data.patients import Patients
-from ssl_core.encoders.attention import Transformer, start_range
-from ssl_core.encoders.patches import PatchTransformer
-from ssl_core.encoders.signal_transformer import SignalTransformer
-from ssl_core.encoders.vit import VisionTransformer
-from ssl_core.objectives.base import PretextModel, Views, spread_records
+from ssl_core.objectives.base import Views, spread_records
+from ssl_core.objectives.hidden_patches import HiddenPatchesModel
 from ssl_core.objectives.targets import log_power, normalised
 from ssl_core.spec.data import ImageData, SignalData
 from ssl_core.spec.encoder import VitSize
 from ssl_core.spec.objective import MaskedTarget
 
-HEAD_WIDTH = 32
-"""Width of a decoder's head, as in He et al. (512 in 16 heads)."""
 
-
-class MaskedAutoencodingModel(PretextModel):
-    """Transformer on patches, and a decoder of `decoder_depth` blocks that is not released for use."""
-
-    encoder: PatchTransformer
+class MaskedAutoencodingModel(HiddenPatchesModel):
+    """Transformer on patches, its decoder, and one Linear to the content of a patch."""
 
     def __init__(
         self,
@@ -59,19 +50,15 @@ class MaskedAutoencodingModel(PretextModel):
         decoder_depth: int,
         target: MaskedTarget = "values",
     ) -> None:
-        super().__init__()
-        self.views = data.records_per_patient
-        if isinstance(data, SignalData):
-            self.encoder = SignalTransformer(data, size=size, patch=patch)
-        else:
-            self.encoder = VisionTransformer(data, size=size, patch=patch)
-        self.squares = self.encoder.squares
-        self.hidden = min(max(round(self.squares * mask_fraction), 1), self.squares - 1)
+        super().__init__(
+            data,
+            size=size,
+            patch=patch,
+            mask_fraction=mask_fraction,
+            decoder_width=decoder_width,
+            decoder_depth=decoder_depth,
+        )
         self.coins = 1 + self.views * self.squares
-        self.bridge = nn.Linear(self.encoder.feature_width, decoder_width)
-        self.mask = nn.Embedding(1, decoder_width)
-        self.places = nn.Embedding(self.squares, decoder_width)
-        self.decoder = Transformer(decoder_width, decoder_depth, decoder_width // HEAD_WIDTH)
         self.target = log_power if target == "log-power" else normalised
         predicted = self.encoder.size // 2 if target == "log-power" else self.encoder.size
         self.head = nn.Linear(decoder_width, self.encoder.parts * predicted)
@@ -94,25 +81,12 @@ class MaskedAutoencodingModel(PretextModel):
             "weight": (records != 0).any(dim=2).to(torch.float32) / self.views,
         }
 
-    def forward(self, views: Views) -> Tensor:
-        """ONE unit's loss, float32 scalar."""
-        return self.losses(views)
-
     def losses(self, views: Views) -> Tensor:
         """Views with any leading dimensions [...] to losses float32 [...], in one pass."""
-        records, shown = self.views, self.squares - self.hidden
-        order = views["order"]
-        lead, width = order.shape[:-1], self.bridge.out_features
-        seen = order.reshape(*lead, records, self.squares)[..., :shown].flatten(-2)
-        tokens = self.bridge(self.encoder.tokens(views["seen"], seen, records))
-        masks = self.mask(order.new_zeros(*lead, records * self.hidden))
-        parts = (tokens.view(*lead, records, shown, width), masks.view(*lead, records, self.hidden, width))
-        decoded = self.decoder(torch.cat(parts, dim=-2).flatten(-3, -2) + self.places(order), records)
-        hidden = decoded.view(*lead, records, self.squares, width)[..., shown:, :].flatten(-3, -2)
+        records, order = self.views, views["order"]
+        lead = order.shape[:-1]
+        seen = order.reshape(*lead, records, self.squares)[..., : self.squares - self.hidden].flatten(-2)
+        hidden = self.filled(self.encoder.tokens(views["seen"], seen, records), order)
         errors = (self.head(hidden) - views["target"]).square().mean(dim=-1)
         found: Tensor = (views["weight"] * errors.view(*lead, records, self.hidden).mean(dim=-1)).sum(dim=-1)
         return found
-
-    def init_range(self, name: str) -> tuple[float, float]:
-        """By the kind of layer; see `start_range`."""
-        return start_range(self, name)

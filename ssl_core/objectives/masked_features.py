@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.attention import HIDE, start_range
@@ -93,9 +94,7 @@ class MaskedFeaturesModel(PretextModel):
         places = views["hidden"].reshape(*lead, self.views, self.slots, 1)
         outputs = self.head(grid.take_along_dim(places, dim=-2).flatten(-3, -2))
         first = views["first"].unsqueeze(-1)
-        size = (outputs.gather(-1, first).squeeze(-1) - views["number"]).abs()
-        bent = size.clamp(max=1.0)
-        distance = bent * (size - 0.5 * bent)
+        distance = functional.huber_loss(outputs.gather(-1, first).squeeze(-1), views["number"], reduction="none")
         at = torch.arange(outputs.shape[-1], device=outputs.device)
         others = (at < first) | (at >= first + views["count"].unsqueeze(-1))
         log_chance = outputs.masked_fill(others, HIDE).log_softmax(dim=-1)

@@ -34,6 +34,16 @@ TOGETHER = {
     ("table", "table-transformer", "masked-features"),
     ("signal", "conv1d", "own-contrast"),
     ("signal", "conv1d", "contrastive-predictive"),
+    ("image", "vit", "latent-prediction"),
+    ("signal", "signal-transformer", "latent-prediction"),
+    ("image", "vit", "simsiam"),
+    ("image", "resnet", "simsiam"),
+    ("signal", "signal-transformer", "simsiam"),
+    ("signal", "conv1d", "simsiam"),
+    ("image", "vit", "vicreg-own"),
+    ("image", "resnet", "vicreg-own"),
+    ("signal", "signal-transformer", "vicreg-own"),
+    ("signal", "conv1d", "vicreg-own"),
 }
 
 _LEAST_SEGMENT = 8

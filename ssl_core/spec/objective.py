@@ -111,6 +111,49 @@ class Rotation(StrictModel):
     name: Literal["rotation"]
 
 
+class _Looks(StrictModel):
+    """How different two looks at a record are; see objectives/augment.py.
+
+    `crop`: least share of each side, or of the time, that a look shows; `gain`: greatest change of the logarithm of its
+    size, and of its level; `noise`: standard deviation; `flip`: mirrored left and right, or of changed sign, half of the
+    time. The level and the noise are in the units of the records as they enter: an image has standard deviation 1.
+    """
+
+    crop: Annotated[float, Field(ge=0.1, le=1)] = 0.5
+    gain: Annotated[float, Field(ge=0, le=2)] = 0.2
+    noise: Annotated[float, Field(ge=0, le=10)] = 0.1
+    flip: bool = False
+
+
+class SimSiam(_Looks):
+    """From one look at a record, predict what the encoder makes of another."""
+
+    name: Literal["simsiam"]
+    projector: Annotated[int, Field(ge=16, le=4096)] = 256
+    predictor: Annotated[int, Field(ge=8, le=4096)] = 64
+
+
+class VicregOwn(_Looks):
+    """Two looks at a crop agree, the `crops` crops of a patient's records differ and are not correlated."""
+
+    name: Literal["vicreg-own"]
+    crops: Annotated[int, Field(ge=2, le=32)] = 8
+    projector: Annotated[int, Field(ge=8, le=4096)] = 64
+    invariance: Annotated[float, Field(ge=0, le=1000)] = 25.0
+    variance: Annotated[float, Field(gt=0, le=1000)] = 25.0
+    covariance: Annotated[float, Field(ge=0, le=1000)] = 1.0
+
+
+class LatentPrediction(StrictModel):
+    """Hide `blocks` blocks of patches, predict what the encoder makes of them from what it makes of the others."""
+
+    name: Literal["latent-prediction"]
+    mask_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    blocks: Annotated[int, Field(ge=1, le=16)] = 4
+    decoder_width: Annotated[int, Field(ge=32, le=1024, multiple_of=32)] = 64
+    decoder_depth: Annotated[int, Field(ge=1, le=12)] = 2
+
+
 Objective = (
     MaskedWords
     | MaskedImage
@@ -123,4 +166,9 @@ Objective = (
     | Denoising
     | OwnContrast
     | ContrastivePredictive
+    | ShuffledOrder
+    | Rotation
+    | SimSiam
+    | VicregOwn
+    | LatentPrediction
 )

@@ -14,6 +14,12 @@ from ssl_core.data.patients import Patients
 Named = Mapping[str, np.ndarray]
 
 
+def gelu(x: np.ndarray) -> np.ndarray:
+    """x times the normal distribution function."""
+    out: np.ndarray = 0.5 * x * (1 + erf(x / np.sqrt(2)))
+    return out
+
+
 def named_weights(model: torch.nn.Module) -> dict[str, np.ndarray]:
     return {name: value.detach().numpy().astype(np.float64) for name, value in model.named_parameters()}
 
@@ -77,7 +83,7 @@ def transformer(named: Named, name: str, x: np.ndarray, *, depth: int, heads: in
         block = f"{name}.blocks.{number}"
         x = x + attention(named, f"{block}.attention", layer_norm(named, f"{block}.before_attention", x), heads, causal)
         wide = linear(named, f"{block}.widen", layer_norm(named, f"{block}.before_perceptron", x))
-        x = x + linear(named, f"{block}.narrow", 0.5 * wide * (1 + erf(wide / np.sqrt(2))))
+        x = x + linear(named, f"{block}.narrow", gelu(wide))
     return layer_norm(named, f"{name}.norm", x)
 
 

@@ -11,6 +11,8 @@ import pytest
 from ssl_core.config import StudyPlan, parse, read_toml
 from ssl_core.errors import ConfigError
 from ssl_core.spec.data import SignalData, TableData
+from ssl_core.spec.fit import TOGETHER
+from ssl_core.spec.refused import REFUSED
 
 SITES = [{"name": f"site-{letter}", "nominal_size": size} for letter, size in (("a", 10000), ("b", 9000), ("c", 9000))]
 
@@ -265,6 +267,64 @@ def test_convolutional_nets_are_taken_with_their_own_objective(changes: dict[str
 def test_tasks_that_do_not_fit_are_refused(changes: dict[str, Any], word: str) -> None:
     with pytest.raises(ConfigError, match=word):
         parse(StudyPlan, plan(**changes), "plan")
+
+
+LATENT: dict[str, Any] = {"name": "latent-prediction"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": IMAGES, "encoder": VIT, "objective": LATENT | {"blocks": 2}},
+        SIGNALS | {"objective": LATENT},
+        ROTATION | {"objective": {"name": "simsiam", "crop": 0.7, "flip": True}},
+        ORDER | {"objective": {"name": "simsiam"}},
+        {"data": IMAGES, "encoder": VIT, "objective": {"name": "vicreg-own", "crops": 4, "covariance": 0.5}},
+        SIGNALS | {"objective": {"name": "vicreg-own"}},
+    ],
+)
+def test_tasks_on_latents_and_looks_are_taken(changes: dict[str, Any]) -> None:
+    taken = parse(StudyPlan, plan(**changes), "plan")
+    assert (taken.encoder.name, taken.objective.name) == (changes["encoder"]["name"], changes["objective"]["name"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        (ROTATION | {"objective": LATENT}, "fit together: image, resnet, latent-prediction"),
+        ({"objective": {"name": "simsiam"}}, "fit together: text, hashed-words, simsiam"),
+        (ROTATION | {"objective": {"name": "simsiam", "crop": 0.0}}, r"objective\.simsiam\.crop"),
+        (ROTATION | {"objective": {"name": "vicreg-own", "crops": 1}}, r"objective\.vicreg-own\.crops"),
+        (ROTATION | {"objective": {"name": "vicreg-own", "variance": 0.0}}, r"objective\.vicreg-own\.variance"),
+        ({"data": IMAGES, "encoder": VIT | {"patch": 3}, "objective": LATENT}, "multiples of pool x patch"),
+        (SIGNALS | {"objective": LATENT | {"decoder_width": 40}}, r"latent-prediction\.decoder_width"),
+    ],
+)
+def test_tasks_on_latents_and_looks_that_do_not_fit_are_refused(changes: dict[str, Any], word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        parse(StudyPlan, plan(**changes), "plan")
+
+
+@pytest.mark.parametrize("name", ["simclr", "moco", "vicreg", "barlow-twins", "swav", "dino", "clip"])
+def test_a_task_that_couples_patients_is_refused_with_the_reason_and_what_to_take(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(StudyPlan, plan(**ROTATION | {"objective": {"name": name, "temperature": 0.1}}), "plan")
+    error = caught.value
+    assert (error.field, error.value) == ("objective.name", name)
+    assert error.remedy == f"take {' or '.join(REFUSED[name].instead)}" and REFUSED[name].reason in error.problem
+    assert "\n" not in str(error)
+
+
+def test_what_is_named_in_place_of_a_refused_task_can_be_had_and_the_refused_cannot() -> None:
+    known = {objective for _, _, objective in TOGETHER}
+    for name, refused in REFUSED.items():
+        assert name not in known and refused.instead and set(refused.instead) <= known
+
+
+def test_an_unknown_task_is_still_an_ordinary_mistake() -> None:
+    with pytest.raises(ConfigError, match="expected tags") as caught:
+        parse(StudyPlan, plan(objective={"name": "simclear"}), "plan")
+    assert caught.value.field == "objective"
 
 
 def test_a_file_that_is_missing_or_no_toml_names_itself(tmp_path: Path) -> None:

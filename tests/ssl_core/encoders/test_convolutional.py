@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.signal import correlate
-from tests_transformer import named_weights, randomise
+from tests_transformer import gelu, named_weights, randomise
 
 from ssl_core.encoders import conv_signal, resnet
 from ssl_core.encoders.conv_signal import ConvSignal
@@ -77,7 +77,7 @@ def test_signal_features_are_the_mean_of_the_last_maps() -> None:
     for signal, found in zip(signals, out, strict=True):
         maps = signal.reshape(2, 50).astype(np.float64)
         for layer, stride in enumerate((4, 2)):
-            maps = np.maximum(norm(named, f"norms.{layer}", convolve(named, f"layers.{layer}", maps, stride)), 0)
+            maps = gelu(norm(named, f"norms.{layer}", convolve(named, f"layers.{layer}", maps, stride)))
         assert maps.shape == (16, 7)
         np.testing.assert_allclose(found, maps.mean(axis=1), atol=1e-4)
 
@@ -89,13 +89,13 @@ def test_image_features_are_the_mean_of_the_last_maps() -> None:
     assert out.dtype == np.float32 and out.shape == (5, model.feature_width) == (5, 16)
     named = named_weights(model)
     for image, found in zip(images, out, strict=True):
-        maps = np.maximum(norm(named, "norm", convolve(named, "first", image.reshape(1, 8, 12).astype(np.float64), 1)), 0)
+        maps = gelu(norm(named, "norm", convolve(named, "first", image.reshape(1, 8, 12).astype(np.float64), 1)))
         for block, stride in (("blocks.0", 1), ("blocks.1", 2)):
-            inner = np.maximum(norm(named, f"{block}.first_norm", convolve(named, f"{block}.first", maps, stride)), 0)
+            inner = gelu(norm(named, f"{block}.first_norm", convolve(named, f"{block}.first", maps, stride)))
             inner = norm(named, f"{block}.second_norm", convolve(named, f"{block}.second", inner, 1))
             if stride == 2:
                 maps = norm(named, f"{block}.short_norm", convolve(named, f"{block}.short", maps, 2))
-            maps = np.maximum(inner + maps, 0)
+            maps = gelu(inner + maps)
         assert maps.shape == (16, 4, 6)
         np.testing.assert_allclose(found, maps.mean(axis=(1, 2)), atol=1e-4)
 

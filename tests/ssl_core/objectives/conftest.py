@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +17,14 @@ from ssl_core.data.images import standardise
 from ssl_core.data.patients import Patients, group
 from ssl_core.encoders.conv_signal import ConvSignal
 from ssl_core.encoders.mlp_image import MlpImage
+from ssl_core.encoders.resnet import ResNet
 from ssl_core.encoders.signal_transformer import SignalTransformer
 from ssl_core.encoders.vit import VisionTransformer
+from ssl_core.objectives.augment import Augmentation
 from ssl_core.objectives.base import PretextModel
 from ssl_core.objectives.contrastive_predictive import ContrastivePredictiveModel
 from ssl_core.objectives.denoising import DenoisingModel
+from ssl_core.objectives.latent_prediction import LatentPredictionModel
 from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
 from ssl_core.objectives.masked_features import MaskedFeaturesModel
 from ssl_core.objectives.masked_image import MaskedImageModel
@@ -30,6 +34,8 @@ from ssl_core.objectives.next_token import NextTokenModel
 from ssl_core.objectives.own_contrast import OwnContrastModel
 from ssl_core.objectives.rotation import RotationModel
 from ssl_core.objectives.shuffled_order import ShuffledOrderModel
+from ssl_core.objectives.simsiam import SimSiamModel
+from ssl_core.objectives.vicreg_own import Terms, VicregOwnModel
 from ssl_core.privacy.synthetic import synthetic_patients
 from ssl_core.spec.data import CategoricalColumn, ImageData, NumericColumn, SignalData, TableData, TextData
 from ssl_core.trust.identity import Secret
@@ -210,6 +216,52 @@ def _features_task() -> Task:
     return Task(_randomised(MaskedFeaturesModel(TABLE, size="nano", mask_fraction=0.5)), group(owners, records), ("p03", "p11"))
 
 
+_HIDDEN: dict[str, Any] = {"size": "nano", "mask_fraction": 0.5, "blocks": 2, "decoder_width": 32, "decoder_depth": 1}
+_HOW = Augmentation(crop=0.5, gain=0.3, noise=0.1, flip=True)
+_HEADS: dict[str, Any] = {"projector": 16, "predictor": 8, "how": _HOW}
+_OWN: dict[str, Any] = {"projector": 8, "crops": 3, "terms": Terms(1.0, 1.0, 0.04), "how": _HOW}
+
+
+def _latent_task() -> Task:
+    return _image_task(LatentPredictionModel(IMAGE, patch=2, **_HIDDEN))
+
+
+def _latent_signal_task() -> Task:
+    return _wave_task(LatentPredictionModel(WAVES, patch=8, **_HIDDEN))
+
+
+def _simsiam_task() -> Task:
+    return _image_task(SimSiamModel(IMAGE, VisionTransformer(IMAGE, size="nano", patch=2), **_HEADS))
+
+
+def _simsiam_resnet_task() -> Task:
+    return _image_task(SimSiamModel(IMAGE, ResNet(IMAGE, size="nano"), **_HEADS))
+
+
+def _simsiam_signal_task() -> Task:
+    return _wave_task(SimSiamModel(WAVES, SignalTransformer(WAVES, size="nano", patch=8), **_HEADS))
+
+
+def _simsiam_conv_task() -> Task:
+    return _wave_task(SimSiamModel(WAVES, ConvSignal(WAVES, size="nano"), **_HEADS))
+
+
+def _vicreg_task() -> Task:
+    return _image_task(VicregOwnModel(IMAGE, VisionTransformer(IMAGE, size="nano", patch=2), **_OWN))
+
+
+def _vicreg_resnet_task() -> Task:
+    return _image_task(VicregOwnModel(IMAGE, ResNet(IMAGE, size="nano"), **_OWN))
+
+
+def _vicreg_signal_task() -> Task:
+    return _wave_task(VicregOwnModel(WAVES, SignalTransformer(WAVES, size="nano", patch=8), **_OWN))
+
+
+def _vicreg_conv_task() -> Task:
+    return _wave_task(VicregOwnModel(WAVES, ConvSignal(WAVES, size="nano"), **_OWN))
+
+
 def _randomised(model: PretextModel) -> PretextModel:
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
@@ -238,6 +290,16 @@ TASKS: dict[str, Callable[[], Task]] = {
     "own-contrast": _own_task,
     "own-contrast-transformer": _own_transformer_task,
     "contrastive-predictive": _predictive_task,
+    "latent-prediction": _latent_task,
+    "latent-signal": _latent_signal_task,
+    "simsiam": _simsiam_task,
+    "simsiam-resnet": _simsiam_resnet_task,
+    "simsiam-signal": _simsiam_signal_task,
+    "simsiam-conv": _simsiam_conv_task,
+    "vicreg-own": _vicreg_task,
+    "vicreg-resnet": _vicreg_resnet_task,
+    "vicreg-signal": _vicreg_signal_task,
+    "vicreg-conv": _vicreg_conv_task,
 }
 
 
@@ -335,3 +397,23 @@ def several_words_task() -> Task:
 @pytest.fixture
 def several_language_task() -> Task:
     return _several_language_task()
+
+
+@pytest.fixture
+def latent_task() -> Task:
+    return _latent_task()
+
+
+@pytest.fixture
+def latent_signal_task() -> Task:
+    return _latent_signal_task()
+
+
+@pytest.fixture(params=["simsiam", "simsiam-resnet", "simsiam-signal", "simsiam-conv"])
+def siamese_task(request: pytest.FixtureRequest) -> Task:
+    return TASKS[request.param]()
+
+
+@pytest.fixture(params=["vicreg-own", "vicreg-resnet", "vicreg-signal", "vicreg-conv"])
+def crops_task(request: pytest.FixtureRequest) -> Task:
+    return TASKS[request.param]()

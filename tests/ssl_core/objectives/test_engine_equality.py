@@ -40,6 +40,9 @@ TASKS: dict[str, dict[str, Any]] = {
     "own-contrast": {"segments": 4, "gap": 12, "projection": 8},
     "contrastive-predictive": {"pieces": 4, "ahead": 2},
     "shuffled-order": {"segments": 3},
+    "latent-prediction": {"blocks": 2, "decoder_width": 32, "decoder_depth": 1},
+    "simsiam": {"projector": 32, "predictor": 8, "flip": True},
+    "vicreg-own": {"crops": 3, "projector": 8},
 }
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 ONCE = [
     "language_task", "autoencoding_task", "signal_task", "features_task", "several_language_task", "next_task",
-    "denoising_task", "denoising_image_task",
+    "denoising_task", "denoising_image_task", "latent_task", "latent_signal_task",
 ]  # fmt: skip
 NEAR = [
     "language_task", "autoencoding_task", "signal_task", "order_task", "rotation_task", "features_task", "next_task",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests_transformer import learn, linear, named_weights, signal_tokens
+from tests_transformer import gelu, learn, linear, named_weights, signal_tokens
 
 from ssl_core.data.patients import group
 from ssl_core.encoders.conv_signal import ConvSignal
@@ -76,7 +76,7 @@ def test_the_loss_agrees_with_numpy(name: str, request: pytest.FixtureRequest) -
                         pieces = shown.numpy().astype(np.float64).reshape(2, 2, 8).transpose(1, 0, 2).reshape(2, 16)
                         begin = int(views["begin"][unit, record, view, segment])
                         features = signal_tokens(named, "encoder.", pieces, [begin, begin + 1], depth=2, heads=2).mean(axis=0)
-                    said = linear(named, "project", np.maximum(linear(named, "widen", features), 0))
+                    said = linear(named, "project", gelu(linear(named, "widen", features)))
                     found.append(said / np.sqrt((said**2).sum() + 1e-6))
             there = [n for n in range(8) if views["present"][unit, record, n % 4]]
             surprises = []
