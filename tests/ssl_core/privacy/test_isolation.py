@@ -66,6 +66,17 @@ def test_the_patient_who_is_changed_has_others_after_him_in_his_part() -> None:
     assert isolation._Run(("a",), torch.zeros(1, 1), views[:1]).largest()[2] == "a"
 
 
+def test_a_row_that_is_nearly_zero_by_chance_may_lose_what_the_others_lose_to_rounding() -> None:
+    rows = torch.eye(5) * torch.tensor([1.0, 1.0, 1.0, 1.0, 1e-6])
+    moved = rows.clone()
+    moved[4, 4] += 1e-6
+    assert isolation._differences(rows, moved).tolist() == [0, 0, 0, 0, pytest.approx(2e-6, rel=1e-2)]
+    moved[4, 4] += 1e-4
+    assert not isolation._same(rows, moved)
+    assert isolation._same(0 * rows, 0 * rows) and not isolation._same(0 * rows, moved)
+    assert not isolation._same(rows, moved * torch.nan)
+
+
 def test_a_model_that_remembers_earlier_chunks_fails(make_plan: MakePlan, tiny: Any) -> None:
     honest = tiny.draw
     seen: list[Tensor] = []
