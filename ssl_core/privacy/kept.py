@@ -21,13 +21,15 @@ norm between 0 and sqrt(eps) m. So no norm is believed: `Bound.upper` is never b
   written:  a row errs by gamma_T m, its norm by 2^-13 (gradients.py). upper = (found (1 + 2^-13) + gamma_T m + v)^2.
   Lookups:  <a_t, a_t'> is 0 or 1 exactly, so eps = gamma_(k+4), and m^2 = sum over equal i_t = i_t' of norms.
   Rows:     the row is what was written out; its norm errs by 2^-13. upper = (found (1 + 2^-13) + v)^2.
-||a_t||, ||g_t|| are taken from the diagonals with FLOOR added to their squares: products below 2^-126 may vanish, in a
-Gram entry up to k 2^-126, and gamma_k FLOOR is more than that. v = VANISHED is more than what so vanishes from the norm
-of 2^40 entries, and nothing beside the least C, 1e-6.
+||a_t||, ||g_t|| are taken from the diagonals with FLOOR added to their squares for each k columns: products below 2^-126 may
+vanish, in a Gram entry up to 2^-126 a column, and gamma_k FLOOR is more than that. v = VANISHED is more than what so vanishes
+from the norm of 2^40 entries, and nothing beside the least C, 1e-6; so is what vanishes of g_t times a unit's factor, at
+most 2^-126 an entry, since ||a_t|| above 2^64 gives no finite bound, and likewise with a and g changed about.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
@@ -35,7 +37,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from ssl_core.privacy.gradients import row_norms, weighted_sum
+from ssl_core.privacy.gradients import MOST_SQUARE, row_norms, weighted_sum
 
 UNIT = 2.0**-24
 FLOOR = 2.0**-100
@@ -125,15 +127,16 @@ class Products:
     @staticmethod
     def _gram(inputs: Tensor, grads: Tensor) -> Bound:
         ours, theirs = _gram(inputs), _gram(grads)
-        lengths = [gram.diagonal(dim1=1, dim2=2).double() + FLOOR for gram in (ours, theirs)]
+        lengths = [_squares(gram, part) for gram, part in ((ours, inputs), (theirs, grads))]
         error = (1.0 + _gram_error(inputs)) * (1.0 + _gram_error(grads)) * (1.0 + UNIT) - 1.0
         mass = (lengths[0] * lengths[1]).sqrt().sum(dim=1).square() * (1.0 + 4.0 * error)
-        square = (ours * theirs).sum(dim=(1, 2), dtype=torch.float64).clamp(min=0.0)
+        square = _square((ours * theirs).sum(dim=(1, 2), dtype=torch.float64))
         return Bound(square, square + error * mass + _LOST * inputs.shape[1] ** 2, mass)
 
     @staticmethod
     def _written(inputs: Tensor, grads: Tensor) -> Bound:
-        lengths = [(part.double().square().sum(dim=2) + FLOOR).sqrt() for part in (inputs, grads)]
+        squares = [part.double().square().sum(dim=2) + FLOOR for part in (inputs, grads)]
+        lengths = [torch.where(part <= MOST_SQUARE, part, torch.inf).sqrt() for part in squares]
         mass = (lengths[0] * lengths[1]).sum(dim=1)
         norm = row_norms([torch.bmm(grads.transpose(1, 2), inputs)])
         upper = norm * (1.0 + _NORM_ERROR) + gamma_of(inputs.shape[1]) * mass + VANISHED
@@ -187,11 +190,11 @@ class Lookups:
     def _bound(index: Tensor, grads: Tensor) -> Bound:
         same = index[:, :, None] == index[:, None, :]
         gram = _gram(grads)
-        lengths = (gram.diagonal(dim1=1, dim2=2).double() + FLOOR).sqrt()
+        lengths = _squares(gram, grads).sqrt()
         error = _gram_error(grads)
         mass = torch.where(same, lengths[:, :, None] * lengths[:, None, :], 0.0).sum(dim=(1, 2)) * (1.0 + 4.0 * error)
         # A NaN must be seen wherever it stands, so nothing is left out by `where` before this sum.
-        square = (gram * same).sum(dim=(1, 2), dtype=torch.float64).clamp(min=0.0)
+        square = _square((gram * same).sum(dim=(1, 2), dtype=torch.float64))
         return Bound(square, square + error * mass, torch.zeros_like(mass))
 
     def weighted(self, factors: Tensor, kept: Tensor | None) -> Tensor:
@@ -213,6 +216,16 @@ def _gram(values: Tensor) -> Tensor:
     """float32 [b, T, p] to inner products [b, T, T] of at most _columns terms in float32; float64 where there are several."""
     parts = [torch.bmm(part, part.transpose(1, 2)) for part in torch.split(values, _columns(values), dim=2)]
     return parts[0] if len(parts) == 1 else reduce(Tensor.add_, parts[1:], parts[0].double())
+
+
+def _squares(gram: Tensor, values: Tensor) -> Tensor:
+    """float64 [b, T]: squares of the lengths of tokens, by the diagonal of their Gram matrix; never 0."""
+    return gram.diagonal(dim1=1, dim2=2).double() + FLOOR * math.ceil(values.shape[2] / _columns(values))
+
+
+def _square(found: Tensor) -> Tensor:
+    """A sum of products as the square that it stands for: rounding may leave it below 0, an infinity of any sign is one."""
+    return torch.where(found.isinf(), torch.inf, found.clamp(min=0.0))
 
 
 def _columns(values: Tensor) -> int:

@@ -146,3 +146,58 @@ def test_bounds_add_up() -> None:
     one = Bound(*(torch.tensor([float(k)]) for k in (1, 2, 3)))
     both = one + one
     assert (both.square, both.upper, both.mass) == (2.0, 4.0, 6.0)
+
+
+def _within(part: Products | Lookups, clip_norm: float) -> bool:
+    """One unit's part of a clipped sum has norm C at most, whether it is counted or left out."""
+    found = divisor([part])
+    finite = found.square() <= torch.finfo(torch.float32).max
+    factor = torch.where(finite, (clip_norm / found).clamp(max=1.0), 0.0)
+    return float(part.weighted(factor, None if bool(finite.all()) else finite).norm()) <= clip_norm
+
+
+@pytest.mark.parametrize("tokens", [3, 10, 100])
+def test_a_product_of_two_tokens_that_passes_float32_below_zero_hides_no_other_token(tokens: int) -> None:
+    """The diagonals are finite, the products of the first two tokens, which cancel, are not."""
+    inputs, grads = torch.zeros(1, tokens, 200), torch.zeros(1, tokens, 200)
+    inputs[0, :2, 0] = torch.tensor([4.2955817e09, 4.2910223e09])
+    grads[0, :2, 0] = torch.tensor([4.294353e09, -4.298916e09])
+    inputs[0, 2:, 1] = 4.29e9
+    grads[0, 2:, 1] = 4.29e9
+    part = Products(inputs, grads, torch.Size((200, 200)))
+    assert (inputs.square().sum(dim=2) * grads.square().sum(dim=2)).isfinite().all()
+    assert _within(part, 1.0)
+
+
+def test_nor_does_it_in_a_table() -> None:
+    """The product of the first two tokens is below the greatest float32, which rounding in its sum may pass."""
+    below = 2.0**63 * (1 - 2.0**-23)
+    pair = torch.full((2, 4), 2.0**63)
+    pair[0, 0] = pair[1, 3] = below
+    pair[1] *= -1
+    grads = torch.zeros(1, 60, 4)
+    grads[0, :2], grads[0, 2:, 0] = pair, 1.8e19
+    index = torch.ones(1, 60, dtype=torch.long)
+    index[0, :2] = 0
+    assert _within(Lookups(index, grads, 2), 1.0)
+
+
+@pytest.mark.parametrize("flush", [False, True])
+@pytest.mark.parametrize("clip_norm", [1e-6, 1e-3, 1.0])
+def test_what_vanishes_under_large_inputs_or_small_gradients_is_bounded(flush: bool, clip_norm: float) -> None:
+    """Factors that bring gradients below 2^-126, beside inputs near the greatest float32; written rows and Gram matrices."""
+    rng = np.random.default_rng(1)
+    assert torch.set_flush_denormal(flush) or not flush
+    try:
+        for _ in range(300):
+            tokens, wide, high = (int(rng.integers(1, size)) for size in (6, 40, 40))
+            scale = 2.0 ** float(rng.uniform(90, 125))
+            inputs = torch.from_numpy((rng.standard_normal((1, tokens, wide)) * scale).astype(np.float32))
+            grads = torch.from_numpy((rng.standard_normal((1, tokens, high)) * 2.0 ** rng.uniform(-149, 20)).astype(np.float32))
+            assert _within(Products(inputs, grads, torch.Size((high, wide))), clip_norm)
+            assert _within(Products(grads, inputs, torch.Size((wide, high))), clip_norm)
+        small = torch.full((1, 16, 16384), 2.0**-63.5)
+        part = Products(small, torch.full((1, 16, 4), 2.0**60), torch.Size((4, 16384)))
+        assert float(part.bound().upper.sqrt()) >= float(_true(part))
+    finally:
+        torch.set_flush_denormal(False)
