@@ -4,7 +4,9 @@ Comes in: an open file, its declared name, and the columns by the key of the sou
 row: the cells of these columns, or a `Fault`, or a `Span`. Raises `DataError` for a column that is missing or there twice.
 A row with more or fewer fields than the header may have shifted columns: its patient is not trusted. Nor is a record trusted
 that spans several lines, unless the source declares `multiline`: a quote that was lost swallows the rows up to the next
-quote, and what is left can look like a record of one patient. All its lines are counted.
+quote, and what is left can look like a record of one patient. All its lines are counted. After a quote in a wrong place
+nothing of the file is trusted: it cannot be told whether the next line is a row or part of a patient's note that looks like
+another's row, and all lines to the end are counted.
 """
 
 from __future__ import annotations
@@ -59,10 +61,10 @@ def csv_rows(
         except StopIteration:
             return
         except csv.Error:
-            spans = reader.line_num > first
-            fault = Fault.UNREADABLE if multiline or not spans else Fault.LINES
-            yield Span(first, reader.line_num, fault) if spans else fault
-            continue
+            last = reader.line_num + sum(1 for _ in stream)
+            fault = Fault.UNREADABLE if multiline or last == first else Fault.LINES
+            yield Span(first, last, fault) if last > first else fault
+            return
         if reader.line_num > first and not multiline:
             yield Span(first, reader.line_num, Fault.LINES)
         elif len(row) == len(header):

@@ -19,17 +19,22 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from ssl_core.config import SpeedSpec
 from ssl_core.errors import ConfigError
 from ssl_core.objectives.base import PretextModel, Views
 from ssl_core.privacy.engines import Engine, choose_engine, synthetic_views
-from ssl_core.privacy.gradients import ClippedSum, units_of
+from ssl_core.privacy.gradients import ClippedSum
 from ssl_core.privacy.live_memory import peak_bytes
 from ssl_core.spec.data import Data
+
+Index = npt.NDArray[np.int64]
 
 GIB, MIB = 1 << 30, 1 << 20
 # Beyond it a processor gains nothing, its caches being full; an accelerator does.
@@ -43,6 +48,8 @@ _STANDING = 28
 _LEAST_LOOKED = 32
 _STRAIGHT = 0.05
 _CLIP_NORM = 1.0
+_WORDS = ("can't allocate memory", "_ALLOC_FAILED")
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _LOG = logging.getLogger(__name__)
 
 # As engines.py: the structure of a model is fixed when it is made.
@@ -77,26 +84,25 @@ def choose_pace(model: PretextModel, data: Data, speed: SpeedSpec, device: torch
     return Pace(engine, size, f"{why} {size} patients at once: {need / MIB:,.0f} of {memory / MIB:,.0f} MiB.")
 
 
-def clipped_sum_in_halves(engine: Engine, views: Views, clip_norm: float) -> ClippedSum:
-    """`engine.clipped_sum`; where memory ends, the sum of the sums over two halves of the same units, and so on."""
+def clipped_sum_in_halves(index: Index, sum_of: Callable[[Index], ClippedSum]) -> ClippedSum:
+    """`sum_of` the units at `index` int64 [b]; where memory ends, the sum of those of its two halves, and so on."""
     try:
-        return engine.clipped_sum(views, clip_norm)
+        return sum_of(index)
     except (RuntimeError, MemoryError) as error:
-        if not _out_of_memory(error) or units_of(views) < 2:
+        if not _out_of_memory(error) or len(index) < 2:
             raise
     # Here, not above: the error holds what the failed try had made.
     _LOG.warning("a physical batch did not fit the device's memory and was halved; set speed.chunk or speed.memory_gib lower")
-    middle = units_of(views) // 2
-    first = {name: view[:middle] for name, view in views.items()}
-    second = {name: view[middle:] for name, view in views.items()}
-    return clipped_sum_in_halves(engine, first, clip_norm) + clipped_sum_in_halves(engine, second, clip_norm)
+    first, second = np.split(index, [len(index) // 2])
+    return clipped_sum_in_halves(first, sum_of) + clipped_sum_in_halves(second, sum_of)
 
 
 def total_memory(device: torch.device) -> int:
-    """Bytes of memory that the device has in all."""
+    """Bytes of memory that the device has in all, or that this process's container may use of them."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limits = [path.read_text().strip() for path in _LIMITS if path.is_file()]
+    return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *(int(limit) for limit in limits if limit.isdigit())])
 
 
 def greatest_batch(need_of: Callable[[int], int], memory: int, most: int) -> tuple[int, int]:
@@ -125,11 +131,14 @@ def greatest_batch(need_of: Callable[[int], int], memory: int, most: int) -> tup
 
 
 def _peak(engine: Engine, unit: Views, size: int) -> int:
-    """Bytes of `size` units' views and of their clipped sum at its peak."""
+    """Bytes of `size` units' views and of their clipped sum at its peak, one of them not finite: leaving it out takes more."""
     views = {name: view.repeat(size, *[1] * (view.dim() - 1)) for name, view in unit.items()}
+    for view in views.values():
+        if view.is_floating_point():
+            view[:1] = torch.nan
     return peak_bytes(lambda: engine.clipped_sum(views, _CLIP_NORM)) + sum(view.nbytes for view in views.values())
 
 
 def _out_of_memory(error: RuntimeError | MemoryError) -> bool:
-    """torch has a type of its own for it on accelerators, and on the processor only words."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    """torch has a type of its own for it on accelerators, and on the processor and in their libraries only words."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in _WORDS)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +23,11 @@ from ssl_core.encoders.vector import load_vector, to_vector
 from ssl_core.errors import PrivacyError
 from ssl_core.objectives.base import PretextModel
 from ssl_core.privacy.descent import Descent, OptimizerState
+from ssl_core.privacy.gradients import ClippedSum
 from ssl_core.privacy.machine import keep_freed_memory, threads, training_device
 from ssl_core.privacy.noise import GaussianNoise
 from ssl_core.privacy.optimizer import PrivateOptimizer
-from ssl_core.privacy.planner import choose_pace, clipped_sum_in_halves
+from ssl_core.privacy.planner import Index, choose_pace, clipped_sum_in_halves
 from ssl_core.privacy.sampling import batches, draw_coins, group_count, poisson_sample
 from ssl_core.trust.random import UnitCoins
 
@@ -68,14 +70,17 @@ def train_round(
         pace = choose_pace(model, plan.data, speed, device)
         descent = _descent(model, plan, total_steps, state)
         optimizer = PrivateOptimizer(descent, privacy, nominal_size=nominal_size, noise=GaussianNoise())
+
+        def sum_of(coins: UnitCoins, index: Index) -> ClippedSum:
+            views = model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins))
+            return pace.engine.clipped_sum({name: view.to(device) for name, view in views.items()}, privacy.max_grad_norm)
+
         groups = group_count(privacy.sampling_rate, nominal_size, pace.size)
         for number in range(first_step, first_step + plan.rounds.steps_per_round):
             coins = UnitCoins.fresh()
             sample = poisson_sample(patients.tags, privacy.sampling_rate, coins)
             for index in batches(sample, patients.tags[sample], coins, groups=groups, size=pace.size):
-                views = model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins))
-                moved = {name: view.to(device) for name, view in views.items()}
-                optimizer.add(clipped_sum_in_halves(pace.engine, moved, privacy.max_grad_norm))
+                optimizer.add(clipped_sum_in_halves(index, partial(sum_of, coins)))
             optimizer.release(number, tap)
         if optimizer.releases != plan.rounds.steps_per_round:
             raise PrivacyError("round took another number of steps", field="steps", value=optimizer.releases)

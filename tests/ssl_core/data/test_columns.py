@@ -202,9 +202,9 @@ def test_rows_that_a_lost_quote_swallowed_are_counted_each(tmp_path: Path) -> No
     (tmp_path / "t.csv").write_text(LOST_QUOTE, newline="")
     source = read_source(declare(tmp_path))
     (file,) = inspect_source(source, DATA).files
-    assert (file.rows, file.faults, file.lines) == (5, {Fault.LINES: 3}, "lines 3-5")
+    assert (file.rows, file.faults, file.lines) == (5, {Fault.LINES: 4}, "lines 3-6")
     for use in (check_source, load_patients):
-        with pytest.raises(DataError, match="lines 3-5"):
+        with pytest.raises(DataError, match="lines 3-6"):
             use(source, DATA)
 
 

@@ -57,7 +57,7 @@ BAD_ROWS = {
     Fault.SHAPE: [b"p1,a,b\n", b"p1\n"],
     Fault.NO_PATIENT: [b",words\n", b"  ,words\n", b"\xff\xfe,words\n"],
     Fault.NO_WORDS: [b"p1,\n", b"p1,...\n"],
-    Fault.UNREADABLE: [b"p1,caf\xe9\n", b'p1,"a"b\n', b"p1," + b"x" * 200_000 + b"\n"],
+    Fault.UNREADABLE: [b"p1,caf\xe9\n"],
 }
 
 
@@ -175,6 +175,8 @@ def test_missing_files_and_the_wrong_kind_of_data_are_named(tmp_path: Path) -> N
 LOST_QUOTE = 'patient,text\np0,"a b"\np1,"c d"\np2,"xy zw\np3,g h\np4,"\np5,i j\np6,k l\n'
 LOST_TO_THE_END = 'patient,text\np0,"a b"\np1,"c d\np2,xy zw\np3,g h\n'
 LOST_THEN_BROKEN = 'patient,text\np0,a b\np1,"c d\np2,xy zw\np3,"g h"\np4,i j\n'
+FORGED = 'patient,text\np0,a b\np1,"he said "well"\np2,words of p1\nend"\n'
+TOO_LONG = 'patient,text\np0,a b\np1,"' + "x" * 200_000 + '"\np2,c d\n'
 TWO_LINES = 'patient,text\np0,"first line\nsecond line"\np1,"one\r\n\r\nthree"\np2,a b\n'
 
 
@@ -183,7 +185,10 @@ TWO_LINES = 'patient,text\np0,"first line\nsecond line"\np1,"one\r\n\r\nthree"\n
     [
         (LOST_QUOTE, "lines 4-6", 3, 7, ("p0", "p1", "p5", "p6")),
         (LOST_TO_THE_END, "lines 3-5", 3, 4, ("p0",)),
-        (LOST_THEN_BROKEN, "lines 3-5", 3, 5, ("p0", "p4")),
+        # Nothing is trusted after a quote in a wrong place: the next line may be part of p1's text.
+        (LOST_THEN_BROKEN, "lines 3-6", 4, 5, ("p0",)),
+        (FORGED, "lines 3-5", 3, 4, ("p0",)),
+        (TOO_LONG, "lines 3-4", 2, 3, ("p0",)),
         (TWO_LINES, "lines 2-3, 4-6", 5, 6, ("p2",)),
     ],
 )
