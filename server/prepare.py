@@ -84,6 +84,7 @@ def prepare(
 
 def _origin(path: Path) -> dict[str, Any]:
     """Where the weights at `path` come from; `ConfigError` for weights that must not leave a hospital."""
+    path = path.resolve()
     folder = path if path.is_dir() else path.parent
     facts: dict[str, Any] = {"file": path.name}
     if path.is_file():
@@ -93,7 +94,7 @@ def _origin(path: Path) -> dict[str, Any]:
         return facts
     try:
         raw = json.loads(card.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError("card beside the weights is not JSON", field="--from", value=str(card)) from error
     if isinstance(raw, dict) and raw.get("private") is False:
         raise ConfigError(

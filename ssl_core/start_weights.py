@@ -116,6 +116,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load(path.read_bytes())
     except SafetensorError as error:
         raise ConfigError(f"file is not safetensors: {error}", field="path", value=str(path)) from error
+    except (KeyError, NotImplementedError) as error:
+        raise ConfigError(
+            "file has numbers of a type that cannot be read here", field="path", value=str(path),
+            remedy="save it again in float32, float16 or bfloat16",
+        ) from error  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,8 @@ class Transplant:
         for what, names in (("another shape", self.other_shape), ("not in the file", self.absent), ("not used", self.unused)):
             if names:
                 more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-                lines.append(f"{what}: {', '.join(names[:_SHOWN])}{more}")
+                # A file's names may hold anything, such as what moves a terminal's cursor.
+                lines.append(f"{what}: {', '.join(names[:_SHOWN])}{more}".encode("unicode_escape").decode())
         return lines
 
 
@@ -150,6 +156,11 @@ def transplant(model: PretextModel, tensors: dict[str, Tensor], *, partial: bool
 
     named = dict(model.named_parameters())
     given = {name if name in named else _ENCODER + name: tensor for name, tensor in tensors.items()}
+    if len(given) != len(tensors):
+        raise ConfigError(
+            "file has a tensor with and without its prefix", field="tensor", value=_ENCODER + "...",
+            remedy="take one of them out",
+        )  # fmt: skip
     shared = sorted(named.keys() & given.keys())
     fits = [name for name in shared if given[name].shape == named[name].shape]
     wrong = [f"{name} {list(given[name].shape)} for {list(named[name].shape)}" for name in shared if name not in fits]
@@ -163,7 +174,8 @@ def transplant(model: PretextModel, tensors: dict[str, Tensor], *, partial: bool
     )
     _refuse_misfit(report, partial)
     for name in fits:
-        if not given[name].is_floating_point() or not torch.isfinite(given[name]).all():
+        # As float32, in which the model keeps it.
+        if not given[name].is_floating_point() or not torch.isfinite(given[name].to(torch.float32)).all():
             raise ConfigError("a tensor is not of finite floating numbers", field=name, value=str(given[name].dtype))
     with torch.no_grad():
         for name in fits:

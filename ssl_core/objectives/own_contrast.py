@@ -78,7 +78,9 @@ class OwnContrastModel(PretextModel):
         found = present(windows).all(axis=2)
         count = found.sum(axis=2, keepdims=True)
         weight = np.where(count >= 2, found / np.maximum(2 * count * self.views, 1), 0.0)
-        windows *= np.power(_LARGER, 2.0 * larger - 1.0).astype(np.float32)[..., None, None]
+        # Beyond float32 it becomes infinite, and the unit's row zero.
+        with np.errstate(over="ignore"):
+            windows *= np.power(_LARGER, 2.0 * larger - 1.0).astype(np.float32)[..., None, None]
         return {
             "shown": torch.from_numpy(windows.reshape(*late.shape, self.channels * kept)),
             "begin": torch.from_numpy(choose(place, np.full(place.shape, self._starts(), np.int64))),

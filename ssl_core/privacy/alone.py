@@ -5,7 +5,7 @@ Comes in: a model, views of b units and the rows float32 [b, P] that the engine 
   losses   `model.losses` of the batch are `model.forward` of each unit: no negatives, batch statistics, covariances;
   rows     the engine's rows are the gradients of single units, by an ordinary backward pass of one unit at a time;
   memory   (isolation.py) the same batch again gives the same rows: nothing is kept of units that came before.
-The comparison is to 1e-4 of the norm, or of half the median norm where that is more: single and batched float32 kernels
+The comparison is to 1e-4 of the norm, or of the mean norm where that is more: single and batched float32 kernels
 add in another order (1e-6 was measured); what it looks for is wrong by more. Raises `PrivacyError`, with a line for each.
 """
 
@@ -31,7 +31,7 @@ def check_alone(model: PretextModel, views: Views, rows: Tensor) -> None:
     count = min(_MOST_UNITS, len(rows))
     batch = model.losses({name: view.clone() for name, view in views.items()}).detach()
     # A loss or a row that is nearly zero by chance has lost as much to rounding as the others.
-    usual = [float(batch.double().abs().median()) / 2, float(rows.double().norm(dim=1).median()) / 2]
+    usual = [float(batch.double().abs().mean()), float(rows.double().norm(dim=1).mean())]
     parameters = dict(model.named_parameters())
     for unit in range(count):
         with _calls(model) as calls:

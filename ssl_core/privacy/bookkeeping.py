@@ -16,9 +16,10 @@ That includes a unit with a layer's input or gradient, or their product, of norm
 
 What is not proven: that another unit's last bits stay when one unit is removed, because its neighbours in the batch change.
 Forward and backward passes of any batched engine have this (demanded: 1e-5 of the norm, isolation.py); the weighted sum
-adds, in the worst case, 2 gamma_1026 C M_j / N_j for another unit j, 1.2e-4 C where nothing cancels. Measured, passes and
-sum together: 4e-8 C for each other unit of the batch (transformers, batches of 32 to 256); 2^-12 is room for 5,000 of them
-even if all add up. It ends there: sampling.py parts a sample so that only the units of one group can be reached.
+adds, in the worst case, 2 gamma_1026 C M_j / N_j for another unit j: 1.2e-4 C where nothing cancels, up to 3e-3 C where a
+task's rows cancel most (M / N of 25, own views compared with each other). Measured, passes and sum together: 4e-8 C for each
+other unit of the batch (transformers, batches of 32 to 256). Rows made to cancel, 64 of them, moved a sum by 5e-3 C in all;
+gamma does not cover that. It ends there: sampling.py parts a sample so that only the units of one group can be reached.
 """
 
 from __future__ import annotations
@@ -93,11 +94,12 @@ class BookkeepingEngine:
         return ClippedSum(tuple(found[name] for name, _ in self._model.named_parameters()), clip_norm)
 
     def _kept(self, views: dict[str, Tensor]) -> dict[str, Part]:
-        if torch.get_float32_matmul_precision() != "highest":
+        precision = _matmul_precision()
+        if precision != "highest":
             raise PrivacyError(
                 "products are less exact than float32",
                 field="float32_matmul_precision",
-                value=torch.get_float32_matmul_precision(),
+                value=precision,
                 remedy='torch.set_float32_matmul_precision("highest")',
             )
         units = units_of(views)
@@ -148,6 +150,14 @@ class BookkeepingEngine:
         return PrivacyError(
             f"layer does not fit the bookkeeping engine: {problem}", field=name, remedy='set speed.engine = "vmap"'
         )
+
+
+def _matmul_precision() -> str:
+    try:
+        return str(torch.get_float32_matmul_precision())
+    except RuntimeError:
+        # torch has two ways to set it, and refuses to say what holds where both were used.
+        return "set by torch.backends"
 
 
 def divisor(kept: Sequence[Part]) -> Tensor:

@@ -147,7 +147,15 @@ def test_a_file_of_which_nothing_fits_the_encoder_is_refused() -> None:
         transplant(build_model(PLAN), decoder, partial=True)
 
 
-@pytest.mark.parametrize("value", [torch.full((16,), float("nan")), torch.full((16,), float("inf")), torch.ones(16).int()])
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.full((16,), float("nan")),
+        torch.full((16,), float("inf")),
+        torch.full((16,), 1e300, dtype=torch.float64),
+        torch.ones(16).int(),
+    ],
+)
 def test_what_is_no_finite_number_is_refused(value: torch.Tensor) -> None:
     model = build_model(PLAN)
     before = to_vector(model)
@@ -163,3 +171,12 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=words) as caught:
             read_tensors(tmp_path / path)
         assert caught.value.field == "path"
+
+
+def test_a_name_with_and_without_its_prefix_is_refused_and_names_cannot_move_the_cursor() -> None:
+    tensors = named(moved())
+    name = next(name for name in tensors if name.startswith("encoder."))
+    with pytest.raises(ConfigError, match="with and without its prefix"):
+        transplant(build_model(PLAN), tensors | {name.removeprefix("encoder."): tensors[name]}, partial=True)
+    report = transplant(build_model(PLAN), tensors | {"\x1b[2J": torch.ones(2)}, partial=True)
+    assert report.unused == ("\x1b[2J",) and "\x1b" not in "".join(report.lines())
