@@ -1,5 +1,5 @@
 # Two commands need no set-up of their own: make demo, make test.
-.PHONY: demo test check audit chaos nightly proofs schedules mutants fuzz bench bench-objectives clean setup data
+.PHONY: demo demo-nightly test check audit chaos nightly proofs schedules mutants fuzz bench bench-objectives clean setup data
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -10,6 +10,7 @@ CANDIDATES := python3 python3.13 python3.12 python3.11
 
 help:
 	@echo 'make demo    set up, fetch the demo data, run a whole federation on this machine (5 minutes)'
+	@echo 'make demo-nightly  the demo on generated images, signals and tables (15 minutes)'
 	@echo 'make test    set up, run the tests'
 	@echo 'make check   ruff, mypy --strict, import-linter'
 	@echo 'make proofs  every schedule of a hostile server on a model of the secure sum (2 minutes)'
@@ -57,6 +58,9 @@ data: $(WHEEL)
 
 demo: $(WHEEL)
 	$(BIN)/choral demo --wheel $(WHEEL)
+
+demo-nightly: $(STAMP)
+	set -e; for modality in image signal table; do $(BIN)/choral demo --modality $$modality --out choral-demo-$$modality; done
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -137,22 +137,42 @@ def audit(
 @app.command()
 @fail_on_error
 def demo(
+    modality: Annotated[
+        Literal["text", "image", "signal", "table"] | None,
+        typer.Option("--modality", help="Default: text, from the wheel. The others are generated; nothing is fetched."),
+    ] = None,
     images: Annotated[
-        Path | None, typer.Option("--images", help="Run on images instead: .npz with image, patient, label.")
+        Path | None, typer.Option("--images", help="Run on images of yours: .npz with image, patient, label.")
+    ] = None,
+    signals: Annotated[
+        Path | None,
+        typer.Option("--signals", help="Run on signals of yours: .npz with signal, record, label; 100 Hz, 3000 samples, mV."),
     ] = None,
     classes: Annotated[
-        str | None, typer.Option("--classes", help="With --images: evaluate on these labels alone, such as a,b.")
+        str | None, typer.Option("--classes", help="With --images or --signals: evaluate on these labels alone, such as a,b.")
     ] = None,
-    procedural: Annotated[bool, typer.Option("--procedural", help="Run on generated reports; nothing is fetched.")] = False,
+    procedural: Annotated[bool, typer.Option("--procedural", help="Generate the text, too; nothing is fetched.")] = False,
     wheel: Annotated[
         Path | None, typer.Option("--wheel", help="The torchxrayvision 1.5.7 wheel with the PadChest table.")
     ] = None,
+    warm: Annotated[
+        bool, typer.Option("--warm", help="Begin from weights pretrained on generated images or signals: it costs no epsilon.")
+    ] = False,
     out: Annotated[Path, typer.Option("--out", help="Folder for the report and the federation's state.")] = Path("choral-demo"),
 ) -> None:
     """A whole federation on this machine, in minutes: five hospitals, one operator, private pretraining, a report."""
-    from deploy.demo import DemoChoice, run_demo
+    from deploy.demo import run_demo
+    from deploy.demo_choice import DemoChoice
 
-    choice = DemoChoice(images=images, classes=tuple(classes.split(",")) if classes else (), procedural=procedural, wheel=wheel)
+    choice = DemoChoice(
+        modality=modality,
+        images=images,
+        signals=signals,
+        classes=tuple(classes.split(",")) if classes else (),
+        procedural=procedural,
+        wheel=wheel,
+        warm=warm,
+    )
     raise typer.Exit(run_demo(choice, out))
 
 

@@ -1,4 +1,4 @@
-"""`choral demo`: a whole federation on this machine, walked end to end once, on real patients' reports.
+"""`choral demo`: a whole federation on this machine, walked end to end once, on real or on generated data.
 
 Comes in: which data, an output folder. Goes out: a table, `report.html` and the federation's state in that folder, exit
 code 0; on a failure or Ctrl-C every process that it started is ended and the log folders are named (ruling 32).
@@ -12,18 +12,17 @@ import os
 import signal
 import sys
 import time
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from importlib.resources import files
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 import tomli_w
 from rich.console import Console
 
+from deploy.demo_choice import DemoChoice
 from deploy.demo_data.sites import DemoSites
 from deploy.demo_outcome import collect, evaluate, finetune_everywhere, show
 from deploy.demo_progress import DemoProgress
@@ -34,41 +33,26 @@ from ssl_core.errors import ChoralError, ConfigError, StateError
 
 _PIPE_WIDTH = 110
 _STUDY_S = 1200.0
-# Typed by a person; never computed from the data (ruling 16).
-_NOMINAL = {"procedural": (6000,) * 5, "images": (400,) * 5}
 _POLICY = {"max_epsilon": 20.0, "max_sampling_rate": 0.3}
+# Of `choral operator prepare`: under a minute on one core.
+_WARM = ("--units", "4096", "--steps", "200", "--batch", "128")
 _WARNING = (
     "This federation runs on one machine with a throw-away authority: its keys protect nobody from this machine. "
     "It runs on loopback without the proxy of deploy/nginx."
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DemoChoice:
-    """Which data: reports (the default, from the wheel), an image array, or generated reports."""
-
-    images: Path | None = None
-    classes: tuple[str, ...] = ()
-    procedural: bool = False
-    wheel: Path | None = None
-    seed: int = 1
-
-    @property
-    def study(self) -> Literal["reports", "images"]:
-        """Name of the frozen study plan."""
-        return "reports" if self.images is None else "images"
-
-
 def run_demo(choice: DemoChoice, out: Path, *, console: Console | None = None) -> int:
     """Run the demo; returns the exit code. `out` must be absent, empty or an earlier demo's folder."""
     # A pipe has no width of its own, and 80 columns would cut the table.
     console = console or (Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH))
+    choice.check()
     folder = _fresh(out.absolute())
     console.print(_WARNING, style="yellow")
     loopback: Loopback | None = None
     try:
         with _signals(), Supervisor(folder / "run") as supervisor:
-            data = _prepare(choice, folder / "data")
+            data = choice.write_sites(folder / "data")
             console.print(data.notice, style="cyan", highlight=False)
             setups = [SiteSetup(name=s.name, source=s.source, policy=_POLICY) for s in data.sites]
             loopback = Loopback(folder / "federation", setups, supervisor)
@@ -92,8 +76,13 @@ def _walk(choice: DemoChoice, data: DemoSites, loopback: Loopback, folder: Path,
         loopback.set_up()
         progress.phase("start: one SuperLink, five daemons")
         loopback.start()
+        plan, start, weights = _plan(choice, data, folder), None, None
+        if choice.warm:
+            progress.phase("warm start: generated data, no patient")
+            start = folder / "start"
+            weights = loopback.prepare(plan, start, *_WARM)
         progress.phase("launch: signed plan, invitations")
-        plan_hash = loopback.launch(_plan(choice, data, folder))
+        plan_hash = loopback.launch(plan, start)
         loopback.follow(plan_hash, progress.event, until=_all_invited(len(data.sites)), timeout_s=120.0)
         progress.phase("approval: each hospital checks plan, policy, data and budget")
         loopback.each_site("site", "approve", plan_hash, "--yes")
@@ -103,32 +92,15 @@ def _walk(choice: DemoChoice, data: DemoSites, loopback: Loopback, folder: Path,
         release = loopback.publish(plan_hash)
         loopback.stop_daemons()
         progress.phase("private pretraining alone: each site's second, charged study")
-        own = loopback.pretrain_alone({site.name: _plan_alone(choice, data, folder, site.name) for site in data.sites})
+        alone = {site.name: _plan_alone(choice, data, folder, site.name, weights) for site in data.sites}
+        own = loopback.pretrain_alone(alone, start)
         progress.phase("fine-tuning: each site on its few labels")
         finetune_everywhere(data, loopback)
-        progress.phase("scoring: every arm, three label budgets, ten draws")
-        scores = evaluate(data, loopback, folder, release, own, seed=choice.seed)
+        progress.phase(f"scoring: every arm, three label budgets, {choice.draws} draws")
+        scores = evaluate(data, loopback, folder, release, own, draws=choice.draws, seed=choice.seed)
         progress.phase("ledgers and receipts")
-        result = collect(data, loopback, release, scores, machine=machine_line(), seed=choice.seed)
+        result = collect(data, loopback, release, scores, machine=machine_line(), seed=choice.seed, warm=choice.warm)
     return replace(result, phases=progress.phases())
-
-
-def _prepare(choice: DemoChoice, folder: Path) -> DemoSites:
-    if choice.images is not None and choice.procedural:
-        raise ConfigError("choose one of --images and --procedural", field="--images, --procedural")
-    if choice.classes and choice.images is None:
-        raise ConfigError("--classes goes with --images", field="--classes")
-    if choice.procedural:
-        from deploy.demo_data import procedural
-
-        return procedural.write_sites(folder, nominal_sizes=_NOMINAL["procedural"], seed=choice.seed)
-    if choice.images is not None:
-        from deploy.demo_data import images
-
-        return images.write_sites(choice.images, folder, nominal_sizes=_NOMINAL["images"], classes=choice.classes or None)
-    from deploy.demo_data import padchest
-
-    return padchest.write_sites(choice.wheel or padchest.find_wheel(), folder)
 
 
 def _plan(choice: DemoChoice, data: DemoSites, folder: Path) -> Path:
@@ -136,14 +108,15 @@ def _plan(choice: DemoChoice, data: DemoSites, folder: Path) -> Path:
     return _write_plan(choice, folder / "study.toml", {"sites": sites})
 
 
-def _plan_alone(choice: DemoChoice, data: DemoSites, folder: Path, name: str) -> Path:
-    """The same privacy, training and number of steps, at one site, with no round that could be void."""
+def _plan_alone(choice: DemoChoice, data: DemoSites, folder: Path, name: str, weights: str | None) -> Path:
+    """The same start, privacy, training and number of steps, at one site, with no round that could be void."""
     sites = [{"name": s.name, "nominal_size": s.nominal_size} for s in data.sites if s.name == name]
-    return _write_plan(choice, folder / f"study-{name}.toml", {"sites": sites, "alone": True})
+    start = {} if weights is None else {"start": weights}
+    return _write_plan(choice, folder / f"study-{name}.toml", {"sites": sites, "alone": True} | start)
 
 
 def _write_plan(choice: DemoChoice, path: Path, changes: dict[str, Any]) -> Path:
-    plan = tomllib.loads((files("deploy") / "studies" / f"{choice.study}.toml").read_text())
+    plan = choice.plan()
     plan |= changes | {"seed": choice.seed}
     if plan.get("alone"):
         plan["rounds"]["max_void"] = 0

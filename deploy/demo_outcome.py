@@ -30,7 +30,7 @@ _LABELLED = 50
 
 
 def evaluate(
-    data: DemoSites, loopback: Loopback, folder: Path, release: Path, own: Mapping[str, Path], *, seed: int
+    data: DemoSites, loopback: Loopback, folder: Path, release: Path, own: Mapping[str, Path], *, draws: int, seed: int
 ) -> dict[str, dict[str, Any]]:
     """Scores of every arm at every site, each site in a process of its own, as many at once as there are cores."""
 
@@ -39,7 +39,7 @@ def evaluate(
         out.parent.mkdir(exist_ok=True)
         loopback.run(
             sys.executable, "-m", "deploy.evaluate_site", "--site-folder", str(site.folder), "--federated", str(release),
-            "--own", str(own[site.name]), "--seed", str(seed), "--out", str(out),
+            "--own", str(own[site.name]), "--draws", str(draws), "--seed", str(seed), "--out", str(out),
         )  # fmt: skip
         scores: dict[str, Any] = json.loads(out.read_text())
         return scores
@@ -72,6 +72,7 @@ def collect(
     *,
     machine: str,
     seed: int,
+    warm: bool,
 ) -> DemoResult:
     """Put the ledgers' statements, receipts and scores together; the phases' times are added by the caller."""
     card = read_card(release)
@@ -87,6 +88,7 @@ def collect(
         modality=card.plan.data.kind,
         procedural=data.kind == "procedural",
         simulated_sites=True,
+        warm=warm,
         delta=privacy.delta,
         ledger_rule=f"smaller of RDP filter and sum, at the ledger's delta {ledger_delta:g}",
         noise_multiplier=privacy.noise_multiplier,

@@ -12,7 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from deploy.demo_result import DemoResult, arm_label, mean, signed
+from deploy.demo_result import DemoResult, arm_label, mean, side, signed, start_in_words
 from ssl_core.evaluation.label_efficiency import Arm, paired_difference
 
 _BEST = "bold green"
@@ -48,6 +48,8 @@ def heading(result: DemoResult) -> list[str]:
     lines = [f"Macro AUROC on test patients, {_draws(result)} label draws. {kind}"]
     if result.simulated_sites:
         lines.append("The sites are parts of one data set, not separate hospitals.")
+    if start := start_in_words(result):
+        lines.append(start)
     return lines
 
 
@@ -130,13 +132,13 @@ def _averaged(result: DemoResult) -> Table:
 
 
 def _against_floor(result: DemoResult, arm: Arm) -> Text:
-    """The gap at each budget and one word: wins, loses (all intervals on one side of zero) or mixed."""
+    """The gap at each budget and one word: wins, loses (all intervals on one side of zero), even (none is) or mixed."""
     gaps = [result.difference(arm, Arm.FLOOR, budget) for budget in result.budgets]
     text = Text()
     for gap in gaps:
-        text.append(f"{signed(gap).partition(' ')[0]} ", "green" if gap.low > 0 else "red" if gap.high < 0 else "yellow")
-    wins, loses = all(gap.low > 0 for gap in gaps), all(gap.high < 0 for gap in gaps)
-    return text.append("wins" if wins else "loses" if loses else "mixed")
+        text.append(f"{signed(gap).partition(' ')[0]} ", ("yellow", "green", "red")[side(gap)])
+    sides = {side(gap) for gap in gaps}
+    return text.append({1: "wins", -1: "loses", 0: "even"}[sides.pop()] if len(sides) == 1 else "mixed")
 
 
 def _sites(result: DemoResult) -> Table:

@@ -115,11 +115,17 @@ class Loopback:
         for site in self.sites:
             self._start(site.name, "site", "start", "--home", str(self.site_home(site.name)))
 
-    def launch(self, plan: Path) -> str:
+    def prepare(self, plan: Path, out: Path, *options: str) -> str:
+        """`choral operator prepare`: start weights in the folder `out`; their SHA-256."""
+        said = self.command("operator", "prepare", str(plan), "--out", str(out), *options, "--json")
+        return str(json.loads(said)["weights"])
+
+    def launch(self, plan: Path, start: Path | None = None) -> str:
         """`choral operator launch` in the background, which starts a failed run again; returns the plan hash."""
         studies = self.operator_home / "studies"
         known = set(studies.iterdir())
-        self._start("launch", "operator", "launch", str(plan), "--yes", "--home", str(self.operator_home))
+        words = ("operator", "launch", str(plan), *_start_options(start), "--yes", "--home", str(self.operator_home))
+        self._start("launch", *words)
 
         def stored() -> bool:
             self._check_alive()
@@ -161,14 +167,13 @@ class Loopback:
         out = self.command("operator", "publish", plan_hash, "--json", "--home", str(self.operator_home))
         return Path(json.loads(out)["release"])
 
-    def pretrain_alone(self, plans: Mapping[str, Path]) -> dict[str, Path]:
+    def pretrain_alone(self, plans: Mapping[str, Path], start: Path | None = None) -> dict[str, Path]:
         """`choral site pretrain` at every site, as many at once as there are cores; the encoders' folders."""
 
         def run(name: str) -> Path:
             home = str(self.site_home(name))
-            return Path(
-                json.loads(self.command("site", "pretrain", str(plans[name]), "--yes", "--json", "--home", home))["encoder"]
-            )
+            said = self.command("site", "pretrain", str(plans[name]), *_start_options(start), "--yes", "--json", "--home", home)
+            return Path(json.loads(said)["encoder"])
 
         with ThreadPoolExecutor(self.at_once) as pool:
             return dict(zip(plans, pool.map(run, plans), strict=True))
@@ -208,6 +213,10 @@ class Loopback:
                 log_path=self.root / "logs" / f"{name}.log",
             )
         )
+
+
+def _start_options(weights: Path | None) -> list[str]:
+    return [] if weights is None else ["--start", str(weights)]
 
 
 def _edit(path: Path, changes: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from deploy.demo_result import DemoResult, arm_label, mean, signed, verdicts
+from deploy.demo_result import DemoResult, arm_label, mean, side, signed, start_in_words, verdicts
 from deploy.demo_table import findings, number, size
 from deploy.report_plots import STYLES, curves, epsilon_bars, site_curves
 from ssl_core.chain import write_durably
@@ -66,6 +66,7 @@ def render_report(result: DemoResult) -> str:
     plots = site_curves(result)
     return environment.get_template("report.html.j2").render(
         result=result,
+        start=start_in_words(result),
         draws=len(result.sites[0].scores[0].auroc),
         verdict=verdict(result),
         findings=findings(result),
@@ -104,16 +105,16 @@ def verdict(result: DemoResult) -> list[str]:
     sentences = []
     if Arm.OWN in result.arms and Arm.FEDERATED in result.arms:
         gap = result.difference(Arm.FEDERATED, Arm.OWN, budget)
-        word = "better than" if gap.low > 0 else "worse than" if gap.high < 0 else "not clearly different from"
+        word = ("not clearly different from", "better than", "worse than")[side(gap)]
         sentences.append(
             f"At {budget} labels the federated private encoder is {word} what a site gets from its own private "
             f"pretraining: macro AUROC {_mean(result, Arm.FEDERATED, budget)} against {_mean(result, Arm.OWN, budget)}, "
             f"difference {signed(gap)}."
         )
     at = [v for v in verdicts(result) if v.budget == budget]
-    above = [arm_label(v.arm, result.modality) for v in at if v.gap.low > 0]
-    unsure = [arm_label(v.arm, result.modality) for v in at if v.gap.low <= 0 <= v.gap.high]
-    below = [arm_label(v.arm, result.modality) for v in at if v.gap.high < 0]
+    above = [arm_label(v.arm, result.modality) for v in at if side(v.gap) > 0]
+    unsure = [arm_label(v.arm, result.modality) for v in at if side(v.gap) == 0]
+    below = [arm_label(v.arm, result.modality) for v in at if side(v.gap) < 0]
     floor = f"the raw floor ({_mean(result, Arm.FLOOR, budget)}, no encoder at all)"
     if below:
         sentences.append(f"Below {floor}: {', '.join(below)}.")
@@ -146,7 +147,7 @@ def _averaged(result: DemoResult) -> list[Row]:
 
 
 def _gap(gap: Interval) -> Cell:
-    tone = "above" if gap.low > 0 else "below" if gap.high < 0 else "unclear"
+    tone = ("unclear", "above", "below")[side(gap)]
     mean_text, _, interval = signed(gap).partition(" ")
     return Cell(mean_text, under=f"{interval} {tone}", tone=tone)
 

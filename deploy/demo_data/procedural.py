@@ -10,18 +10,17 @@ private data, and no noise.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from deploy.demo_data.sites import DemoSites, Report, new_folder, require_disjoint, site_at, write_labels, write_reports
-from ssl_core.errors import ConfigError
+from deploy.demo_data.sites import SITES, DemoSites, Report, Sizes, generated_sites, write_labels, write_reports
 
 LABEL_NAMES = tuple(f"finding-{number:02d}" for number in range(1, 11))
 NOTICE = "Procedural reports: generated from a seed, no real patient. Their results say nothing about medicine."
-_SITES = 5
 _FINDING_WORDS, _COMMON_WORDS, _SITE_WORDS = 30, 600, 100
 _SYLLABLES = [c + v for c in "bdfglmnprstvz" for v in "aeiou"]
 
@@ -36,43 +35,26 @@ class _Language:
     other_chances: npt.NDArray[np.float64]
 
 
-def write_sites(
-    folder: Path, *, nominal_sizes: tuple[int, int, int, int, int], seed: int = 0, patients: int = 6_000
-) -> DemoSites:
+def write_sites(folder: Path, *, nominal_sizes: Sizes, seed: int = 0, patients: int = 6_000) -> DemoSites:
     """Write five sites of `patients` pretraining patients, 400 pool and 500 test patients each under `folder`."""
-    if not 1 <= patients <= 1_000_000:
-        raise ConfigError("number of patients is out of range", field="patients", value=patients, limit="1 .. 1000000")
-    sizes = {"reports": patients, "pool": 400, "test": 500}
-    names = [f"site-{number + 1}" for number in range(_SITES)]
-    with new_folder(folder) as draft:
-        groups: list[list[str]] = []
-        for number, name in enumerate(names):
-            language = _language(seed, number)
-            rng = np.random.default_rng([seed, 1, number])
-            place = draft / name
-            place.mkdir()
-            labels: list[tuple[str, list[int]]] = []
-            for stem, count in sizes.items():
-                reports: list[Report] = []
-                ids = [f"{name}-{stem}-{index:06d}" for index in range(count)]
-                for patient in ids:
-                    findings = _findings(rng)
-                    texts = 1 + min(int(rng.poisson(0.6)), 3) if stem == "reports" else 1
-                    reports += [Report(patient, f"{patient}-{k}", _text(rng, language, findings)) for k in range(texts)]
-                    if stem != "reports":
-                        labels.append((patient, findings.astype(int).tolist()))
-                write_reports(place, stem, "source.toml" if stem == "reports" else f"{stem}.toml", reports)
-                groups.append(ids)
-            write_labels(place, LABEL_NAMES, labels)
-        require_disjoint(groups)
-    return DemoSites(
-        kind="procedural",
-        folder=folder,
-        sites=tuple(site_at(folder, name, size) for name, size in zip(names, nominal_sizes, strict=True)),
-        label_names=LABEL_NAMES,
-        source=NOTICE,
-        terms="",
-        citation="",
+
+    def write(place: Path, number: int, parts: Mapping[str, list[str]]) -> None:
+        language = _language(seed, number)
+        rng = np.random.default_rng([seed, 1, number])
+        labels: list[tuple[str, list[int]]] = []
+        for part, ids in parts.items():
+            reports: list[Report] = []
+            for patient in ids:
+                findings = _findings(rng)
+                texts = 1 + min(int(rng.poisson(0.6)), 3) if part == "source" else 1
+                reports += [Report(patient, f"{patient}-{k}", _text(rng, language, findings)) for k in range(texts)]
+                if part != "source":
+                    labels.append((patient, findings.astype(int).tolist()))
+            write_reports(place, "reports" if part == "source" else part, f"{part}.toml", reports)
+        write_labels(place, LABEL_NAMES, labels)
+
+    return generated_sites(
+        folder, write, nominal_sizes=nominal_sizes, label_names=LABEL_NAMES, notice=NOTICE, patients=patients
     )
 
 
@@ -99,7 +81,7 @@ def _text(rng: np.random.Generator, language: _Language, findings: npt.NDArray[n
 def _language(seed: int, site: int) -> _Language:
     """The shared vocabulary under `seed`, as `site` uses it."""
     shared = np.random.default_rng([seed, 0])
-    total = len(LABEL_NAMES) * _FINDING_WORDS + _COMMON_WORDS + _SITES * _SITE_WORDS
+    total = len(LABEL_NAMES) * _FINDING_WORDS + _COMMON_WORDS + SITES * _SITE_WORDS
     numbers = shared.permutation(len(_SYLLABLES) ** 3)[:total]
     base = len(_SYLLABLES)
     spelled = [_SYLLABLES[n // base**2] + _SYLLABLES[n // base % base] + _SYLLABLES[n % base] for n in numbers.tolist()]

@@ -1,11 +1,13 @@
 """Before step 1, at the operator: public images from a seed; nobody is described, so nothing is spent.
 
 Comes in: a seed, a number of images, and what a study says of its images. Goes out: float32 [m, pixels], pooled and
-standardised image by image, as `Patients.records` of images. Dead leaves (Lee, Mumford and Huang, "Occlusion Models for
-Natural Images", IJCV 2001, section 3; as training data in Baradad et al., "Learning to See by Looking at Noise", NeurIPS
-2021, section 3.2): shapes of power-law size that cover each other. Different: three kinds of shape (ellipse, rectangle,
-three lobes), soft edges, a grain on each shape, and below them noise whose amplitude falls as 1 / f^a with a random a; in
-half of the images one big body holds all other shapes, as a chest or a limb does; some are mirrored in part, as bodies are.
+standardised image by image, as `Patients.records` of images; `made_images` gives beside them what each was made from, float32
+[m, 3] in FACTORS' order: 0 or 1, 0 or 1, and how many shapes were laid. Dead leaves (Lee, Mumford and Huang, "Occlusion
+Models for Natural Images", IJCV 2001, section 3; as training data in Baradad et al., "Learning to See by Looking at Noise",
+NeurIPS 2021, section 3.2): shapes of power-law size that cover each other. Different: three kinds of shape (ellipse,
+rectangle, three lobes), soft edges, a grain on each shape, and below them noise whose amplitude falls as 1 / f^a with a random
+a; in half of the images one big body holds all other shapes, as a chest or a limb does; some are mirrored in part, as
+bodies are.
 
 Images are made in blocks of `BLOCK`, each from its own generator, so that the first images do not depend on how many are
 asked for. numpy's seeded generator is right here: these are no private data, and no noise of privacy. Same seed, same
@@ -14,6 +16,8 @@ bytes on one machine; elsewhere the last bit may differ (sin, exp, FFT), which i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,6 +25,7 @@ from ssl_core.data.images import standardise
 from ssl_core.spec.data import ImageData
 
 BLOCK = 64
+FACTORS = ("body", "mirrored", "shapes")
 _LEAVES = 18
 _LARGEST_LEAF, _SMALLEST_LEAF = 0.5, 0.04
 _SIZE_POWER = 2.2
@@ -28,19 +33,33 @@ _SIZE_POWER = 2.2
 Pictures = npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Records float32 [m, pixels], each with mean 0 and standard deviation 1, and the factors float32 [m, 3] of each."""
+
+    records: Pictures
+    factors: Pictures
+
+
 def procedural_images(seed: int, count: int, data: ImageData) -> Pictures:
-    """float32 [count, pixels]: the first `count` images of `seed`, each with mean 0 and standard deviation 1."""
+    """float32 [count, pixels]: the first `count` images of `seed`, without what they were made from."""
+    return made_images(seed, count, data).records
+
+
+def made_images(seed: int, count: int, data: ImageData) -> Images:
+    """The first `count` images of `seed` and their factors."""
     height, width = data.height // data.pool, data.width // data.pool
     pooled = ImageData(kind="image", height=height, width=width)
-    out = np.empty((count, height * width), np.float32)
+    records, factors = np.empty((count, height * width), np.float32), np.empty((count, len(FACTORS)), np.float32)
     for block, begin in enumerate(range(0, count, BLOCK)):
-        pictures = _block(np.random.default_rng([seed, block]), height, width)[: count - begin]
-        out[begin : begin + BLOCK] = standardise(pictures, pooled)[0]
-    return out
+        pictures, made = _block(np.random.default_rng([seed, block]), height, width)
+        records[begin : begin + BLOCK] = standardise(pictures[: count - begin], pooled)[0]
+        factors[begin : begin + BLOCK] = made[: count - begin]
+    return Images(records, factors)
 
 
-def _block(rng: np.random.Generator, height: int, width: int) -> Pictures:
-    """BLOCK pictures float32 [BLOCK, height, width], in no unit."""
+def _block(rng: np.random.Generator, height: int, width: int) -> tuple[Pictures, Pictures]:
+    """BLOCK pictures float32 [BLOCK, height, width], in no unit, and their factors [BLOCK, 3]."""
     side = max(height, width)
     rows, columns = ((np.arange(n, dtype=np.float32) + 0.5 - n / 2) * (2.0 / side) for n in (height, width))
     grid = np.broadcast_arrays(rows[:, None], columns[None, :])
@@ -62,7 +81,7 @@ def _block(rng: np.random.Generator, height: int, width: int) -> Pictures:
     pictures = pictures + _column(rng.uniform(0.0, 0.12, BLOCK)) * rng.standard_normal(pictures.shape, np.float32)
     # The response of a film or a display: monotone, another for each picture.
     seen: Pictures = np.arcsinh(pictures * _column(rng.uniform(0.2, 2.0, BLOCK))).astype(np.float32)
-    return seen
+    return seen, np.stack([bodies, mirrored[:, 0, 0] > 0, leaves], axis=1).astype(np.float32)
 
 
 def _column(values: npt.NDArray[np.generic]) -> Pictures:

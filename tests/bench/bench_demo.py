@@ -17,7 +17,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from deploy.demo import DemoChoice, machine_line, run_demo
+from deploy.demo import machine_line, run_demo
+from deploy.demo_choice import DemoChoice
 from deploy.demo_result import DemoResult, arm_label, mean, signed
 from ssl_core.evaluation.label_efficiency import Arm, paired_difference
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from deploy.demo_result import DemoResult, PhaseTime, Scores, SiteOutcome, verdicts
+from deploy.demo_result import DemoResult, PhaseTime, Scores, SiteOutcome, side, verdicts
 from deploy.demo_table import print_result, size
 from deploy.report import render_report, write_report
 from ssl_core.errors import ConfigError
-from ssl_core.evaluation.label_efficiency import Arm
+from ssl_core.evaluation.label_efficiency import Arm, Interval
 
 SITES = ("imaging-dynamics-1", "imaging-dynamics-2", "imaging-dynamics-3", "philips-1", "philips-2")
 LEVEL = {
@@ -62,6 +62,7 @@ def plausible(seed: int = 1) -> DemoResult:
         modality="text",
         procedural=False,
         simulated_sites=True,
+        warm=False,
         delta=1e-5,
         ledger_rule="the smaller of the RDP filter and the sum of epsilons.",
         noise_multiplier=0.696,
@@ -209,6 +210,27 @@ def test_procedural_and_simulated_are_said() -> None:
     html = render_report(made_up)
     assert "Procedural data" in html and "parts of one data set" not in html
     assert "PROCEDURAL" in printed(made_up) and "PROCEDURAL" not in printed(result)
+
+
+def test_a_difference_that_prints_as_zero_is_neither_won_nor_lost() -> None:
+    assert [side(Interval(mean, mean - 0.0001, mean + 0.0001)) for mean in (0.0003, -0.0003, 0.002, -0.002)] == [0, 0, 1, -1]
+    result = fewer()
+    sites = []
+    for site in result.sites:
+        floor = {s.budget: s.auroc for s in site.scores if s.arm is Arm.FLOOR}
+        hair = (replace(s, auroc=tuple(v + 2e-4 for v in floor[s.budget])) if s.arm is Arm.COMBINED else s for s in site.scores)
+        sites.append(replace(site, scores=tuple(hair)))
+    same = replace(result, sites=tuple(sites))
+    assert "+.000 +.000 +.000 even" in printed(same) and "Not clearly different from the raw floor" in render_report(same)
+
+
+def test_a_warm_start_is_said() -> None:
+    assert "generated data, which costs no epsilon" not in printed(fewer()) + page()
+    warm = replace(fewer(), warm=True)
+    for text in (" ".join(printed(warm).split()), render_report(warm)):
+        assert "generated data, which costs no epsilon" in text and "flatters" not in text
+    same = replace(warm, procedural=True)
+    assert "flatters" in printed(same) and "flatters" in render_report(same)
 
 
 def test_values_are_escaped() -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests_demo_sites import check_shape, digest
 
 from deploy.demo_data import images, procedural
-from deploy.demo_data.sites import DemoSites, new_folder, require_disjoint
-from ssl_core.data.check import check_source
+from deploy.demo_data.sites import new_folder, require_disjoint
 from ssl_core.data.labels import read_labels
 from ssl_core.data.source import load_patients, read_source
 from ssl_core.errors import ConfigError, DataError
@@ -19,34 +18,6 @@ from ssl_core.spec.data import ImageData, TextData
 TEXT = TextData(kind="text")
 REAL = Path(__file__).parents[4] / "shared" / "data" / "chest_xray_64.npz"
 SIZES = (400, 400, 400, 400, 400)
-
-
-def digest(folder: Path) -> str:
-    state = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        state.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
-    return state.hexdigest()
-
-
-def check_shape(demo: DemoSites, data: TextData | ImageData) -> None:
-    """Every site passes its own check, labels cover pool and test, and no patient trains and is scored."""
-    assert [site.name for site in demo.sites] == sorted(site.name for site in demo.sites) and len(demo.sites) == 5
-    seen: set[str] = set()
-    for site in demo.sites:
-        trained = set(load_patients(read_source(site.source), data).units)
-        labels = read_labels(site.labels)
-        assert labels.names == demo.label_names
-        scored: set[str] = set()
-        for toml in (site.pool, site.test):
-            check_source(read_source(toml), data)
-            patients = load_patients(read_source(toml), data)
-            index, values = labels.align(patients)
-            assert len(index) == len(patients) > 0 and (values.sum(axis=0) > 0).all()
-            assert not scored & set(patients.units)
-            scored |= set(patients.units)
-        check_source(read_source(site.source), data)
-        assert scored == set(labels.units) and not (scored | trained) & seen and not trained & scored
-        seen |= scored | trained
 
 
 def test_procedural_sites(tmp_path: Path) -> None:
@@ -105,8 +76,8 @@ def test_image_sites(tmp_path: Path, classes: tuple[str, ...] | None, names: tup
     ("changes", "classes", "message"),
     [
         ({"image": np.zeros((600, 8, 8))}, None, "uint8"),
-        ({"label": np.zeros(600)}, None, "one text per image"),
-        ({"patient": np.array(["a"])}, None, "one text per image"),
+        ({"label": np.zeros(600)}, None, "one text per record"),
+        ({"patient": np.array(["a"])}, None, "one text per record"),
         ({}, ("bacterial", "fungal"), "fungal"),
         ({}, ("bacterial",), "at least two"),
     ],

@@ -1,0 +1,133 @@
+"""Generated images, signals and tables: their readers read what is written, and the labels are what the generator drew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from tests_demo_sites import check_shape, digest
+
+from deploy.demo_choice import DemoChoice
+from deploy.demo_data import procedural_images, procedural_signals, procedural_tables, sites
+from deploy.demo_data.sites import DemoSites
+from ssl_core.config import parse
+from ssl_core.data.labels import read_labels
+from ssl_core.data.source import load_patients, read_source
+from ssl_core.evaluation.auroc import macro_auroc
+from ssl_core.evaluation.floor import one_hot
+from ssl_core.finetuning.probe import fit_ridge, standardise
+from ssl_core.procedural.images import procedural_images as pictures
+from ssl_core.procedural.signals import procedural_signals as waves
+from ssl_core.spec.data import Data, ImageData, SignalData, TableData
+
+SIZES = (400, 400, 400, 400, 400)
+IMAGES = ImageData(kind="image", height=16, width=16)
+SIGNALS = SignalData(
+    kind="signal", channels=2, samples=120, rate_hz=40.0, units=("mV", "V"), typical=(0.2, 0.0002), centre=(0.0, 1.0)
+)
+TABLES = parse(TableData, DemoChoice(modality="table").plan()["data"], "study plan")
+
+
+@dataclass(frozen=True)
+class Kind:
+    write: Callable[..., DemoSites]
+    data: Data
+    labels: tuple[str, ...]
+
+
+KINDS = [
+    Kind(procedural_images.write_sites, IMAGES, procedural_images.LABEL_NAMES),
+    Kind(procedural_signals.write_sites, SIGNALS, procedural_signals.LABEL_NAMES),
+    Kind(procedural_tables.write_sites, TABLES, procedural_tables.LABEL_NAMES),
+]
+BY_KIND = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.data.kind)
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer labelled patients than a demo has."""
+    monkeypatch.setattr(sites, "_POOL", 100)
+    monkeypatch.setattr(sites, "_TEST", 120)
+
+
+def records(path: Path, data: Data) -> npt.NDArray[Any]:
+    return np.asarray(load_patients(read_source(path), data).records)
+
+
+@BY_KIND
+@pytest.mark.usefixtures("few")
+def test_readers_read_what_is_written_and_no_patient_is_in_two_parts(kind: Kind, tmp_path: Path) -> None:
+    demo = kind.write(tmp_path / "a", kind.data, nominal_sizes=SIZES, seed=3, patients=150)
+    check_shape(demo, kind.data)
+    assert demo.label_names == kind.labels and demo.kind == "procedural"
+    assert "Procedural" in demo.notice and "no patient" in demo.notice and "nothing about medicine" in demo.notice
+    assert [site.nominal_size for site in demo.sites] == list(SIZES)
+    read = [records(path, kind.data) for site in demo.sites for path in (site.source, site.pool, site.test)]
+    assert [len(part) for part in read] == [150, 100, 120] * 5
+    whole = np.concatenate(read)
+    assert np.isfinite(whole).all() and (whole != 0).any(axis=1).all(), "no record is bad, which a reader makes zeros"
+    assert len(np.unique(whole, axis=0)) == len(whole), "no site has what another has"
+
+
+@BY_KIND
+@pytest.mark.usefixtures("few")
+def test_a_seed_gives_the_same_bytes_and_another_seed_others(kind: Kind, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in "abc"]
+    for folder, seed in zip(folders, (3, 3, 4), strict=True):
+        kind.write(folder, kind.data, nominal_sizes=SIZES, seed=seed, patients=20)
+    first, again, other = map(digest, folders)
+    assert first == again != other
+
+
+@pytest.mark.usefixtures("few")
+def test_pictures_come_back_from_their_files_as_the_generator_made_them(tmp_path: Path) -> None:
+    demo = procedural_images.write_sites(tmp_path / "a", IMAGES, nominal_sizes=SIZES, seed=3, patients=100)
+    made = pictures(sites.generator_seed(3, 0), 320, IMAGES)
+    site = demo.sites[0]
+    read = np.concatenate([records(path, IMAGES) for path in (site.source, site.pool, site.test)])
+    # Grey values are rounded to a fortieth of a standard deviation, and few lie beyond 3.2 of them.
+    assert np.median(np.abs(read - made)) < 0.02 and np.abs(read - made).mean() < 0.03
+
+
+def test_signals_come_back_from_their_files_in_the_study_s_units(tmp_path: Path) -> None:
+    demo = procedural_signals.write_sites(tmp_path / "a", SIGNALS, nominal_sizes=SIZES, seed=3, patients=100)
+    made = waves(sites.generator_seed(3, 1), 1000, SIGNALS).records
+    site = demo.sites[1]
+    read = np.concatenate([records(path, SIGNALS) for path in (site.source, site.pool, site.test)])
+    # float32 around 1 V in units of .0002 V.
+    assert np.abs(read - made)[:, :120].max() < 1e-4 and np.abs(read - made)[:, 120:].max() < 2e-3
+
+
+def test_labels_of_signals_are_the_generator_s(tmp_path: Path) -> None:
+    demo = procedural_signals.write_sites(tmp_path / "a", SIGNALS, nominal_sizes=SIZES, seed=3, patients=100)
+    factors = waves(sites.generator_seed(3, 0), 1000, SIGNALS).factors[100:]
+    labels = read_labels(demo.sites[0].labels).values
+    assert np.array_equal(labels[:, 0], factors[:, 2] > 0) and 0.2 < labels[:, 0].mean() < 0.4
+    assert np.array_equal(labels[:, 3], factors[:, 0] > 0.491)
+
+
+def auroc(demo: DemoSites, *, shuffled: bool) -> float:
+    """Macro AUROC of a linear model on the columns of one site's pool, on its test patients."""
+    site = demo.sites[0]
+    table = read_labels(site.labels)
+    pool, test = (load_patients(read_source(path), TABLES) for path in (site.pool, site.test))
+    (_, known), (_, wanted) = (table.align(part) for part in (pool, test))
+    if shuffled:
+        known = known[np.random.default_rng(0).permutation(len(known))]
+    raw = [one_hot(np.asarray(part.records, np.float32), TABLES).astype(np.float64) for part in (pool, test)]
+    scaling = standardise(raw[0])
+    return macro_auroc(scaling(raw[1]) @ fit_ridge(scaling(raw[0]), known).weight, wanted)
+
+
+def test_columns_tell_findings_in_part_and_some_values_are_missing(tmp_path: Path) -> None:
+    demo = procedural_tables.write_sites(tmp_path / "a", TABLES, nominal_sizes=SIZES, seed=3, patients=100)
+    assert 0.65 < auroc(demo, shuffled=False) < 0.97 and abs(auroc(demo, shuffled=True) - 0.5) < 0.1
+    rows = records(demo.sites[0].source, TABLES)
+    codes = rows[:, len(TABLES.numeric) :]
+    assert 0.01 < (codes == 0).mean() < 0.3 and (codes[:, 0] == 1).all()
+    assert not (codes[:, len(TABLES.numeric) :] == 1).any(), "every level is declared"
