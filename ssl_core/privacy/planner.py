@@ -40,7 +40,7 @@ GIB, MIB = 1 << 30, 1 << 20
 # Beyond it a processor gains nothing, its caches being full; an accelerator does.
 MOST_UNITS = {"cpu": 64, "cuda": 4096}
 # Other sites' tests and other programs share a computer's memory; an accelerator is training's own.
-_SHARE = {"cpu": 0.25, "cuda": 0.8}
+_SHARE = {"cpu": 0.125, "cuda": 0.8}
 # For what live_memory.py does not see: the allocator's rounding and fragments, buffers inside kernels.
 _ROOM = 1.5
 # Bytes a parameter that lie there for the whole round: weights, two moments, float64 sum and its noise.
