@@ -166,8 +166,6 @@ Objective = (
     | Denoising
     | OwnContrast
     | ContrastivePredictive
-    | ShuffledOrder
-    | Rotation
     | SimSiam
     | VicregOwn
     | LatentPrediction

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import tomli_w
-from tests_commands import edit, run
+from tests_commands import edit, refused, run
 
 from client.home import create_site
+from deploy import demo as module
 from deploy.demo_choice import DemoChoice, Modality
 from deploy.demo_data import procedural_images, procedural_signals, procedural_tables, sites
 from deploy.demo_result import Scores, arm_label
@@ -47,7 +48,7 @@ def test_a_site_pretrains_on_its_files_fine_tunes_and_is_scored_in_every_arm(
     (tmp_path / "plan.toml").write_text(tomli_w.dumps(plan))
     home = tmp_path / "home"
     create_site(home, site.name, [Identity.generate().public], 1, str(site.source))
-    edit(home / "policy.toml", max_epsilon=20.0, max_sampling_rate=0.3)
+    edit(home / "policy.toml", **module._POLICY)
     done = run("site", "pretrain", tmp_path / "plan.toml", "--home", home, "--yes", "--json")
     assert done.exit_code == 0, done.output
     encoder = json.loads(done.stdout)["encoder"]
@@ -59,3 +60,29 @@ def test_a_site_pretrains_on_its_files_fine_tunes_and_is_scored_in_every_arm(
     scores = {row.arm: row.auroc for row in rows}
     assert scores[Arm.OWN] == scores[Arm.FEDERATED], "one encoder in two arms"
     assert scores[Arm.RANDOM] != scores[Arm.FEDERATED], "two steps moved it"
+
+
+def test_a_warm_start_is_prepared_on_the_federation_s_plan_and_begins_a_site_s_own_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHORAL_ANCHORS", str(tmp_path / "anchors"))
+    monkeypatch.setattr(sites, "_POOL", 10)
+    monkeypatch.setattr(sites, "_TEST", 10)
+    choice = DemoChoice(modality="image", warm=True)
+    choice.check()
+    pixels = parse(ImageData, choice.plan()["data"], "study plan")
+    demo = procedural_images.write_sites(tmp_path / "data", pixels, nominal_sizes=SIZES, patients=60)
+    together = module._plan(choice, demo, tmp_path)
+    start = tmp_path / "start"
+    short = ("--units", 64, "--steps", 2, "--batch", 32)
+    prepared = run("operator", "prepare", together, "--out", start, *short, "--json")
+    assert prepared.exit_code == 0, prepared.output
+    site = demo.sites[0]
+    alone = module._plan_alone(choice, demo, tmp_path, site.name, json.loads(prepared.stdout)["weights"])
+    edit(alone, rounds={"rounds": 1, "steps_per_round": 2, "max_void": 0, "min_sites": 3})
+    home = tmp_path / "home"
+    create_site(home, site.name, [Identity.generate().public], 1, str(site.source))
+    edit(home / "policy.toml", **module._POLICY)
+    refused(run("site", "pretrain", alone, "--home", home, "--yes"), "plan starts from prepared weights")
+    done = run("site", "pretrain", alone, "--start", start, "--home", home, "--yes", "--json")
+    assert done.exit_code == 0, done.output
