@@ -117,6 +117,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise ConfigError(f"file is not safetensors: {error}", field="path", value=str(path)) from error
     except (KeyError, NotImplementedError) as error:
+        # What safetensors and torch say of a type that the format names and they have no tensor of.
         raise ConfigError(
             "file has numbers of a type that cannot be read here", field="path", value=str(path),
             remedy="save it again in float32, float16 or bfloat16",

@@ -39,4 +39,4 @@ def test_every_file_and_command_that_the_page_names_exists() -> None:
     text = PAGE.read_text()
     for path in re.findall(r"`((?:ssl_core|docs|client|tests)/[\w/.]+\.(?:py|md))`", text):
         assert (TESTS.parent / path).is_file(), path
-    assert len(text.splitlines()) <= 280
+    assert len(text.splitlines()) <= 250

@@ -21,10 +21,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ssl_core.data.csv_rows import csv_rows, is_clean, open_text
+from ssl_core.data.csv_rows import csv_rows, open_text
 from ssl_core.data.declared import ColumnsSource
-from ssl_core.data.reading import Fault, Reading, Span, Tally
-from ssl_core.data.table import row_id
+from ssl_core.data.reading import Fault, Reading, Tally, is_clean, owned
 from ssl_core.errors import DataError
 from ssl_core.spec.data import NumericColumn, TableData
 
@@ -47,18 +46,7 @@ def read_columns(source: ColumnsSource, files: tuple[Path, ...], data: TableData
         tally = Tally(name)
         tallies.append(tally)
         with open_text(path, name) as stream:
-            for row in csv_rows(stream, name, columns, multiline=source.multiline):
-                if isinstance(row, Span):
-                    tally.add_span(row)
-                    continue
-                tally.rows += 1
-                if isinstance(row, Fault):
-                    tally.faults[row] += 1
-                    continue
-                owner = row_id(row[0])
-                if owner is None:
-                    tally.faults[Fault.NO_PATIENT] += 1
-                    continue
+            for owner, row in owned(csv_rows(stream, name, columns, multiline=source.multiline), tally):
                 record = _record(row[1:], data, levels, missing)
                 if isinstance(record, Fault):
                     tally.faults[record] += 1

@@ -31,11 +31,6 @@ def open_text(path: Path, name: str) -> Iterator[TextIO]:
         raise DataError("a declared file cannot be read", field="path", value=name, remedy=error.strerror) from error
 
 
-def is_clean(text: str) -> bool:
-    """False where bytes were no UTF-8."""
-    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
-
-
 def csv_rows(
     stream: TextIO, name: str, columns: Sequence[tuple[str, str]], *, multiline: bool
 ) -> Iterator[list[str] | Fault | Span]:

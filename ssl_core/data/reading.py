@@ -10,13 +10,19 @@ Lines that one record of a CSV file swallowed are counted each: a lost quote may
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from ssl_core.data.patients import unit_id
+
 MOST_SPANS = 5
+
+RowT = TypeVar("RowT", bound=Sequence[object])
 
 
 class Fault(StrEnum):
@@ -67,6 +73,34 @@ class Tally:
         self.faults[span.fault] += len(span)
         if len(self.spans) < MOST_SPANS:
             self.spans.append(span)
+
+
+def row_id(cell: object) -> str | None:
+    """A patient or record id: a non-empty text, or a whole number (JSON)."""
+    if isinstance(cell, int) and not isinstance(cell, bool):
+        return str(cell)
+    if isinstance(cell, str) and is_clean(cell):
+        return unit_id(cell) or None
+    return None
+
+
+def is_clean(text: str) -> bool:
+    """False where bytes were no UTF-8."""
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def owned(rows: Iterable[RowT | Fault | Span], tally: Tally) -> Iterator[tuple[str, RowT]]:
+    """Rows whose first cell names a patient, with his id; all are counted in `tally`, and what is no such row by its fault."""
+    for row in rows:
+        if isinstance(row, Span):
+            tally.add_span(row)
+            continue
+        tally.rows += 1
+        owner = None if isinstance(row, Fault) else row_id(row[0])
+        if isinstance(row, Fault) or owner is None:
+            tally.faults[row if isinstance(row, Fault) else Fault.NO_PATIENT] += 1
+            continue
+        yield owner, row
 
 
 @dataclass(frozen=True, slots=True)

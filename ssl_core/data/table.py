@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from ssl_core.data.csv_rows import csv_rows, is_clean, open_text
+from ssl_core.data.csv_rows import csv_rows, open_text
 from ssl_core.data.declared import TableSource
-from ssl_core.data.patients import unit_id
-from ssl_core.data.reading import Fault, Reading, Span, Tally
+from ssl_core.data.reading import Fault, Reading, Span, Tally, is_clean, owned, row_id
 from ssl_core.data.words import encode, split
 from ssl_core.errors import DataError
 from ssl_core.spec.data import TextData
@@ -33,18 +32,7 @@ def read_table(source: TableSource, files: tuple[Path, ...], data: TextData) -> 
     for name, path in zip(source.paths, files, strict=True):
         tally = Tally(name)
         tallies.append(tally)
-        for row in _rows(source, name, path):
-            if isinstance(row, Span):
-                tally.add_span(row)
-                continue
-            tally.rows += 1
-            if isinstance(row, Fault):
-                tally.faults[row] += 1
-                continue
-            owner = row_id(row[0])
-            if owner is None:
-                tally.faults[Fault.NO_PATIENT] += 1
-                continue
+        for owner, row in owned(_rows(source, name, path), tally):
             record = row_id(row[2])
             if record is not None:
                 if (owner, record) in seen:
@@ -58,15 +46,6 @@ def read_table(source: TableSource, files: tuple[Path, ...], data: TextData) -> 
             order.append(record or "")
             texts.append([] if isinstance(words, Fault) else words)
     return Reading(owners, order, encode(texts, data), tuple(tallies))
-
-
-def row_id(cell: object) -> str | None:
-    """A patient or record id: a non-empty text, or a whole number (JSON)."""
-    if isinstance(cell, int) and not isinstance(cell, bool):
-        return str(cell)
-    if isinstance(cell, str) and is_clean(cell):
-        return unit_id(cell) or None
-    return None
 
 
 def _words(cell: object) -> list[str] | Fault:

@@ -10,9 +10,9 @@ same coins. Asked:
   (where that is less than the mean norm: of this);
   the clipped sums differ by at most the sensitivity that they state, C for a removed patient, 2 C for a changed one;
   a folder of twice as many patients changes nothing of this for those of the first.
-TOLERANCE, 1e-5: a neighbour's absence changes the order in which float32 products are added; half of the checks of honest
-models found 0, one in 100 found 6e-7, one in some hundreds 1e-6 (where a row's own terms cancel). Coupling that is meant to
-matter is above 1e-3. (Ruling 24 has 1e-6, within which honest models do not always stay: a refusal by chance.)
+TOLERANCE, 1e-5: a neighbour's absence changes the order in which float32 products are added. Half of the checks of honest
+models found 2e-7 or less, one in some hundreds more than 1e-6 (where a row's own terms cancel), the worst of all 6e-6. Coupling
+that is meant to matter is above 1e-3. (Ruling 24 has 1e-6: with it honest models are refused by chance.)
 Not of this check: divisor and number of steps, which are the plan's constants (training.py and its tests).
 The guarantee is the argument in objectives/base.py, gradients.py and bookkeeping.py; this check finds what breaks it on
 such inputs. Raises `PrivacyError`; no real patient is read.

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import tomli_w
-from tests_commands import edit, refused, run  # type: ignore[import-not-found]
-from tests_material import small_plan, write_reports  # type: ignore[import-not-found]
+from tests_commands import edit, refused, run
+from tests_material import small_plan, write_reports
 
 from client.home import create_site
 from client.site_service import SiteService
