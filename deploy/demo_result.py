@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
@@ -160,11 +160,6 @@ class Verdict:
     gap: Interval
 
     @property
-    def wins(self) -> bool:
-        """The mean is above the floor's."""
-        return self.gap.mean > 0
-
-    @property
     def sure(self) -> bool:
         """The interval does not contain zero."""
         return side(self.gap) != 0
@@ -205,9 +200,3 @@ def signed(gap: Interval) -> str:
 def mean(values: Sequence[float]) -> float:
     """Arithmetic mean of one or more numbers."""
     return math.fsum(values) / len(values)
-
-
-def as_dict(result: DemoResult) -> dict[str, Any]:
-    """Plain values, as in `to_json`."""
-    dumped: dict[str, Any] = _ADAPTER.dump_python(result, mode="json")
-    return dumped

@@ -26,7 +26,6 @@ from ssl_core.spec.strict import StrictModel
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9\-]{0,39}$")]
 PublicHex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Sha256Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=1, le=10**9)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 ModelT = TypeVar("ModelT", bound=StrictModel)

@@ -55,10 +55,6 @@ class Patients:
         rows = np.repeat(self.offsets[index] - offsets[:-1], counts) + np.arange(offsets[-1])
         return Patients(tuple(self.units[i] for i in index), self.tags[index], offsets, self.records[rows])
 
-    def first_records(self) -> npt.NDArray[np.int32] | npt.NDArray[np.float32]:
-        """The first record of each unit, [n, ...]."""
-        return self.records[self.offsets[:-1]]
-
     def mean_by_unit(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Mean of per-record `values` float32 [m, F] over each unit's records, float32 [n, F]."""
         if len(values) != len(self.records):

@@ -36,11 +36,6 @@ def synthetic_patients(data: Data, count: int, *, seed: int = 0) -> Patients:
     )
 
 
-def without_patient(patients: Patients, place: int) -> Patients:
-    """All but the unit at `place`."""
-    return patients.take(np.delete(np.arange(len(patients), dtype=np.int64), place))
-
-
 def with_other_patient(patients: Patients, place: int, data: Data, kind: Kind) -> Patients:
     """The same units, but that at `place` has other records: random, empty, very many, extreme, not finite."""
     records = [patients.records[a:b] for a, b in zip(patients.offsets[:-1], patients.offsets[1:], strict=True)]

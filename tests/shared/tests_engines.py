@@ -1,14 +1,16 @@
-"""Small models for the gradient engines: every layer that the fast path knows, and every way to be unlike one."""
+"""Small models for the gradient engines, every layer that the fast path knows, every way to be unlike one; a patient less."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssl_core.data.patients import Patients
 from ssl_core.objectives.base import PretextModel
 
 IMAGE: dict[str, Any] = {
@@ -130,3 +132,8 @@ def with_weights(model: Given, seed: int = 0) -> Given:
         for parameter in model.parameters():
             parameter.copy_(1.2 * torch.rand(parameter.shape, generator=generator) - 0.4)
     return model
+
+
+def without_patient(patients: Patients, place: int) -> Patients:
+    """All but the unit at `place`."""
+    return patients.take(np.delete(np.arange(len(patients), dtype=np.int64), place))

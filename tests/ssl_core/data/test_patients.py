@@ -28,11 +28,11 @@ def test_units_do_not_depend_on_the_order_of_rows(owners: list[str], shuffle: ob
         assert first.tags[index].tobytes() == unit_tag(unit)
 
 
-def test_take_first_records_and_means() -> None:
+def test_take_and_means() -> None:
     patients = group(["b", "a", "b", "c"], np.array([[1.0], [2.0], [3.0], [4.0]], np.float32))
     taken = patients.take(np.array([2, 1]))
     assert taken.units == ("c", "b") and taken.counts().tolist() == [1, 2]
-    assert taken.records[:, 0].tolist() == [4.0, 1.0, 3.0] and taken.first_records()[:, 0].tolist() == [4.0, 1.0]
+    assert taken.records[:, 0].tolist() == [4.0, 1.0, 3.0]
     assert taken.mean_by_unit(taken.records.astype(np.float32))[:, 0].tolist() == [4.0, 2.0]
     assert len(patients.take(np.array([], np.int64))) == 0
     with pytest.raises(DataError):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests_engines import IMAGE, TABLE, TEXT
+from tests_engines import IMAGE, TABLE, TEXT, without_patient
 from torch import Tensor, nn
 
 from ssl_core.config import SpeedSpec, StudyPlan, parse
@@ -19,7 +19,7 @@ from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.gradients import PerUnitGradients
 from ssl_core.privacy.isolation import TOLERANCE, check_isolation
 from ssl_core.privacy.reference import LoopEngine
-from ssl_core.privacy.synthetic import kinds, synthetic_patients, with_other_patient, without_patient
+from ssl_core.privacy.synthetic import kinds, synthetic_patients, with_other_patient
 
 MakePlan = Callable[..., StudyPlan]
 

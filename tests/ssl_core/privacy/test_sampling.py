@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
+from tests_engines import without_patient
 
 from ssl_core.data.patients import Patients
 from ssl_core.errors import PrivacyError
 from ssl_core.privacy.sampling import batches, draw_coins, group_count, poisson_sample
-from ssl_core.privacy.synthetic import without_patient
 from ssl_core.trust.random import UnitCoins, unit_tag
 
 
