@@ -46,7 +46,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  cp constraints.txt $(VENV)/constraints.txt; \
 	  $(BIN)/python -m pip install --quiet 'torch==2.13.0'; \
 	fi; \
-	$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -e '.[dev]'; \
+	$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -e '.[dev,formats]'; \
 	touch $@
 
 setup: $(STAMP)

@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ssl_core.data.columns import check_levels
+from ssl_core.data.declared_folder import FolderSource
 from ssl_core.data.patients import Patients, group
-from ssl_core.data.reading import Fault, Reading, Span
+from ssl_core.data.reading import Effort, Fault, Reading, Span
 from ssl_core.data.source import Source, read_records
 from ssl_core.errors import DataError
 from ssl_core.spec.data import Data, TableData
@@ -26,7 +27,8 @@ from ssl_core.spec.data import Data, TableData
 class FileReport:
     """One file: rows read, rows that repeat a record already read, bad rows by reason, the first lines to look at.
 
-    `undeclared`: rows of a table with a level that the plan does not declare; they are no bad rows.
+    `undeclared`: rows of a table with a level that the plan does not declare; they are no bad rows. `named`: of a folder, the
+    first bad files of each reason.
     """
 
     file: str
@@ -35,6 +37,7 @@ class FileReport:
     faults: Mapping[Fault, int]
     spans: tuple[Span, ...] = ()
     undeclared: int = 0
+    named: tuple[tuple[str, Fault], ...] = field(default=(), repr=False)
 
     @property
     def lines(self) -> str:
@@ -71,6 +74,7 @@ class CheckReport:
             out += [f"{file.file}: {count} {fault.value}" for fault, count in sorted(file.faults.items())]
             out += [f"{file.file}: {file.undeclared} with a level that the study does not declare"] if file.undeclared else []
             out += [f"{file.file}: look at {file.lines}"] if file.spans else []
+            out += [f"{file.file}: {fault.value}: {name!a}" for name, fault in file.named]
         out.append(f"bad share {self.bad_share:.4f}, declared at most {self.max_bad_share}")
         return out
 
@@ -83,33 +87,42 @@ class CheckedRecords:
     patients: Patients = field(repr=False)
 
 
-def inspect_source(source: Source, data: Data) -> CheckReport:
+def inspect_source(source: Source, data: Data, effort: Effort | None = None) -> CheckReport:
     """Read everything once and count; `DataError` where no row of a file has a patient, or a file cannot be read."""
-    return _report(source, read_records(source, data), data)
+    return _report(source, read_records(source, data, effort), data)
 
 
-def check_source(source: Source, data: Data) -> CheckReport:
+def check_source(source: Source, data: Data, effort: Effort | None = None) -> CheckReport:
     """`inspect_source`, refusing a source that `accepted` is not true of."""
-    return _accept(source, read_records(source, data), data)
+    return _accept(source, read_records(source, data, effort), data)
 
 
-def check_and_load(source: Source, data: Data) -> CheckedRecords:
+def check_and_load(source: Source, data: Data, effort: Effort | None = None) -> CheckedRecords:
     """`check_source` and the units of that same reading: what is trained on is what was checked."""
-    reading = read_records(source, data)
+    reading = read_records(source, data, effort)
     report = _accept(source, reading, data)
-    return CheckedRecords(report, group(reading.owners, reading.records, reading.order))
+    scratch = effort.scratch if effort else None
+    return CheckedRecords(report, group(reading.owners, reading.records, reading.order, scratch))
 
 
 def _report(source: Source, reading: Reading, data: Data) -> CheckReport:
     for tally in reading.tallies:
         if tally.rows and tally.faults[Fault.NO_PATIENT] == tally.rows:
+            if isinstance(source.declared, FolderSource):
+                raise DataError(
+                    "no file of the folder belongs to a patient",
+                    field="patient_from",
+                    value=source.declared.patient_from,
+                    remedy="declare another rule: header, folder, pattern or index",
+                )
             column = getattr(source.declared, "patient_column", None) or getattr(source.declared, "patient_field", None)
             raise DataError(f"patient column {column!r} is empty in file {tally.file!r}", field="patient_column", value=column)
     if isinstance(data, TableData):
         check_levels(reading.records, data)
     return CheckReport(
         files=tuple(
-            FileReport(t.file, t.rows, t.repeated, dict(+t.faults), tuple(t.spans), t.undeclared) for t in reading.tallies
+            FileReport(t.file, t.rows, t.repeated, dict(+t.faults), tuple(t.spans), t.undeclared, tuple(t.named))
+            for t in reading.tallies
         ),
         patients=len(set(reading.owners)),
         records=len(reading.owners),

@@ -61,7 +61,22 @@ Column = Annotated[str, Field(min_length=1, max_length=200)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class _Files(StrictModel):
+class Declared(StrictModel):
+    """What every kind of source declares."""
+
+    kind: str
+    max_bad_share: Share = 0.0
+    cohort: Name = "all"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """What is read, as it is declared, in order."""
+        raise NotImplementedError
+
+
+class FilesSource(Declared):
+    """A source whose files are named one by one."""
+
     path: Inside | Annotated[tuple[Inside, ...], Field(min_length=1)]
 
     @property
@@ -70,7 +85,7 @@ class _Files(StrictModel):
         return (self.path,) if isinstance(self.path, str) else self.path
 
 
-class TableSource(_Files):
+class TableSource(FilesSource):
     """A table of texts: CSV with a header line, or one JSON object a line. UTF-8, one row a record, one line a row."""
 
     kind: Literal["table"]
@@ -79,8 +94,6 @@ class TableSource(_Files):
     text_column: Column
     record_column: Column | None = None
     multiline: bool = False
-    max_bad_share: Share = 0.0
-    cohort: Name = "all"
 
     @model_validator(mode="after")
     def _lines(self) -> Self:
@@ -89,7 +102,7 @@ class TableSource(_Files):
         return self
 
 
-class ColumnsSource(_Files):
+class ColumnsSource(FilesSource):
     """A table of typed columns: CSV with a header line, UTF-8, one row a record; columns that are not named are not read."""
 
     kind: Literal["columns"]
@@ -98,27 +111,18 @@ class ColumnsSource(_Files):
     units: dict[str, Unit] = Field(default_factory=dict)
     missing: tuple[Annotated[str, Field(max_length=200)], ...] = ()
     multiline: bool = False
-    max_bad_share: Share = 0.0
-    cohort: Name = "all"
 
 
-class NpzSource(StrictModel):
+class NpzSource(FilesSource):
     """One npz file: an image array [m, height, width] and a patient array [m] of texts or integers."""
 
     kind: Literal["npz"]
     path: Inside
     image_field: Column = "image"
     patient_field: Column = "patient"
-    max_bad_share: Share = 0.0
-    cohort: Name = "all"
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The declared file."""
-        return (self.path,)
 
 
-class SignalSource(StrictModel):
+class SignalSource(FilesSource):
     """One npz file: a signal array [m, channels, samples] and a patient array [m] of texts or integers."""
 
     kind: Literal["signals"]
@@ -129,13 +133,3 @@ class SignalSource(StrictModel):
     missing: Annotated[int, Field(ge=-(1 << 15), lt=1 << 15)] | None = None
     signal_field: Column = "signal"
     patient_field: Column = "patient"
-    max_bad_share: Share = 0.0
-    cohort: Name = "all"
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The declared file."""
-        return (self.path,)
-
-
-Declared = TableSource | NpzSource | SignalSource | ColumnsSource

@@ -10,17 +10,19 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from ssl_core.data.rows import in_order
 from ssl_core.errors import DataError
 from ssl_core.trust.random import unit_tag
 
 
 @dataclass(frozen=True, slots=True)
 class Patients:
-    """n units and their m records, all in memory.
+    """n units and their m records.
 
     units: patient ids, sorted, distinct; of a kept copy (kept.py) the tags as hex, in the same order.
     tags: uint8 [n, 16], `unit_tag` of each id.
@@ -71,9 +73,15 @@ def unit_id(cell: str) -> str:
 
 
 def group(
-    owners: Sequence[str], records: npt.NDArray[np.int32] | npt.NDArray[np.float32], order: Sequence[str] | None = None
+    owners: Sequence[str],
+    records: npt.NDArray[np.int32] | npt.NDArray[np.float32],
+    order: Sequence[str] | None = None,
+    scratch: Path | None = None,
 ) -> Patients:
-    """`Patients` from one owner per record [m]; records of a unit by `order` (record ids, [m]), else as they came."""
+    """`Patients` from one owner per record [m]; records of a unit by `order` (record ids, [m]), else as they came.
+
+    scratch: where records that lie in a file are written in their order.
+    """
     keys = list(zip(owners, order, strict=True)) if order is not None else [(owner, "") for owner in owners]
     rows = sorted(range(len(keys)), key=keys.__getitem__)
     units: list[str] = []
@@ -85,4 +93,4 @@ def group(
     tags = np.frombuffer(b"".join(map(unit_tag, units)), np.uint8).reshape(len(units), 16)
     offsets = np.array([*starts, len(rows)], np.int64)
     index = np.array(rows, np.int64)
-    return Patients(tuple(units), tags, offsets, records[index])
+    return Patients(tuple(units), tags, offsets, in_order(records, index, scratch))

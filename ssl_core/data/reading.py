@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from ssl_core.data.patients import unit_id
 
 MOST_SPANS = 5
+MOST_NAMED = 10
 
 RowT = TypeVar("RowT", bound=Sequence[object])
 
@@ -29,6 +31,17 @@ class Fault(StrEnum):
     """Why a record is bad."""
 
     UNREADABLE = "unreadable"
+    EMPTY = "empty"
+    OUTSIDE = "links that leave the folder"
+    ENCRYPTED = "encrypted"
+    WRONG_KIND = "of another kind or modality than the study asks for"
+    CODEC = "in a transfer syntax or compression that cannot be decoded here"
+    TOO_LARGE = "larger than the source allows"
+    TOO_SLOW = "not decoded in time"
+    CRASHED = "that ended the process which decoded them"
+    RATE = "at another rate or spacing than the study asks for"
+    UNITS = "in other units than the study asks for"
+    CHANNELS = "without a channel that the study asks for"
     LINES = "lines of records that span several lines"
     SHAPE = "differently shaped"
     NO_PATIENT = "without a patient"
@@ -58,7 +71,7 @@ class Span:
 
 @dataclass(slots=True)
 class Tally:
-    """Rows and faults of one file, while it is read; of the spans only the first few are kept by their lines."""
+    """Rows and faults of one file or folder, while it is read; of spans and bad files only the first few are kept by name."""
 
     file: str
     rows: int = 0
@@ -66,6 +79,13 @@ class Tally:
     undeclared: int = 0
     faults: Counter[Fault] = field(default_factory=Counter)
     spans: list[Span] = field(default_factory=list)
+    named: list[tuple[str, Fault]] = field(default_factory=list, repr=False)
+
+    def add_bad_file(self, name: str, fault: Fault) -> None:
+        """Count `fault` once; the first files of each fault are kept by name, for this site's staff."""
+        self.faults[fault] += 1
+        if sum(kind is fault for _, kind in self.named) < MOST_NAMED:
+            self.named.append((name, fault))
 
     def add_span(self, span: Span) -> None:
         """Count every line of `span` as one bad row."""
@@ -101,6 +121,18 @@ def owned(rows: Iterable[RowT | Fault | Span], tally: Tally) -> Iterator[tuple[s
             tally.faults[row if isinstance(row, Fault) else Fault.NO_PATIENT] += 1
             continue
         yield owner, row
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How a source is read; nothing here changes what is read.
+
+    workers: processes that decode the files of a folder; 0 decodes in this one, without bounds of time and memory.
+    scratch: a folder for records that do not fit in memory; None: where the machine keeps temporary files.
+    """
+
+    workers: int = 2
+    scratch: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

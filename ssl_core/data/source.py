@@ -10,27 +10,31 @@ again (ruling 15). Records that span several lines undeclared raise here too: th
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ssl_core.config import read_toml
 from ssl_core.data.columns import read_columns
 from ssl_core.data.declared import ColumnsSource, Declared, NpzSource, SignalSource, TableSource
+from ssl_core.data.declared_folder import FolderSource
+from ssl_core.data.folder_files import list_files
 from ssl_core.data.npz import read_npz
 from ssl_core.data.patients import Patients, group
-from ssl_core.data.reading import Fault, Reading
+from ssl_core.data.reading import Effort, Fault, Reading
 from ssl_core.data.signals import read_signals
 from ssl_core.data.table import read_table
 from ssl_core.errors import ConfigError, DataError
-from ssl_core.spec.data import Data, ImageData, SignalData, TableData, TextData
+from ssl_core.spec.data import Data
 
-_MODELS: dict[str, type[Declared]] = {
+MODELS: dict[str, type[Declared]] = {
     "table": TableSource,
     "npz": NpzSource,
     "signals": SignalSource,
     "columns": ColumnsSource,
 }
-_SOURCES = {"text": "table", "image": "npz", "signal": "signals", "table": "columns"}
+"""What may stand in a source TOML, by its `kind`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class Source:
 
     def files(self) -> tuple[Path, ...]:
         """The declared files, resolved; `DataError` where one is missing or lies outside the folder."""
+        if isinstance(self.declared, FolderSource):
+            return tuple(file.path for file in list_files(self.declared, self.folder))
         root = self.folder.resolve()
         found = []
         for name in self.declared.paths:
@@ -59,9 +65,25 @@ class Source:
         return tuple(found)
 
 
+Reader = Callable[[Source, Any, Effort], Reading]
+
+
+def _of_files(read: Callable[[Any, tuple[Path, ...], Any], Reading]) -> Reader:
+    return lambda source, data, effort: read(source.declared, source.files(), data)
+
+
+READERS: dict[tuple[str, str], Reader] = {
+    ("table", "text"): _of_files(read_table),
+    ("npz", "image"): _of_files(read_npz),
+    ("signals", "signal"): _of_files(read_signals),
+    ("columns", "table"): _of_files(read_columns),
+}
+"""Who reads what: kind of the source, kind of the study's data -> reader."""
+
+
 def read_source(path: Path) -> Source:
     """Read a source TOML; unknown keys, kinds and types are refused by name."""
-    return Source(path.parent, read_toml(_MODELS[_kind(path)], path, "source"))
+    return Source(path.parent, read_toml(MODELS[_kind(path)], path, "source"))
 
 
 def _kind(path: Path) -> str:
@@ -72,33 +94,27 @@ def _kind(path: Path) -> str:
         return "table"
     if kind is None:
         return "table"
-    if not isinstance(kind, str) or kind not in _MODELS:
-        raise ConfigError(f"source {path.name} has an unknown kind", field="kind", value=str(kind), limit=", ".join(_MODELS))
+    if not isinstance(kind, str) or kind not in MODELS:
+        raise ConfigError(f"source {path.name} has an unknown kind", field="kind", value=str(kind), limit=", ".join(MODELS))
     return kind
 
 
-def read_records(source: Source, data: Data) -> Reading:
+def read_records(source: Source, data: Data, effort: Effort | None = None) -> Reading:
     """Every record of the source with the faults that were found, by file."""
-    declared = source.declared
-    if isinstance(declared, TableSource) and isinstance(data, TextData):
-        return read_table(declared, source.files(), data)
-    if isinstance(declared, NpzSource) and isinstance(data, ImageData):
-        return read_npz(declared, source.files(), data)
-    if isinstance(declared, SignalSource) and isinstance(data, SignalData):
-        return read_signals(declared, source.files(), data)
-    if isinstance(declared, ColumnsSource) and isinstance(data, TableData):
-        return read_columns(declared, source.files(), data)
-    raise DataError(
-        "the study asks for data of another kind than this source",
-        field="kind",
-        value=declared.kind,
-        limit=f"{_SOURCES[data.kind]} for {data.kind} data",
-    )
+    read = READERS.get((source.declared.kind, data.kind))
+    if read is None:
+        raise DataError(
+            "the study asks for data of another kind than this source",
+            field="kind",
+            value=source.declared.kind,
+            limit=f"{' or '.join(kind for kind, of in READERS if of == data.kind)} for {data.kind} data",
+        )
+    return read(source, data, effort or Effort())
 
 
-def load_patients(source: Source, data: Data) -> Patients:
+def load_patients(source: Source, data: Data, effort: Effort | None = None) -> Patients:
     """The source's units, for the site's own use; bad records are padding or zeros, rows without a patient left out."""
-    reading = read_records(source, data)
+    reading = read_records(source, data, effort)
     rows = sum(tally.rows for tally in reading.tallies)
     if sum(tally.faults[Fault.LINES] for tally in reading.tallies) > source.declared.max_bad_share * rows:
         bad = [f"{t.file} lines {', '.join(map(str, t.spans))}" for t in reading.tallies if t.faults[Fault.LINES]]
@@ -108,4 +124,4 @@ def load_patients(source: Source, data: Data) -> Patients:
             value="; ".join(bad),
             remedy="correct the quotes there, or declare multiline = true",
         )
-    return group(reading.owners, reading.records, reading.order)
+    return group(reading.owners, reading.records, reading.order, effort.scratch if effort else None)

@@ -6,29 +6,22 @@ whose content is random, and of folders that differ from it in one patient or in
 
 from __future__ import annotations
 
-import csv
-import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from ssl_core.data.columns import LARGEST
 from ssl_core.data.declared import ColumnsSource, Declared, NpzSource, SignalSource, TableSource
 from ssl_core.data.patients import Patients
+from ssl_core.data.reading import Effort
 from ssl_core.data.source import Source, load_patients
 from ssl_core.errors import PrivacyError
 from ssl_core.privacy.synthetic import Kind, kinds
+from ssl_core.privacy.synthetic_writers import WRITERS, Cells, Content, Row
 from ssl_core.spec.data import Data, ImageData, SignalData, TableData, TextData
-
-Array = npt.NDArray[np.float32] | npt.NDArray[np.int16]
-Cells = tuple[str, ...]
-Content = str | Cells | Array
-Row = tuple[str, Content]
 
 _LONGEST = 200
 _NO_NUMBERS = ("nan", "inf", "1e999", "-inf", "\u0661", "1,5")
@@ -104,21 +97,8 @@ class SyntheticFolders:
     def _read(self, name: str, rows: Sequence[Row]) -> Patients:
         folder = self.root / name.replace(" ", "-")
         folder.mkdir(exist_ok=True)
-        file = "records.npz"
-        if isinstance(self.declared, TableSource):
-            file = f"records.{self.declared.format}"
-            _write_table(folder / file, self.declared, rows)
-        elif isinstance(self.declared, ColumnsSource) and isinstance(self.data, TableData):
-            file = "records.csv"
-            _write_columns(folder / file, self.declared, self.data, rows)
-        elif isinstance(self.declared, SignalSource | NpzSource):
-            content = self.declared.signal_field if isinstance(self.declared, SignalSource) else self.declared.image_field
-            fields = {
-                content: np.stack([np.asarray(content) for _, content in rows]),
-                self.declared.patient_field: np.array([unit for unit, _ in rows]),
-            }
-            np.savez(folder / file, allow_pickle=False, **fields)
-        return load_patients(Source(folder, self.declared.model_copy(update={"path": file})), self.data)
+        declared = WRITERS[self.declared.kind](folder, self.declared, self.data, rows)
+        return load_patients(Source(folder, declared), self.data, Effort(workers=0))
 
 
 def default_source(data: Data) -> Declared:
@@ -157,23 +137,6 @@ def _equal(base: Patients, unit: str, other: Patients, place: int) -> bool:
     return bool((mine.tags == theirs.tags).all()) and mine.records.tobytes() == theirs.records.tobytes()
 
 
-def _write_table(path: Path, declared: TableSource, rows: Sequence[Row]) -> None:
-    # Numbered within each patient, so that one patient more changes no other record's id.
-    numbers: Counter[str] = Counter()
-    named: list[dict[str, Content]] = []
-    for unit, content in rows:
-        numbers[unit] += 1
-        record = {} if declared.record_column is None else {declared.record_column: f"{unit}-{numbers[unit]}"}
-        named.append({declared.patient_column: unit, declared.text_column: content, **record})
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        if declared.format == "jsonl":
-            stream.writelines(json.dumps(row) + "\n" for row in named)
-            return
-        writer = csv.DictWriter(stream, list(named[0]))
-        writer.writeheader()
-        writer.writerows(named)
-
-
 def _cells(data: TableData, generator: np.random.Generator) -> Cells:
     """A row of a table: one cell in eight is empty, a level in eight is one that nobody declared."""
     kinds = generator.integers(0, 8, len(data.columns))
@@ -195,10 +158,3 @@ def _spoilt_cells(data: TableData, kind: Kind) -> Cells | None:
     if kind == "not finite":
         return tuple(cell for cell, _ in zip(cycle(_NO_NUMBERS), data.columns, strict=False))
     return None
-
-
-def _write_columns(path: Path, declared: ColumnsSource, data: TableData, rows: Sequence[Row]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow([declared.patient_column, *(declared.columns.get(c.name, c.name) for c in data.columns)])
-        writer.writerows([unit, *content] for unit, content in rows)

@@ -160,7 +160,7 @@ def test_a_table_is_read_as_the_site_declares_it(make_plan: MakePlan) -> None:
 def test_a_reader_that_imputes_a_missing_number_from_the_other_patients_fails(
     make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = source_module.read_columns
+    honest = source_module.READERS["columns", "table"]
 
     def imputing(*given: Any) -> Any:
         reading = honest(*given)
@@ -169,7 +169,7 @@ def test_a_reader_that_imputes_a_missing_number_from_the_other_patients_fails(
         reading.records[absent, 2] = 1
         return reading
 
-    monkeypatch.setattr(source_module, "read_columns", imputing)
+    monkeypatch.setitem(source_module.READERS, ("columns", "table"), imputing)
     with pytest.raises(PrivacyError, match="how another patient's are read"):
         check_isolation(make_plan(TABLE), speed=SpeedSpec(chunk=5))
 

@@ -1,0 +1,201 @@
+"""Step 1 of 12: files decoded one by one, in worker processes that a bad file can slow down, fill or crash, not this one.
+
+Comes in: listed files and a decoder, a picklable function of one path. Goes out, in the order of the files: what was found in
+each, or the `Fault` of a whole file. Nothing is raised for a file: a library's own error, whatever it is, makes the file
+`UNREADABLE`; one that is larger or slower than declared, or takes more memory than `_memory` gives, is counted as that, and one
+that kills its worker as `CRASHED`. What a library prints, warns or logs may quote a patient, so it goes nowhere.
+`workers=0` decodes in this process, without the bounds of time and memory: for files that this program made itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import resource
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+from ssl_core.data.folder_files import Listed
+from ssl_core.data.reading import Fault
+from ssl_core.data.rows import Values
+
+_WAITING_A_WORKER = 4
+_START_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One record of a file. owner: what the file itself says, as written; name: orders a patient's records, by time."""
+
+    owner: str | None = field(repr=False)
+    name: str = field(repr=False)
+    content: Values | Fault = field(repr=False)
+
+
+Decoder = Callable[[Path], Sequence[Found]]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one file may be and take; `largest` in bytes."""
+
+    largest: int
+    seconds: float
+
+    @property
+    def memory(self) -> int:
+        """Bytes that a worker may allocate beyond what it starts with."""
+        return (1 << 30) + 4 * self.largest
+
+
+def decode_all(
+    files: Sequence[Listed], decoder: Decoder, bounds: Bounds, *, workers: int
+) -> Iterator[tuple[Listed, Sequence[Found] | Fault]]:
+    """Every file with what was found in it, in order; see the module docstring."""
+    if workers == 0:
+        for file in files:
+            yield file, _decode(decoder, file, bounds)
+        return
+    crew = [_Worker(decoder, bounds) for _ in range(min(workers, len(files)))]
+    try:
+        yield from _in_order(files, crew)
+    finally:
+        for worker in crew:
+            worker.end()
+
+
+def _in_order(files: Sequence[Listed], crew: Sequence[_Worker]) -> Iterator[tuple[Listed, Sequence[Found] | Fault]]:
+    done: dict[int, Sequence[Found] | Fault] = {}
+    ahead = deque(range(len(files)))
+    next_out = 0
+    while next_out < len(files):
+        for worker in crew:
+            # Never far ahead of what is taken, or slow files would fill the memory with the fast ones after them.
+            if worker.place is None and ahead and ahead[0] < next_out + _WAITING_A_WORKER * len(crew):
+                place = ahead.popleft()
+                worker.give(place, files[place])
+        busy = [worker for worker in crew if worker.place is not None]
+        wait([worker.pipe for worker in busy], timeout=max(0.0, min(worker.left() for worker in busy)))
+        for worker in busy:
+            place, result = worker.take()
+            if result is not None:
+                done[place] = result
+        while next_out in done:
+            yield files[next_out], done.pop(next_out)
+            next_out += 1
+
+
+class _Worker:
+    """One process, and the file that it is at."""
+
+    def __init__(self, decoder: Decoder, bounds: Bounds) -> None:
+        self._decoder, self._bounds = decoder, bounds
+        self.place: int | None = None
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self._process: SpawnProcess = context.Process(target=_serve, args=(theirs, self._decoder, self._bounds), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._fresh = True
+
+    def give(self, place: int, file: Listed) -> None:
+        """Let the process decode `file`; a process that is gone is noticed by `take`."""
+        self.place = place
+        # A new process imports its libraries first.
+        self._until = time.monotonic() + self._bounds.seconds + (_START_SECONDS if self._fresh else 0.0)
+        self._fresh = False
+        try:
+            self.pipe.send(file)
+        except OSError:
+            self._until = time.monotonic()
+
+    def left(self) -> float:
+        """Seconds until the file at hand has taken too long."""
+        return self._until - time.monotonic()
+
+    def take(self) -> tuple[int, Sequence[Found] | Fault | None]:
+        """The place of the file at hand, and what came of it; None while it is at work."""
+        place = self.place
+        if place is None:
+            raise RuntimeError("a worker without a file was asked for its result")
+        result: Sequence[Found] | Fault | None = None
+        try:
+            if self.pipe.poll():
+                result = self.pipe.recv()
+            elif self.left() <= 0:
+                result = Fault.TOO_SLOW if self._process.is_alive() else Fault.CRASHED
+        except (EOFError, OSError):
+            result = Fault.CRASHED
+        if result is not None:
+            self.place = None
+        if result is Fault.TOO_SLOW or result is Fault.CRASHED:
+            self.end()
+            self._start()
+        return place, result
+
+    def end(self) -> None:
+        """End the process."""
+        self.pipe.close()
+        self._process.kill()
+        self._process.join()
+
+
+def _serve(pipe: Connection, decoder: Decoder, bounds: Bounds) -> None:
+    """What a worker does until its pipe is closed."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    _limit_memory(bounds.memory)
+    while True:
+        try:
+            file = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(_decode(decoder, file, bounds))
+
+
+def _limit_memory(more: int) -> None:
+    with open("/proc/self/statm", encoding="ascii") as stream:
+        now = int(stream.read().split()[5]) * resource.getpagesize()
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = now + more
+    resource.setrlimit(resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def _decode(decoder: Decoder, file: Listed, bounds: Bounds) -> Sequence[Found] | Fault:
+    if not file.inside:
+        return Fault.OUTSIDE
+    try:
+        with _quiet():
+            size = file.path.stat().st_size
+            if size > bounds.largest:
+                return Fault.TOO_LARGE
+            return decoder(file.path) if size else Fault.EMPTY
+    except MemoryError:
+        return Fault.TOO_LARGE
+    except Exception:
+        # A parser of a hostile file may raise anything; all of it means the same to the site, and its text may quote a patient.
+        return Fault.UNREADABLE
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

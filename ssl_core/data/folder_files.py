@@ -1,0 +1,125 @@
+"""Step 1 of 12: the files of a declared folder, and whose they are.
+
+Comes in: a `FolderSource` and the folder of its TOML. Goes out: `Listed` files, sorted by name below the declared folder, each
+with the patient that the declared rule gives, or None where the file itself must say or nobody can. Folders are never entered
+through symbolic links, and a file that a link leads out of the declared folder is not opened. Raises `DataError` for what
+concerns the whole folder: it is missing, lies outside, holds no file, or the index cannot be read or names a file twice.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+from ssl_core.data.csv_rows import csv_rows, open_text
+from ssl_core.data.declared_folder import FolderSource
+from ssl_core.data.patients import unit_id
+from ssl_core.data.reading import is_clean
+from ssl_core.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One file: its name below the declared folder, its path, whose it is by the declared rule; `inside`: no link leaves."""
+
+    name: str = field(repr=False)
+    path: Path = field(repr=False)
+    owner: str | None = field(repr=False)
+    inside: bool = True
+
+
+def list_files(source: FolderSource, folder: Path) -> list[Listed]:
+    """All files that the source declares; see the module docstring."""
+    root = _root(source, folder)
+    owner_of = _rule(source, folder)
+    index = None if source.index is None else (folder / source.index).resolve()
+    found = []
+    for path in _walk(root):
+        name = path.relative_to(root).as_posix()
+        if not any(fnmatchcase(path.name.lower(), pattern.lower()) for pattern in source.files):
+            continue
+        real = path.resolve()
+        if real == index:
+            continue
+        # Bytes of a name that are no UTF-8 cannot name a patient, and are shown as they can be.
+        shown = name if is_clean(name) else os.fsencode(name).decode("utf-8", "replace")
+        owner = owner_of(name) if is_clean(name) else None
+        found.append(Listed(shown, path, owner, real.is_relative_to(root) and real.is_file()))
+    if not found:
+        raise DataError(
+            "the declared folder holds no file that the source asks for",
+            field="files",
+            value=", ".join(source.files),
+            remedy="correct path or files in the source file",
+        )
+    return sorted(found, key=lambda each: each.name)
+
+
+def _root(source: FolderSource, folder: Path) -> Path:
+    base = folder.resolve()
+    root = (base / source.path).resolve()
+    if not root.is_relative_to(base):
+        raise DataError(
+            "the declared folder lies outside the folder of its source file",
+            field="path",
+            value=source.path,
+            remedy="replace the symbolic link by the folder, or move the source file beside the data",
+        )
+    if not root.is_dir():
+        raise DataError("the declared folder is missing", field="path", value=source.path, remedy="correct the source file")
+    return root
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    def fail(error: OSError) -> None:
+        raise DataError(
+            "a folder of the source cannot be read", field="path", remedy=f"give the site's user access: {error.strerror}"
+        ) from error
+
+    for folder, folders, names in os.walk(root, onerror=fail):
+        folders.sort()
+        yield from (Path(folder, name) for name in names)
+
+
+def _rule(source: FolderSource, folder: Path) -> Callable[[str], str | None]:
+    """File name below the declared folder -> patient id, or None."""
+    if source.index is not None:
+        owners = _index(source, source.index, folder)
+        return lambda name: owners.get(name)
+    if source.patient_pattern is not None:
+        pattern = re.compile(source.patient_pattern)
+
+        def matched(name: str) -> str | None:
+            match = pattern.search(name)
+            return unit_id(match["patient"] or "") or None if match else None
+
+        return matched
+    if source.patient_from == "folder":
+
+        def first(name: str) -> str | None:
+            parts = PurePosixPath(name).parts
+            return unit_id(parts[0]) or None if len(parts) > 1 else None
+
+        return first
+    return lambda name: None
+
+
+def _index(source: FolderSource, index: str, folder: Path) -> dict[str, str]:
+    base = folder.resolve()
+    path = (base / index).resolve()
+    if not path.is_relative_to(base):
+        raise DataError("the declared index lies outside the folder of its source file", field="index", value=index)
+    columns = [("file_column", source.file_column), ("patient_column", source.patient_column)]
+    owners: dict[str, str] = {}
+    with open_text(path, index) as stream:
+        for number, row in enumerate(csv_rows(stream, index, columns, multiline=False), start=2):
+            if not isinstance(row, list) or not all(is_clean(cell) and unit_id(cell) for cell in row):
+                raise DataError("a row of the index does not name a file and a patient", field="index", value=f"row {number}")
+            name = PurePosixPath(row[0].strip()).as_posix()
+            if owners.setdefault(name, unit_id(row[1])) != unit_id(row[1]):
+                raise DataError("the index gives a file to two patients", field="index", value=f"row {number}")
+    return owners

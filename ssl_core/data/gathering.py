@@ -1,0 +1,53 @@
+"""Step 1 of 12: records as they are decoded to one `Reading`; what does not fit in memory lies in a file without a name.
+
+Comes in: the files of a folder with what was found in each (decoding.py), in order. Goes out: `Reading`, with one tally for the
+folder. A record whose file names no patient, and is given none by the declared rule, is left out and counted; a bad record of a
+known patient is a record of padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ssl_core.data.decoding import Found
+from ssl_core.data.folder_files import Listed
+from ssl_core.data.reading import Fault, Reading, Tally, row_id
+from ssl_core.data.rows import Rows, Values
+from ssl_core.spec.data import Data, TextData
+
+
+def padding(data: Data) -> Values:
+    """The record that stands for one that could not be read: int32 -1 for texts, float32 zeros for all else."""
+    if isinstance(data, TextData):
+        return np.full((data.words, data.codes), -1, np.int32)
+    return np.zeros(data.values, np.float32)
+
+
+def gather(
+    name: str, decoded: Iterable[tuple[Listed, Sequence[Found] | Fault]], data: Data, scratch: Path | None = None
+) -> Reading:
+    """Everything that was decoded; `name`: of the folder, for the report. `scratch`: where records may lie meanwhile."""
+    tally = Tally(name)
+    owners: list[str] = []
+    order: list[str] = []
+    blank = padding(data)
+    with Rows(blank, scratch) as rows:
+        for file, result in decoded:
+            records = [Found(None, "", result)] if isinstance(result, Fault) else result
+            if not records:
+                records = [Found(None, "", Fault.EMPTY)]
+            for found in records:
+                tally.rows += 1
+                owner = file.owner or row_id(found.owner)
+                bad = isinstance(found.content, Fault)
+                if bad or owner is None:
+                    tally.add_bad_file(file.name, found.content if isinstance(found.content, Fault) else Fault.NO_PATIENT)
+                if owner is None:
+                    continue
+                owners.append(owner)
+                order.append(found.name or file.name)
+                rows.add(blank if isinstance(found.content, Fault) else found.content)
+        return Reading(owners, order, rows.array(), (tally,))
