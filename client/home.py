@@ -26,6 +26,7 @@ from pydantic import Field
 from client.policy import DEFAULT_POLICY, SitePolicy
 from ssl_core.chain import Chain, write_durably
 from ssl_core.config import Name, PublicHex, SpeedSpec, parse, read_toml
+from ssl_core.data.reading import Effort
 from ssl_core.errors import ConfigError, StateError, TrustError
 from ssl_core.privacy.cohorts import UnitTable
 from ssl_core.spec.strict import StrictModel
@@ -97,6 +98,11 @@ class SiteHome:
             )
         path = Path(self.config.source)
         return path if path.is_absolute() else self.root / path
+
+    @property
+    def effort(self) -> Effort:
+        """How this site reads its files; records that do not fit in memory lie in this folder meanwhile, without a name."""
+        return Effort(workers=self.config.speed.workers, scratch=self.root)
 
     def study(self, plan_hash: str) -> Path:
         """The folder of one study."""

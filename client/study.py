@@ -111,7 +111,7 @@ class Study:
         from ssl_core.data.check import check_and_load
         from ssl_core.data.source import read_source
 
-        return check_and_load(read_source(self.home.source_path), self.plan.data)
+        return check_and_load(read_source(self.home.source_path), self.plan.data, self.home.effort)
 
     @cached_property
     def cohort(self) -> str:

@@ -214,6 +214,7 @@ class SpeedSpec(StrictModel):
     memory_gib: Annotated[float, Field(gt=0, le=4096, allow_inf_nan=False)] | None = None
     engine: Literal["auto", "bookkeeping", "hooks", "vmap", "reference"] = "auto"
     threads: Annotated[int, Field(ge=1, le=256)] = 1
+    workers: Annotated[int, Field(ge=1, le=64)] = 2
     device: Literal["cpu", "cuda"] = "cpu"
 
 

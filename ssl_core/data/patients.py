@@ -15,9 +15,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ssl_core.data.rows import in_order
+from ssl_core.data.kept_rows import KeptRows
+from ssl_core.data.rows import Values, in_order
 from ssl_core.errors import DataError
 from ssl_core.trust.random import unit_tag
+
+Records = Values | KeptRows
+"""Of a kept copy, the records stay in their file: `records[index]` reads those and no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Patients:
     units: tuple[str, ...] = field(repr=False)
     tags: npt.NDArray[np.uint8] = field(repr=False)
     offsets: npt.NDArray[np.int64] = field(repr=False)
-    records: npt.NDArray[np.int32] | npt.NDArray[np.float32] = field(repr=False)
+    records: Records = field(repr=False)
 
     def __post_init__(self) -> None:
         n = len(self.units)
@@ -45,6 +49,11 @@ class Patients:
 
     def __len__(self) -> int:
         return len(self.units)
+
+    @property
+    def whole(self) -> Values:
+        """All records in memory as one array; for what a site does with a few, never for training."""
+        return self.records[:] if isinstance(self.records, KeptRows) else self.records
 
     def counts(self) -> npt.NDArray[np.int64]:
         """Records of each unit, int64 [n]."""

@@ -39,10 +39,10 @@ def floor_patients(source: Source, patients: Patients, data: Data) -> Patients:
     if isinstance(data, TextData):
         return load_patients(source, floor_data(data))
     if isinstance(data, SignalData):
-        records = log_power(np.asarray(patients.records, np.float32), data)
+        records = log_power(np.asarray(patients.whole, np.float32), data)
         return Patients(patients.units, patients.tags, patients.offsets, records)
     if isinstance(data, TableData):
-        records = one_hot(np.asarray(patients.records, np.float32), data)
+        records = one_hot(np.asarray(patients.whole, np.float32), data)
         return Patients(patients.units, patients.tags, patients.offsets, records)
     return patients
 
@@ -83,7 +83,7 @@ class Floor:
     def features(self, patients: Patients) -> npt.NDArray[np.float64]:
         """One row a patient, float64 [n, F]; `patients` as read with `floor_data`."""
         if self.weight is None:
-            plain = patients.mean_by_unit(np.asarray(patients.records, np.float32))
+            plain = patients.mean_by_unit(np.asarray(patients.whole, np.float32))
             return plain.astype(np.float64) if self.scaling is None else self.scaling(plain)
         weighted = _present(patients) * self.weight
         length = np.linalg.norm(weighted, axis=1, keepdims=True)
@@ -96,7 +96,7 @@ class Floor:
 def fit_floor(pool: Patients, data: Data) -> Floor:
     """The floor for a label pool of `data`, as `floor_patients` gives it; labels are not looked at."""
     if isinstance(data, TableData):
-        return Floor(scaling=standardise(pool.mean_by_unit(np.asarray(pool.records, np.float32))))
+        return Floor(scaling=standardise(pool.mean_by_unit(np.asarray(pool.whole, np.float32))))
     if not isinstance(data, TextData):
         return Floor()
     present = _present(pool)
@@ -105,7 +105,7 @@ def fit_floor(pool: Patients, data: Data) -> Floor:
 
 def _present(patients: Patients) -> npt.NDArray[np.float64]:
     """Which buckets occur in each record, float64 [m, 2048] of 0 and 1."""
-    codes = patients.records[:, :, 0]
+    codes = patients.whole[:, :, 0]
     rows, columns = np.nonzero(codes >= 0)
     out = np.zeros((len(codes), BUCKETS))
     out[rows, np.asarray(codes[rows, columns], np.int64)] = 1.0

@@ -147,7 +147,7 @@ def label_efficiency(
 
 def _frozen(encoder: Encoder, pool: Labelled, test: Labelled) -> tuple[_Array, _Array]:
     """Standardised features, one row a patient; constants from the pool, without its labels."""
-    own = [side.patients.mean_by_unit(encoder.features(side.patients.records)) for side in (pool, test)]
+    own = [side.patients.mean_by_unit(encoder.features(side.patients.whole)) for side in (pool, test)]
     scaling = standardise(own[0])
     return scaling(own[0]), scaling(own[1])
 
@@ -179,7 +179,7 @@ def _trained(
     arm: Arm, encoder: Encoder, pool: Labelled, test: Labelled, chosen: Mapping[int, LabelDraws], exclusive: bool
 ) -> list[ArmScores]:
     settings = FROM_SCRATCH if arm is Arm.SCRATCH else FROM_PRETRAINED
-    inputs: list[torch.Tensor] = [prepare(encoder, side.patients.records) for side in (pool, test)]
+    inputs: list[torch.Tensor] = [prepare(encoder, side.patients.whole) for side in (pool, test)]
     rows = []
     for budget, drawn in chosen.items():
         tuned = fit_full(

@@ -56,7 +56,7 @@ class Tuned:
     bias: Tensor
 
     def scores(self, patients: Patients, inputs: Tensor) -> npt.NDArray[np.float64]:
-        """float64 [D, n, K]; `inputs` = `prepare(encoder, patients.records)`, taken from the caller to be shared."""
+        """float64 [D, n, K]; `inputs` = `prepare(encoder, patients.whole)`, taken from the caller to be shared."""
         out = []
         with torch.no_grad():
             for d in range(len(self.weight)):
@@ -81,7 +81,7 @@ def fit_full(
     """Train one model a row of `index` [D, n]; `labels` [n_patients, K]; the encoder itself is not changed."""
     if index.ndim != 2 or len(labels) != len(patients) or labels.ndim != 2:
         raise DataError("draws or labels do not fit the patients", field="labels", value=labels.shape, limit="[patients, K]")
-    ready = prepare(encoder, patients.records) if inputs is None else inputs
+    ready = prepare(encoder, patients.whole) if inputs is None else inputs
     counts = patients.counts()[index]
     targets = torch.from_numpy(np.asarray(labels[index], np.float32))
     parameters = stack(encoder, len(index))

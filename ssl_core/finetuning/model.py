@@ -62,7 +62,7 @@ class SiteModel:
 
     def scores(self, patients: Patients) -> npt.NDArray[np.float64]:
         """float64 [n, K] for patients as `load_patients` gives them for the encoder's card."""
-        features = patients.mean_by_unit(self.model.encoder.features(patients.records))
+        features = patients.mean_by_unit(self.model.encoder.features(patients.whole))
         scored: npt.NDArray[np.float64] = self.scaling(features) @ self.weight + self.bias
         return scored
 
@@ -142,8 +142,8 @@ class FineTuner:
         model.load_state_dict(start.state_dict())
         if self._method == "probe":
             basis = patients if unlabelled is None else unlabelled
-            scaling = standardise(basis.mean_by_unit(model.encoder.features(basis.records)))
-            head = fit_ridge(scaling(patients.mean_by_unit(model.encoder.features(patients.records))), labels)
+            scaling = standardise(basis.mean_by_unit(model.encoder.features(basis.whole)))
+            head = fit_ridge(scaling(patients.mean_by_unit(model.encoder.features(patients.whole))), labels)
             weight, bias = head.weight, head.bias
         else:
             index = np.arange(len(patients), dtype=np.int64)[None]

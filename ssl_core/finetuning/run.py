@@ -128,7 +128,7 @@ def embed(encoder: LoadedEncoder, source_toml: Path, out_npz: Path) -> npt.NDArr
     if out_npz.suffix != ".npz":
         raise ConfigError("features are written as npz", field="out", value=out_npz.name, remedy="name a file ending in .npz")
     patients = load_patients(read_source(source_toml), encoder.card.plan.data)
-    features = encoder.model.encoder.features(patients.records)
+    features = encoder.model.encoder.features(patients.whole)
     draft = out_npz.with_name(f".{out_npz.stem}.{os.getpid()}.npz")
     out_npz.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -136,7 +136,8 @@ def _peak(engine: Engine, unit: Views, size: int) -> int:
     for view in views.values():
         if view.is_floating_point():
             view[:1] = torch.nan
-    return peak_bytes(lambda: engine.clipped_sum(views, _CLIP_NORM)) + sum(view.nbytes for view in views.values())
+    # Twice the views: the next part is drawn ahead.
+    return peak_bytes(lambda: engine.clipped_sum(views, _CLIP_NORM)) + 2 * sum(view.nbytes for view in views.values())
 
 
 def _out_of_memory(error: RuntimeError | MemoryError) -> bool:

@@ -134,7 +134,7 @@ def check_reader(folders: SyntheticFolders, base: Patients, victim: str) -> list
 def _equal(base: Patients, unit: str, other: Patients, place: int) -> bool:
     mine = base.take(np.array([base.units.index(unit)], np.int64))
     theirs = other.take(np.array([place], np.int64))
-    return bool((mine.tags == theirs.tags).all()) and mine.records.tobytes() == theirs.records.tobytes()
+    return bool((mine.tags == theirs.tags).all()) and mine.whole.tobytes() == theirs.whole.tobytes()
 
 
 def _cells(data: TableData, generator: np.random.Generator) -> Cells:

@@ -21,7 +21,8 @@ from ssl_core.config import SpeedSpec, StudyPlan
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.vector import load_vector, to_vector
 from ssl_core.errors import PrivacyError
-from ssl_core.objectives.base import PretextModel
+from ssl_core.objectives.base import PretextModel, Views
+from ssl_core.privacy.ahead import drawn_ahead
 from ssl_core.privacy.descent import Descent, OptimizerState
 from ssl_core.privacy.gradients import ClippedSum
 from ssl_core.privacy.machine import keep_freed_memory, threads, training_device
@@ -71,16 +72,20 @@ def train_round(
         descent = _descent(model, plan, total_steps, state)
         optimizer = PrivateOptimizer(descent, privacy, nominal_size=nominal_size, noise=GaussianNoise())
 
-        def sum_of(coins: UnitCoins, index: Index) -> ClippedSum:
+        def draw(coins: UnitCoins, index: Index) -> Views:
             views = model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins))
-            return pace.engine.clipped_sum({name: view.to(device) for name, view in views.items()}, privacy.max_grad_norm)
+            return {name: view.to(device) for name, view in views.items()}
+
+        def sum_of(views: Callable[[Index], Views], index: Index) -> ClippedSum:
+            return pace.engine.clipped_sum(views(index), privacy.max_grad_norm)
 
         groups = group_count(privacy.sampling_rate, nominal_size, pace.size)
         for number in range(first_step, first_step + plan.rounds.steps_per_round):
             coins = UnitCoins.fresh()
             sample = poisson_sample(patients.tags, privacy.sampling_rate, coins)
-            for index in batches(sample, patients.tags[sample], coins, groups=groups, size=pace.size):
-                optimizer.add(clipped_sum_in_halves(index, partial(sum_of, coins)))
+            parts = batches(sample, patients.tags[sample], coins, groups=groups, size=pace.size)
+            for index, views in drawn_ahead(parts, partial(draw, coins)):
+                optimizer.add(clipped_sum_in_halves(index, partial(sum_of, views)))
             optimizer.release(number, tap)
         if optimizer.releases != plan.rounds.steps_per_round:
             raise PrivacyError("round took another number of steps", field="steps", value=optimizer.releases)

@@ -106,7 +106,7 @@ def test_files_that_change_after_the_approval_decide_nothing(
     change(federation.root / "data" / "site-a")
     trained_on = federation.study("site-a", plan_hash).patients
     for name in ("tags", "offsets", "records"):
-        assert getattr(trained_on, name).tobytes() == getattr(approved, name).tobytes()
+        assert np.asarray(getattr(trained_on, name)).tobytes() == np.asarray(getattr(approved, name)).tobytes()
     run_study(federation.operator.root, plan_hash, LocalExchange(federation.services()))
     closed = [e for e in EventReader(federation.operator.study(plan_hash)).new() if e["stage"] == "closed"]
     assert [e["survivors"] for e in closed] == [4, 4, 4]
