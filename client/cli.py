@@ -1,8 +1,10 @@
-"""`choral site`: what a hospital does: init, accept, start, approve, pretrain, status, ledger."""
+"""`choral site`: what a hospital does: init, accept, start, approve, pretrain, status, ledger, watch."""
 
 from __future__ import annotations
 
 import os
+import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +25,7 @@ Home = Annotated[Path, typer.Option("--home", envvar="CHORAL_SITE", help="The si
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 _HOME = Path("choral-site")
+_WATCH_SECONDS = 2.0
 
 
 @app.command()
@@ -229,6 +232,34 @@ def ledger(home: Home = _HOME, json_: Json = False) -> None:
     from client.ledger_page import print_statement
 
     print_statement(statement)
+
+
+@app.command()
+@fail_on_error
+def watch(
+    plan_hash: Annotated[str, typer.Argument(help="Hash of an approved study, as in choral site status; 8 digits are enough.")],
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="A CSV of this hospital's labels: adds the neighbours probe.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Look again after every round, until the study ends.")] = False,
+    home: Home = _HOME,
+    json_: Json = False,
+) -> None:
+    """How the shared encoder stands on your own records: has it collapsed? For this hospital's eyes; changes nothing."""
+    from client.study import Study
+    from client.watch import Watch, read_sightings, rows
+
+    site = SiteHome(home)
+    study = Study(site, _find(site, plan_hash))
+    seen = None if study.finished else Watch(study, labels)
+    while True:
+        sightings = read_sightings(study.folder) if seen is None else seen.look()
+        found = [{"round": each.round, **asdict(each.health)} for each in sightings]
+        say(json_, {"plan hash": study.plan_hash, "rounds": found}, rows_to_text(rows(sightings)))
+        if seen is None or not follow or study.finished:
+            return
+        while not study.finished and not seen.changed():
+            time.sleep(_WATCH_SECONDS)
 
 
 def _afterwards(site: SiteHome, name: str, plan_hash: str) -> str:
