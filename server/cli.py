@@ -12,6 +12,7 @@ from deploy.console import confirm, fail_on_error, rows_to_text, say
 from server.home import OperatorHome, create_operator
 from ssl_core.chain import write_durably
 from ssl_core.errors import ConfigError
+from ssl_core.spec.coupled import CoupledTask
 from ssl_core.trust.identity import fingerprint
 
 app = typer.Typer(
@@ -77,6 +78,10 @@ def prepare(
         Path | None, typer.Option("--from", help="Begin from a release, or from a public model's safetensors file.")
     ] = None,
     partial: Annotated[bool, typer.Option("--partial", help="Take of --from what fits, though not all does.")] = False,
+    task: Annotated[
+        CoupledTask | None,
+        typer.Option("--task", help="Train the encoder by this task, legal on public data alone; else the plan's."),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Pretrain a plan's model on generated or public data, before any patient is read: it costs no epsilon."""
@@ -84,7 +89,7 @@ def prepare(
     from ssl_core.warm_start.pretraining import Schedule
 
     schedule = Schedule(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed) if steps else None
-    facts, matched = make(plan, out, units=units, schedule=schedule, public=public, begin=begin, partial=partial)
+    facts, matched = make(plan, out, units=units, schedule=schedule, public=public, begin=begin, partial=partial, task=task)
     rows: list[tuple[str, Any]] = [("from", line) for line in ([] if matched is None else matched.lines())]
     rows += [(f"loss, {name}", f"{values[0]:.4f} -> {values[-1]:.4f}") for name, values in facts.losses.items()]
     say(

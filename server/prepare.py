@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ssl_core.card import read_card
 from ssl_core.config import StudyPlan, read_toml
 from ssl_core.errors import ConfigError
+from ssl_core.spec.coupled import CoupledTask
 from ssl_core.start_weights import StartFacts, Transplant, read_tensors, transplant, write_start
 
 if TYPE_CHECKING:
@@ -34,13 +35,15 @@ def prepare(
     public: Path | None = None,
     begin: Path | None = None,
     partial: bool = False,
+    task: CoupledTask | None = None,
 ) -> tuple[StartFacts, Transplant | None]:
     """Write the start weights of the plan at `path` to the folder `out`; what they are, and what of `begin` matched.
 
-    `schedule` None trains nothing: the weights are those of `begin` alone.
+    `schedule` None trains nothing: the weights are those of `begin` alone. `task`: a coupled one, in place of the plan's.
     """
     from ssl_core.encoders.vector import to_vector, weights_hash
     from ssl_core.objectives.build import build_model
+    from ssl_core.warm_start.coupled import Coupled
     from ssl_core.warm_start.pretraining import pretrain
     from ssl_core.warm_start.public import PublicUnits
 
@@ -48,6 +51,8 @@ def prepare(
         raise ConfigError("folder exists and is not overwritten", field="--out", value=str(out))
     if schedule is None and begin is None:
         raise ConfigError("no step and no file to begin from: the plan's seed gives these weights", field="--steps", value=0)
+    if schedule is None and task is not None:
+        raise ConfigError("no step to take of this task", field="--task", value=task, remedy="give --steps")
     if begin is None and partial:
         raise ConfigError("there is no file to take in part", field="--partial", remedy="name it: --from FILE")
     plan = read_toml(StudyPlan, path, "study plan")
@@ -63,7 +68,8 @@ def prepare(
         given = PublicUnits.from_seed(schedule.seed, units, plan.data) if public is None else PublicUnits.from_corpus(
             public, plan.data
         )  # fmt: skip
-        found = pretrain(model, given, schedule)
+        coupled = None if task is None else Coupled(task, model, plan.data, schedule.seed)
+        found = pretrain(model, given, schedule, coupled)
         losses = {name: values for name, values in asdict(found).items() if values}
         data = given.origin
     facts = StartFacts(
@@ -72,6 +78,7 @@ def prepare(
         encoder=plan.encoder,
         objective=plan.objective,
         seed=plan.seed,
+        task=task,
         public=data,
         taken=taken,
         schedule=None if schedule is None else asdict(schedule),

@@ -39,7 +39,10 @@ _SHOWN = 8
 
 
 class StartFacts(StrictModel):
-    """What prepared weights were made from; `taken` is what came from another file, `schedule` what was trained."""
+    """What prepared weights were made from; `taken` is what came from another file, `schedule` what was trained.
+
+    `task`: a task on public units that took the place of the plan's; None: the plan's own.
+    """
 
     format: Annotated[int, Field(ge=1, le=1)] = 1
     weights: Sha256Hex
@@ -47,6 +50,7 @@ class StartFacts(StrictModel):
     encoder: Annotated[Encoder, Field(discriminator="name")]
     objective: Annotated[Objective, Field(discriminator="name")]
     seed: int
+    task: str | None = None
     public: dict[str, Any] | None
     taken: dict[str, Any] | None
     schedule: dict[str, int | float] | None

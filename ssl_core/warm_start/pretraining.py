@@ -7,7 +7,8 @@ with a linear warm-up and a cosine to zero.
 
 Where the units know what they were made from (generated signals), a Linear on the encoder's features predicts these
 factors beside the task, and is dropped: a multi-task loss as in Caruana, "Multitask Learning" (1997), section 2, the
-second task free because the data are synthetic. Same model, units and schedule: the same bytes on one machine with one
+second task free because the data are synthetic. A coupled task (coupled.py) trains the encoder alone; the plan's heads then
+start from its seed. Same model, units and schedule: the same bytes on one machine with one
 number of threads.
 """
 
@@ -22,6 +23,7 @@ from torch import nn
 
 from ssl_core.errors import ConfigError
 from ssl_core.objectives.base import PretextModel
+from ssl_core.warm_start.coupled import Coupled
 from ssl_core.warm_start.public import PublicUnits
 
 _PARTS = 10
@@ -59,20 +61,24 @@ class Losses:
     factors: tuple[float, ...]
 
 
-def pretrain(model: PretextModel, public: PublicUnits, schedule: Schedule) -> Losses:
-    """Train `model` in place; `ConfigError` when a loss is not finite."""
+def pretrain(model: PretextModel, public: PublicUnits, schedule: Schedule, coupled: Coupled | None = None) -> Losses:
+    """Train `model` in place; `ConfigError` when a loss is not finite. `coupled`: in place of the model's own task."""
     factors = public.factors
     head = None if factors is None else _zero_head(model.encoder.feature_width, factors.shape[1])
-    parameters = [*model.parameters(), *([] if head is None else head.parameters())]
+    own = model if coupled is None else nn.ModuleList([model.encoder, coupled.projector])
+    parameters = [*own.parameters(), *([] if head is None else head.parameters())]
     adam = torch.optim.Adam(parameters, lr=schedule.learning_rate, betas=_BETAS)
     rng = np.random.default_rng([schedule.seed, len(public.patients)])
     seen: list[tuple[float, float]] = []
     for step in range(schedule.steps):
         # With replacement: no order to keep, and a batch may be larger than the corpus.
         index = rng.integers(0, len(public.patients), schedule.batch)
-        # (0, 1], as the coins of private training.
-        views = model.draw(public.patients, index, 1.0 - rng.random((schedule.batch, model.coins)))
-        task = model.losses(views).mean()
+        if coupled is None:
+            # (0, 1], as the coins of private training.
+            views = model.draw(public.patients, index, 1.0 - rng.random((schedule.batch, model.coins)))
+            task = model.losses(views).mean()
+        else:
+            task = coupled.loss(public.patients, index, rng)
         # The first record of each unit, whole.
         rows = public.patients.offsets[index]
         guess = torch.zeros(())

@@ -47,6 +47,22 @@ def prepared(plan: Path, out: Path, *words: object) -> dict[str, Any]:
     return facts
 
 
+def test_a_task_that_couples_records_trains_the_encoder_alone_and_the_facts_say_so(plan: Path, tmp_path: Path) -> None:
+    facts = prepared(plan, tmp_path / "start", *QUICK, "--task", "simclr")
+    assert facts["task"] == "simclr" and prepared(plan, tmp_path / "own", *QUICK)["task"] is None
+    made, seeded = start_weights(plan_of(IMAGE, start=facts["weights"]), tmp_path / "start"), build_model(plan_of(IMAGE))
+    begin = 0
+    for name, parameter in seeded.named_parameters():
+        part = made[begin : begin + parameter.numel()]
+        begin += parameter.numel()
+        assert name.startswith("encoder.") != np.array_equal(part, parameter.detach().numpy().ravel()), name
+    refused(
+        run("prepare", plan, "--out", tmp_path / "none", "--steps", 0, "--from", tmp_path / "start", "--task", "vicreg"),
+        "--task",
+    )
+    assert run("prepare", plan, "--out", tmp_path / "none", "--task", "moco").exit_code == 2
+
+
 def test_it_writes_weights_and_what_they_were_made_from_without_any_state_folder(plan: Path, tmp_path: Path) -> None:
     facts = prepared(plan, tmp_path / "start", *QUICK, "--seed", 5)
     assert facts == StartFacts.model_validate_json((tmp_path / "start" / "start.json").read_bytes()).model_dump(mode="json")
