@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,9 @@ from ssl_core.chain import write_durably
 from ssl_core.errors import ConfigError
 from ssl_core.spec.coupled import CoupledTask
 from ssl_core.trust.identity import fingerprint
+
+if TYPE_CHECKING:
+    from ssl_core.warm_start.pretraining import Schedule
 
 app = typer.Typer(
     no_args_is_help=True, help="The operator: runs the server, launches studies, publishes encoders; sees only sums."
@@ -65,7 +69,7 @@ def start(home: Home = _HOME) -> None:
 @fail_on_error
 def prepare(
     plan: Annotated[Path, typer.Argument(help="A study plan (.toml).")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the start weights; must not exist.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the start weights; must not exist.")] = None,
     steps: Annotated[int, typer.Option("--steps", min=0, help="Steps of Adam; 0 only takes what --from names.")] = 600,
     units: Annotated[int, typer.Option("--units", min=1, help="Generated units to train on.")] = 16384,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Units a step.")] = 256,
@@ -82,6 +86,12 @@ def prepare(
         CoupledTask | None,
         typer.Option("--task", help="Train the encoder by this task, legal on public data alone; else the plan's."),
     ] = None,
+    choose: Annotated[
+        bool, typer.Option("--choose", help="Write nothing: rank the tasks that fit the plan's data and encoder.")
+    ] = False,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="With --choose and --public: a CSV of public labels to rank by.")
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Pretrain a plan's model on generated or public data, before any patient is read: it costs no epsilon."""
@@ -89,6 +99,11 @@ def prepare(
     from ssl_core.warm_start.pretraining import Schedule
 
     schedule = Schedule(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed) if steps else None
+    if choose:
+        _choose(plan, units=units, schedule=schedule, public=public, labels=labels, json_=json_)
+        return
+    if out is None:
+        raise ConfigError("no folder to write to", field="--out", remedy="name one, or ask to --choose")
     facts, matched = make(plan, out, units=units, schedule=schedule, public=public, begin=begin, partial=partial, task=task)
     rows: list[tuple[str, Any]] = [("from", line) for line in ([] if matched is None else matched.lines())]
     rows += [(f"loss, {name}", f"{values[0]:.4f} -> {values[-1]:.4f}") for name, values in facts.losses.items()]
@@ -98,6 +113,18 @@ def prepare(
         rows_to_text([("SHA-256", facts.weights), *rows])
         + f"\nStart weights written to {out}. Next: choral operator launch {plan} --start {out}",
     )
+
+
+def _choose(
+    plan: Path, *, units: int, schedule: Schedule | None, public: Path | None, labels: Path | None, json_: bool
+) -> None:
+    from server.choose import choose, lines, price
+
+    if schedule is None:
+        raise ConfigError("tasks cannot be compared without training", field="--steps", value=0, remedy="give --steps")
+    read, ranking = choose(plan, units=units, schedule=schedule, public=public, labels=labels)
+    facts = {**asdict(ranking), "epsilon_on_patients": price(read, len(ranking.tasks)), "delta": read.privacy.delta}
+    say(json_, facts, rows_to_text(lines(read, ranking)))
 
 
 @app.command()

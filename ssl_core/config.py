@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ssl_core.errors import ConfigError
+from ssl_core.spec.coupled import CoupledTask
 from ssl_core.spec.data import Data
 from ssl_core.spec.encoder import Encoder
 from ssl_core.spec.fit import check_fit
@@ -41,11 +42,12 @@ def parse(model: type[ModelT], data: Mapping[str, Any], what: str) -> ModelT:
         asked = fault.get("ctx", {}).get("tag")
         if field == "objective" and asked in REFUSED:
             refused = REFUSED[asked]
+            public = f"; on public data alone: choral operator prepare --task {asked}" if asked in set(CoupledTask) else ""
             raise ConfigError(
                 f"{what} asks for a pretext task that couples patients: {refused.reason}",
                 field="objective.name",
                 value=asked,
-                remedy=f"take {' or '.join(refused.instead)}",
+                remedy=f"take {' or '.join(refused.instead)}{public}",
             ) from error
         shown = fault.get("input")
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
