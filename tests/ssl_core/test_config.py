@@ -10,6 +10,7 @@ import pytest
 
 from ssl_core.config import StudyPlan, parse, read_toml
 from ssl_core.errors import ConfigError
+from ssl_core.spec.coupled import CoupledTask
 from ssl_core.spec.data import SignalData, TableData
 from ssl_core.spec.fit import TOGETHER
 from ssl_core.spec.refused import REFUSED
@@ -311,7 +312,8 @@ def test_a_task_that_couples_patients_is_refused_with_the_reason_and_what_to_tak
         parse(StudyPlan, plan(**ROTATION | {"objective": {"name": name, "temperature": 0.1}}), "plan")
     error = caught.value
     assert (error.field, error.value) == ("objective.name", name)
-    assert error.remedy == f"take {' or '.join(REFUSED[name].instead)}" and REFUSED[name].reason in error.problem
+    public = f"; on public data alone: choral operator prepare --task {name}" if name in set(CoupledTask) else ""
+    assert error.remedy == f"take {' or '.join(REFUSED[name].instead)}{public}" and REFUSED[name].reason in error.problem
     assert "\n" not in str(error)
 
 
