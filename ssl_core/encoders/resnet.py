@@ -59,13 +59,16 @@ class ResNet(Encoder):
                 before = width
         self.blocks = nn.Sequential(*made)
 
+    def maps(self, images: Tensor) -> Tensor:
+        """Images of any size float32 [N, 1, h, w] to the last maps [N, width, h', w']."""
+        maps = functional.gelu(self.norm(self.first(images)))
+        found: Tensor = self.blocks(functional.avg_pool2d(maps, 3, 2, 1) if self.large else maps)
+        return found
+
     def forward(self, images: Tensor) -> Tensor:
         """Whole images float32 [..., pixels] to features float32 [..., width]."""
-        maps = functional.gelu(self.norm(self.first(images.reshape(-1, 1, self.height, self.width))))
-        if self.large:
-            maps = functional.avg_pool2d(maps, 3, 2, 1)
-        out: Tensor = self.blocks(maps).mean(dim=(-2, -1)).reshape(*images.shape[:-1], self.feature_width)
-        return out
+        maps = self.maps(images.reshape(-1, 1, self.height, self.width))
+        return maps.mean(dim=(-2, -1)).reshape(*images.shape[:-1], self.feature_width)
 
     def embed(self, records: Records) -> Tensor:
         """Images float32 [k, pixels] to float32 [k, width]."""

@@ -24,6 +24,7 @@ from ssl_core.objectives.augment import Augmentation
 from ssl_core.objectives.base import PretextModel
 from ssl_core.objectives.contrastive_predictive import ContrastivePredictiveModel
 from ssl_core.objectives.denoising import DenoisingModel
+from ssl_core.objectives.jigsaw import JigsawModel
 from ssl_core.objectives.latent_prediction import LatentPredictionModel
 from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
 from ssl_core.objectives.masked_features import MaskedFeaturesModel
@@ -97,6 +98,9 @@ MODELS: dict[tuple[str, str, str], Callable[[Any, Any, Any], PretextModel]] = {
     ("image", "vit", "masked-autoencoding"): _autoencoding,
     ("image", "vit", "denoising"): _denoising,
     ("image", "resnet", "rotation"): lambda data, encoder, _: RotationModel(data, size=encoder.size),
+    ("image", "resnet", "jigsaw"): lambda data, encoder, task: JigsawModel(
+        data, size=encoder.size, **_given(task, "grid", "gap")
+    ),
     ("signal", "signal-transformer", "masked-autoencoding"): _autoencoding,
     ("signal", "signal-transformer", "denoising"): _denoising,
     ("signal", "signal-transformer", "own-contrast"): _own_contrast,

@@ -10,6 +10,7 @@ from ssl_core.spec.encoder import Encoder, SignalTransformerEncoder, VitEncoder
 from ssl_core.spec.objective import (
     ContrastivePredictive,
     Denoising,
+    Jigsaw,
     MaskedAutoencoding,
     MaskedImage,
     Objective,
@@ -27,6 +28,7 @@ TOGETHER = {
     ("image", "vit", "masked-autoencoding"),
     ("image", "vit", "denoising"),
     ("image", "resnet", "rotation"),
+    ("image", "resnet", "jigsaw"),
     ("signal", "signal-transformer", "masked-autoencoding"),
     ("signal", "signal-transformer", "denoising"),
     ("signal", "signal-transformer", "own-contrast"),
@@ -47,6 +49,7 @@ TOGETHER = {
 }
 
 _LEAST_SEGMENT = 8
+_LEAST_TILE = 4
 
 
 def check_fit(data: Data, encoder: Encoder, objective: Objective) -> None:
@@ -75,6 +78,10 @@ def _check_squares(data: ImageData, encoder: Encoder, objective: Objective) -> N
         raise ValueError("target log-power is for signals")
     if isinstance(objective, Rotation) and data.height != data.width:
         raise ValueError("rotation needs square images")
+    if isinstance(objective, Jigsaw):
+        for side in (data.height // data.pool, data.width // data.pool):
+            if side // objective.grid - objective.gap < _LEAST_TILE or 2 * objective.gap > side // objective.grid:
+                raise ValueError(f"a tile (a side / pool / grid) must keep {_LEAST_TILE} pixels and its greater half")
 
 
 def _check_pieces(data: SignalData, encoder: Encoder, objective: Objective) -> None:

@@ -105,6 +105,14 @@ class ShuffledOrder(StrictModel):
     gap: Annotated[int, Field(ge=0, le=8192)] = 0
 
 
+class Jigsaw(StrictModel):
+    """Show the `grid` x `grid` tiles of an image in another order, each up to `gap` pixels late; tell where each came from."""
+
+    name: Literal["jigsaw"]
+    grid: Annotated[int, Field(ge=2, le=4)] = 2
+    gap: Annotated[int, Field(ge=0, le=64)] = 0
+
+
 class Rotation(StrictModel):
     """Turn a square image by a multiple of 90 degrees and tell by which."""
 
@@ -161,6 +169,7 @@ Objective = (
     | MaskedLanguage
     | MaskedFeatures
     | ShuffledOrder
+    | Jigsaw
     | Rotation
     | NextToken
     | Denoising

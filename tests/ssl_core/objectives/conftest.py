@@ -24,6 +24,7 @@ from ssl_core.objectives.augment import Augmentation
 from ssl_core.objectives.base import PretextModel
 from ssl_core.objectives.contrastive_predictive import ContrastivePredictiveModel
 from ssl_core.objectives.denoising import DenoisingModel
+from ssl_core.objectives.jigsaw import JigsawModel
 from ssl_core.objectives.latent_prediction import LatentPredictionModel
 from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
 from ssl_core.objectives.masked_features import MaskedFeaturesModel
@@ -205,6 +206,10 @@ def _rotation_task() -> Task:
     return _image_task(RotationModel(IMAGE, size="nano"))
 
 
+def _jigsaw_task() -> Task:
+    return _image_task(JigsawModel(IMAGE, size="nano", grid=2, gap=1))
+
+
 def _features_task() -> Task:
     made = synthetic_patients(TABLE, 20, seed=4)
     owners = [f"p{number:02d}" for number, count in enumerate(made.counts()) for _ in range(count)]
@@ -279,6 +284,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     "masked-power": _power_task,
     "shuffled-order": _order_task,
     "rotation": _rotation_task,
+    "jigsaw": _jigsaw_task,
     "masked-features": _features_task,
     "masked-words-several": _several_words_task,
     "masked-language-several": _several_language_task,
@@ -342,6 +348,11 @@ def order_task() -> Task:
 @pytest.fixture
 def rotation_task() -> Task:
     return _rotation_task()
+
+
+@pytest.fixture
+def jigsaw_task() -> Task:
+    return _jigsaw_task()
 
 
 @pytest.fixture

@@ -55,6 +55,7 @@ ROTATION = {
     "encoder": {"name": "resnet", "size": "nano"},
     "objective": {"name": "rotation"},
 }
+JIGSAW = ROTATION | {"objective": {"name": "jigsaw", "grid": 2, "gap": 1}}
 FEATURES: dict[str, Any] = {
     "data": {
         "kind": "table",
@@ -89,6 +90,7 @@ PARTS = {
     "power": POWER,
     "order": ORDER,
     "rotation": ROTATION,
+    "jigsaw": JIGSAW,
     "features": FEATURES,
     "features of one record": ALONE,
     "numbers": NUMBERS,

@@ -15,8 +15,8 @@ ONCE = [
     "denoising_task", "denoising_image_task", "latent_task", "latent_signal_task",
 ]  # fmt: skip
 NEAR = [
-    "language_task", "autoencoding_task", "signal_task", "order_task", "rotation_task", "features_task", "next_task",
-    "denoising_task", "denoising_image_task", "denoising_mlp_task", "own_task", "own_transformer_task",
+    "language_task", "autoencoding_task", "signal_task", "order_task", "rotation_task", "jigsaw_task", "features_task",
+    "next_task", "denoising_task", "denoising_image_task", "denoising_mlp_task", "own_task", "own_transformer_task",
     "predictive_task",
 ]  # fmt: skip
 
@@ -45,7 +45,7 @@ def test_every_parameter_is_of_a_layer_that_is_called_once_with_the_batch_first(
     assert calls == dict.fromkeys(layers, 1)
 
 
-@pytest.mark.parametrize("name", ["order_task", "rotation_task"])
+@pytest.mark.parametrize("name", ["order_task", "rotation_task", "jigsaw_task"])
 def test_layers_of_the_convolutional_nets_are_called_once_with_the_units_records_in_front(
     name: str, request: pytest.FixtureRequest
 ) -> None:

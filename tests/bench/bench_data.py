@@ -1,0 +1,228 @@
+"""How fast records are read, what training waits for them, and what a million of them need.
+
+    python tests/bench/bench_data.py [--kinds dicom edf ...] [--records 400] [--workers 1 2] [--repeat 3] [--json FILE]
+        [--no-reading] [--no-waiting] [--size 1000000 --patients 200000 --folder DIR]
+
+Prints tables; asserts nothing. Reading: made-up records, written in each format by the product's own writers, read as before an
+approval (`read_records`): records a second, medians, all formats and numbers of workers in turn; formats that are not a folder
+of files are read in this process. Waiting: steps of ViT-Tiny masked autoencoding on a kept copy of 64 x 64 images, as a round
+takes them: the share of a step's time that it waits for the next views, drawn ahead or not. Size (--size): records gathered,
+ordered, written as a kept copy, opened again in a new process, and trained on: seconds, and the greatest memory of each process
+by the kernel's count, with libraries and pages of files. `--folder` needs three times the records' room.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from data_cases import CASES, written
+from rich.console import Console
+from rich.table import Table
+
+from deploy.demo import machine_line
+from ssl_core.data.decoding import Found
+from ssl_core.data.folder_files import Listed
+from ssl_core.data.gathering import gather
+from ssl_core.data.kept import read_kept, write_kept
+from ssl_core.data.patients import group
+from ssl_core.data.reading import Effort
+from ssl_core.data.source import Source, read_records
+from ssl_core.encoders.vector import load_vector
+from ssl_core.objectives.base import Views
+from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
+from ssl_core.privacy.ahead import Index, drawn_ahead
+from ssl_core.privacy.engines import choose_engine, synthetic_views
+from ssl_core.privacy.machine import keep_freed_memory, threads
+from ssl_core.privacy.sampling import draw_coins
+from ssl_core.privacy.synthetic import synthetic_patients
+from ssl_core.spec.data import ImageData
+from ssl_core.trust.random import UnitCoins
+
+IMAGE = ImageData(kind="image", height=64, width=64)
+SMALL = ImageData(kind="image", height=32, width=32)
+BATCH, STEPS = 64, 6
+
+
+def reading(kinds: Sequence[str], records: int, workers: Sequence[int], repeat: int) -> list[dict[str, Any]]:
+    """Records a second of each format and number of workers."""
+    with tempfile.TemporaryDirectory() as root:
+        sources = {kind: written(kind, records, Path(root) / kind) for kind in kinds}
+        arms = [(kind, count) for kind in kinds for count in (workers if CASES[kind].folder else [0])]
+        seconds: dict[tuple[str, int], list[float]] = {arm: [] for arm in arms}
+        found: dict[str, int] = {}
+        for _ in range(repeat):
+            for kind, count in arms:
+                source, data = sources[kind]
+                begin = time.perf_counter()
+                found[kind] = len(read_records(source, data, Effort(workers=count)).owners)
+                seconds[kind, count].append(time.perf_counter() - begin)
+        return [
+            {
+                "part": "reading",
+                "format": kind,
+                "workers": count,
+                "records": found[kind],
+                "bytes_per_record": _bytes(sources[kind][0]) // found[kind],
+                "records_per_second": found[kind] / median(seconds[kind, count]),
+            }
+            for kind, count in arms
+        ]
+
+
+def _bytes(source: Source) -> int:
+    return sum(path.stat().st_size for path in source.folder.rglob("*") if path.is_file())
+
+
+def waiting(repeat: int) -> list[dict[str, Any]]:
+    """Share of a private step that waits for views, drawn ahead or not."""
+    model = MaskedAutoencodingModel(IMAGE, size="tiny", patch=8, mask_fraction=0.75, decoder_width=128, decoder_depth=2)
+    generator = np.random.default_rng(0)
+    load_vector(model, (0.05 * generator.standard_normal(sum(p.numel() for p in model.parameters()))).astype(np.float32))
+    engine = choose_engine(model, synthetic_views(model, IMAGE), "bookkeeping")
+    with tempfile.TemporaryDirectory() as root:
+        path = Path(root) / "patients.npz"
+        with path.open("wb") as stream:
+            write_kept(stream, synthetic_patients(IMAGE, 4096))
+        patients, coins = read_kept(path, IMAGE), UnitCoins.fresh()
+
+        def draw(index: Index) -> Views:
+            return model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins))
+
+        def at_once(parts: Sequence[Index]) -> Iterator[tuple[Index, Callable[[Index], Views]]]:
+            return ((part, draw) for part in parts)
+
+        arms = {"drawn ahead": lambda parts: drawn_ahead(parts, draw), "drawn when needed": at_once}
+        shares: dict[str, list[tuple[float, float]]] = {name: [] for name in arms}
+        for _ in range(repeat):
+            for name, arm in arms.items():
+                parts = np.split(generator.integers(0, len(patients), BATCH * STEPS), STEPS)
+                waited, begin = 0.0, time.perf_counter()
+                for part, views in arm(parts):
+                    asked = time.perf_counter()
+                    given = views(part)
+                    waited += time.perf_counter() - asked
+                    engine.clipped_sum(given, 0.1)
+                whole = time.perf_counter() - begin
+                shares[name].append((waited / whole, whole / STEPS))
+        return [
+            {
+                "part": "waiting",
+                "arm": name,
+                "waiting_share": median(share for share, _ in found),
+                "seconds_per_step": median(seconds for _, seconds in found),
+                "batch": BATCH,
+            }
+            for name, found in shares.items()
+        ]
+
+
+def size(records: int, patients: int, folder: Path) -> list[dict[str, Any]]:
+    """Build, open and sample a study of so many records, each in a process of its own."""
+    path = folder / "bench-patients.npz"
+    context = multiprocessing.get_context("spawn")
+    rows = []
+    try:
+        for name, step, given in (("built", _build, (path, records, patients)), ("opened, ten samples", _open, (path,))):
+            receive, send = context.Pipe(duplex=False)
+            process = context.Process(target=_measured, args=(send, step, given))
+            process.start()
+            send.close()
+            rows.append({"part": "size", "step": name, "records": records, "patients": patients, **receive.recv()})
+            process.join()
+        rows[0]["gigabytes"] = path.stat().st_size / 1e9
+    finally:
+        path.unlink(missing_ok=True)
+    return rows
+
+
+def _measured(pipe: Any, step: Callable[..., dict[str, float]], given: tuple[Any, ...]) -> None:
+    begin = time.perf_counter()
+    found = step(*given)
+    # Not getrusage: its maximum is that of the process which this one was forked from, too.
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    peak = int(status["VmHWM"].split()[0]) / 1e6
+    pipe.send({"seconds": time.perf_counter() - begin, "peak_gb": peak, **found})
+
+
+def _build(path: Path, records: int, patients: int) -> dict[str, float]:
+    generator = np.random.default_rng(0)
+
+    def decoded() -> Iterator[tuple[Listed, Sequence[Found]]]:
+        for number in range(records):
+            values = generator.standard_normal(SMALL.values, np.float32)
+            yield Listed(f"{number:08d}", path, None), [Found(f"patient-{number % patients:07d}", f"{number:08d}", values)]
+
+    read = gather("made up", decoded(), SMALL, path.parent)
+    found = group(read.owners, read.records, read.order, path.parent)
+    with path.open("wb") as stream:
+        write_kept(stream, found)
+    return {}
+
+
+def _open(path: Path) -> dict[str, float]:
+    begin = time.perf_counter()
+    patients = read_kept(path, SMALL)
+    opened = time.perf_counter() - begin
+    model = MaskedAutoencodingModel(SMALL, size="nano", patch=8, mask_fraction=0.75, decoder_width=32, decoder_depth=1)
+    coins = UnitCoins.fresh()
+    for _ in range(10):
+        index = np.random.default_rng().integers(0, len(patients), 2000)
+        model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins))
+    return {"opening_seconds": opened}
+
+
+def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
+    """One table a part."""
+    for part in dict.fromkeys(row["part"] for row in rows):
+        chosen = [row for row in rows if row["part"] == part]
+        names = [name for name in dict.fromkeys(name for row in chosen for name in row) if name != "part"]
+        table = Table(*names, title=part)
+        for row in chosen:
+            table.add_row(*(f"{row[n]:.3g}" if isinstance(row.get(n), float) else str(row.get(n, "")) for n in names))
+        console.print(table)
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--kinds", nargs="+", choices=sorted(CASES), default=sorted(CASES))
+    parser.add_argument("--records", type=int, default=400)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--no-reading", action="store_true")
+    parser.add_argument("--no-waiting", action="store_true")
+    parser.add_argument("--size", type=int)
+    parser.add_argument("--patients", type=int, default=200_000)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    machine = f"{machine_line()}; 1 thread; torch {torch.__version__}"
+    console = Console(width=160 if not sys.stdout.isatty() else None)
+    console.print(machine)
+    keep_freed_memory()
+    rows: list[dict[str, Any]] = []
+    if not given.no_reading:
+        rows += reading(given.kinds, given.records, given.workers, given.repeat)
+    if not given.no_waiting:
+        with threads(1):
+            rows += waiting(given.repeat)
+    if given.size:
+        rows += size(given.size, min(given.patients, given.size), given.folder)
+    show(rows, console)
+    if given.json:
+        given.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
