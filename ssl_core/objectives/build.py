@@ -23,6 +23,7 @@ from ssl_core.encoders.vit import VisionTransformer
 from ssl_core.objectives.augment import Augmentation
 from ssl_core.objectives.base import PretextModel
 from ssl_core.objectives.contrastive_predictive import ContrastivePredictiveModel
+from ssl_core.objectives.crops_contrast import CropsContrastModel
 from ssl_core.objectives.denoising import DenoisingModel
 from ssl_core.objectives.jigsaw import JigsawModel
 from ssl_core.objectives.latent_prediction import LatentPredictionModel
@@ -82,6 +83,11 @@ def _vicreg(data: Any, encoder: Any, task: Any) -> PretextModel:
     return VicregOwnModel(data, _whole(data, encoder), **_given(task, "projector", "crops"), terms=terms, how=how)
 
 
+def _crops_contrast(data: Any, encoder: Any, task: Any) -> PretextModel:
+    how = Augmentation(**_given(task, *Augmentation._fields))
+    return CropsContrastModel(data, _whole(data, encoder), **_given(task, "projector", "crops", "temperature"), how=how)
+
+
 # By kind of data, name of encoder, name of task: all of spec/fit.py's TOGETHER, each called with the plan's three parts.
 MODELS: dict[tuple[str, str, str], Callable[[Any, Any, Any], PretextModel]] = {
     ("text", "hashed-words", "masked-words"): lambda data, encoder, task: MaskedWordsModel(
@@ -124,6 +130,10 @@ MODELS: dict[tuple[str, str, str], Callable[[Any, Any, Any], PretextModel]] = {
     ("image", "resnet", "vicreg-own"): _vicreg,
     ("signal", "signal-transformer", "vicreg-own"): _vicreg,
     ("signal", "conv1d", "vicreg-own"): _vicreg,
+    ("image", "vit", "crops-contrast"): _crops_contrast,
+    ("image", "resnet", "crops-contrast"): _crops_contrast,
+    ("signal", "signal-transformer", "crops-contrast"): _crops_contrast,
+    ("signal", "conv1d", "crops-contrast"): _crops_contrast,
 }
 
 

@@ -23,18 +23,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ssl_core.data.patients import Patients
 from ssl_core.encoders.base import Encoder
-from ssl_core.encoders.convolution import convolution_range
-from ssl_core.objectives.augment import LOOK, PLACE, Augmentation, augmented
-from ssl_core.objectives.base import PretextModel, Views, spread_records
-from ssl_core.objectives.projector import Projector
+from ssl_core.objectives.augment import Augmentation
+from ssl_core.objectives.base import Views
+from ssl_core.objectives.own_crops import OwnCropsModel
 from ssl_core.spec.data import ImageData, SignalData
 
 _EPSILON = 1e-4
@@ -49,37 +44,14 @@ class Terms(NamedTuple):
     covariance: float
 
 
-class VicregOwnModel(PretextModel):
+class VicregOwnModel(OwnCropsModel):
     """Encoder of images or signals and a projector of `projector` numbers."""
 
     def __init__(
         self, data: ImageData | SignalData, encoder: Encoder, *, projector: int, crops: int, terms: Terms, how: Augmentation
     ) -> None:
-        super().__init__()
-        self.data, self.how, self.terms = data, how, terms
-        self.views, self.crops = data.records_per_patient, crops
-        self.coins = 1 + self.views * crops * (PLACE + 2 * LOOK)
-        self.encoder = encoder
-        self.project = Projector(encoder.feature_width, projector, projector, bias=False)
-
-    def draw(self, patients: Patients, index: npt.NDArray[np.int64], uniforms: npt.NDArray[np.float64]) -> Views:
-        """shown [B, K * S * 2, V], real [B, K]; see the module docstring."""
-        self.check_draw(index, uniforms)
-        rows = spread_records(patients, index, uniforms[:, 0], self.views)
-        records = np.asarray(patients.records[rows], np.float32)
-        own = uniforms[:, 1:].reshape(len(index), self.views * self.crops, PLACE + 2 * LOOK)
-        places = own[:, :, :PLACE].repeat(2, axis=1)
-        looks = own[:, :, PLACE:].reshape(len(index), self.views * self.crops * 2, LOOK)
-        coins = np.concatenate((places, looks), axis=2)
-        crops = records.repeat(self.crops * 2, axis=1)
-        return {
-            "shown": torch.from_numpy(augmented(crops, coins, self.data, self.how)),
-            "real": torch.from_numpy((records != 0).any(axis=2).astype(np.float32)),
-        }
-
-    def forward(self, views: Views) -> Tensor:
-        """ONE unit's loss, float32 scalar."""
-        return self.losses(views)
+        super().__init__(data, encoder, projector=projector, crops=crops, how=how)
+        self.terms = terms
 
     def losses(self, views: Views) -> Tensor:
         """Views with any leading dimensions [...] to losses float32 [...], in one pass."""
@@ -99,7 +71,3 @@ class VicregOwnModel(PretextModel):
         terms = self.terms
         loss: Tensor = terms.invariance * invariance + terms.variance * variance + terms.covariance * covariance
         return loss * views["real"].amax(dim=-1)
-
-    def init_range(self, name: str) -> tuple[float, float]:
-        """By the kind of layer; see `convolution_range`."""
-        return convolution_range(self, name)

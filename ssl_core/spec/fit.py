@@ -46,6 +46,10 @@ TOGETHER = {
     ("image", "resnet", "vicreg-own"),
     ("signal", "signal-transformer", "vicreg-own"),
     ("signal", "conv1d", "vicreg-own"),
+    ("image", "vit", "crops-contrast"),
+    ("image", "resnet", "crops-contrast"),
+    ("signal", "signal-transformer", "crops-contrast"),
+    ("signal", "conv1d", "crops-contrast"),
 }
 
 _LEAST_SEGMENT = 8

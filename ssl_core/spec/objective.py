@@ -152,6 +152,15 @@ class VicregOwn(_Looks):
     covariance: Annotated[float, Field(ge=0, le=1000)] = 1.0
 
 
+class CropsContrast(_Looks):
+    """Tell two looks at a crop from looks at the other crops, `crops` of each of a patient's records."""
+
+    name: Literal["crops-contrast"]
+    crops: Annotated[int, Field(ge=2, le=32)] = 8
+    projector: Annotated[int, Field(ge=8, le=4096)] = 64
+    temperature: Annotated[float, Field(ge=0.05, le=10)] = 0.5
+
+
 class LatentPrediction(StrictModel):
     """Hide `blocks` blocks of patches, predict what the encoder makes of them from what it makes of the others."""
 
@@ -177,5 +186,6 @@ Objective = (
     | ContrastivePredictive
     | SimSiam
     | VicregOwn
+    | CropsContrast
     | LatentPrediction
 )

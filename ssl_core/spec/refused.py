@@ -18,7 +18,7 @@ class Refused(NamedTuple):
     instead: tuple[str, ...]
 
 
-_LOOKS = ("own-contrast", "vicreg-own")
+_LOOKS = ("own-contrast", "crops-contrast", "vicreg-own")
 
 REFUSED: dict[str, Refused] = {
     "simclr": Refused(

@@ -23,6 +23,7 @@ from ssl_core.encoders.vit import VisionTransformer
 from ssl_core.objectives.augment import Augmentation
 from ssl_core.objectives.base import PretextModel
 from ssl_core.objectives.contrastive_predictive import ContrastivePredictiveModel
+from ssl_core.objectives.crops_contrast import CropsContrastModel
 from ssl_core.objectives.denoising import DenoisingModel
 from ssl_core.objectives.jigsaw import JigsawModel
 from ssl_core.objectives.latent_prediction import LatentPredictionModel
@@ -224,6 +225,7 @@ def _features_task() -> Task:
 _HIDDEN: dict[str, Any] = {"size": "nano", "mask_fraction": 0.5, "blocks": 2, "decoder_width": 32, "decoder_depth": 1}
 _HOW = Augmentation(crop=0.5, gain=0.3, noise=0.1, flip=True)
 _HEADS: dict[str, Any] = {"projector": 16, "predictor": 8, "how": _HOW}
+_CONTRAST: dict[str, Any] = {"projector": 8, "crops": 3, "temperature": 0.5, "how": _HOW}
 _OWN: dict[str, Any] = {"projector": 8, "crops": 3, "terms": Terms(1.0, 1.0, 0.04), "how": _HOW}
 
 
@@ -275,6 +277,15 @@ def _randomised(model: PretextModel) -> PretextModel:
     return model
 
 
+def _contrast_task() -> Task:
+    return _image_task(CropsContrastModel(IMAGE, ResNet(IMAGE, size="nano"), **_CONTRAST))
+
+
+def _contrast_signal_task() -> Task:
+    encoder = SignalTransformer(WAVES, size="nano", patch=8)
+    return _wave_task(CropsContrastModel(WAVES, encoder, **_CONTRAST))
+
+
 TASKS: dict[str, Callable[[], Task]] = {
     "masked-words": _text_task,
     "masked-image": _image_task,
@@ -306,6 +317,8 @@ TASKS: dict[str, Callable[[], Task]] = {
     "vicreg-resnet": _vicreg_resnet_task,
     "vicreg-signal": _vicreg_signal_task,
     "vicreg-conv": _vicreg_conv_task,
+    "crops-contrast": _contrast_task,
+    "crops-contrast-signal": _contrast_signal_task,
 }
 
 

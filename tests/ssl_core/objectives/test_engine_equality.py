@@ -43,6 +43,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "latent-prediction": {"blocks": 2, "decoder_width": 32, "decoder_depth": 1},
     "simsiam": {"projector": 32, "predictor": 8, "flip": True},
     "vicreg-own": {"crops": 3, "projector": 8},
+    "crops-contrast": {"crops": 3, "projector": 8},
 }
 
 

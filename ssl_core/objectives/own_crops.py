@@ -1,0 +1,58 @@
+"""Step 3 of 12: crops of a unit's own records, each looked at twice, for the tasks that compare them.
+
+Comes in: records of one unit and its own coins. Goes out, for one unit with K records and S crops of each: shown float32
+[K * S * 2, V], the two looks at a crop one after the other, which show the same part of the record differently (augment.py);
+real float32 [K], 0 for an all-zero record, else 1. vicreg_own.py and crops_contrast.py are the tasks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ssl_core.data.patients import Patients
+from ssl_core.encoders.base import Encoder
+from ssl_core.encoders.convolution import convolution_range
+from ssl_core.objectives.augment import LOOK, PLACE, Augmentation, augmented
+from ssl_core.objectives.base import PretextModel, Views, spread_records
+from ssl_core.objectives.projector import Projector
+from ssl_core.spec.data import ImageData, SignalData
+
+
+class OwnCropsModel(PretextModel):
+    """Encoder of images or signals and a projector of `projector` numbers; a task adds its `losses`."""
+
+    def __init__(
+        self, data: ImageData | SignalData, encoder: Encoder, *, projector: int, crops: int, how: Augmentation
+    ) -> None:
+        super().__init__()
+        self.data, self.how = data, how
+        self.views, self.crops = data.records_per_patient, crops
+        self.coins = 1 + self.views * crops * (PLACE + 2 * LOOK)
+        self.encoder = encoder
+        self.project = Projector(encoder.feature_width, projector, projector, bias=False)
+
+    def draw(self, patients: Patients, index: npt.NDArray[np.int64], uniforms: npt.NDArray[np.float64]) -> Views:
+        """shown [B, K * S * 2, V], real [B, K]; see the module docstring."""
+        self.check_draw(index, uniforms)
+        rows = spread_records(patients, index, uniforms[:, 0], self.views)
+        records = np.asarray(patients.records[rows], np.float32)
+        own = uniforms[:, 1:].reshape(len(index), self.views * self.crops, PLACE + 2 * LOOK)
+        places = own[:, :, :PLACE].repeat(2, axis=1)
+        looks = own[:, :, PLACE:].reshape(len(index), self.views * self.crops * 2, LOOK)
+        coins = np.concatenate((places, looks), axis=2)
+        crops = records.repeat(self.crops * 2, axis=1)
+        return {
+            "shown": torch.from_numpy(augmented(crops, coins, self.data, self.how)),
+            "real": torch.from_numpy((records != 0).any(axis=2).astype(np.float32)),
+        }
+
+    def forward(self, views: Views) -> Tensor:
+        """ONE unit's loss, float32 scalar."""
+        return self.losses(views)
+
+    def init_range(self, name: str) -> tuple[float, float]:
+        """By the kind of layer; see `convolution_range`."""
+        return convolution_range(self, name)
