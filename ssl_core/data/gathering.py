@@ -1,8 +1,8 @@
 """Step 1 of 12: records as they are decoded to one `Reading`; what does not fit in memory lies in a file without a name.
 
 Comes in: the files of a folder with what was found in each (decoding.py), in order. Goes out: `Reading`, with one tally for the
-folder. A record whose file names no patient, and is given none by the declared rule, is left out and counted; a bad record of a
-known patient is a record of padding.
+folder. A record whose file names no patient, and is given none by the declared rule, is left out and counted, and so is one of
+another kind; a bad record of a known patient is a record of padding.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def gather(
                 bad = isinstance(found.content, Fault)
                 if bad or owner is None:
                     tally.add_bad_file(file.name, found.content if isinstance(found.content, Fault) else Fault.NO_PATIENT)
-                if owner is None:
+                if owner is None or found.content is Fault.WRONG_KIND:
                     continue
                 owners.append(owner)
                 order.append(found.name or file.name)

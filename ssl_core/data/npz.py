@@ -1,8 +1,10 @@
 """Step 1 of 12: reader of npz image arrays; pickled objects are never loaded.
 
 Comes in: a declared npz file with images real [m, height, width] and patients text or integer [m]. Goes out: a
-`Reading` with float32 [m, pixels], standardised per image. Raises `DataError` for what concerns the whole file: it
-cannot be read, lacks a declared field, or an array has another shape or type than the plan says.
+`Reading` with float32 [m, pixels], within the plan's window, standardised per image. Raises `DataError` for what concerns
+the whole file: it cannot be read, lacks a declared field, or an array has another shape or type than the plan says.
+An image of the plan's size is what every `fit` makes of itself, so none is applied: a study that says `fit` for the folders
+of other sites reads an array of its size too, and one of another size is for whoever wrote it to resample once.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ def read_npz(source: NpzSource, files: tuple[Path, ...], data: ImageData) -> Rea
             field="image_field",
             value=f"{images.dtype} {['m', *images.shape[1:]]}",
             limit=f"real numbers ['m', {data.height}, {data.width}]",
+            remedy=None if data.fit == "exact" else "resample the file: fit is for folders of pictures, not for an array",
         )
     owners = owners_of(source, patients, len(images))
     records, broken, blank = standardise(images, data)

@@ -19,7 +19,9 @@ from ssl_core.config import read_toml
 from ssl_core.data.columns import read_columns
 from ssl_core.data.declared import ColumnsSource, Declared, NpzSource, SignalSource, TableSource
 from ssl_core.data.declared_folder import FolderSource
+from ssl_core.data.declared_images import DicomSource, NiftiSource, PicturesSource
 from ssl_core.data.folder_files import list_files
+from ssl_core.data.image_folders import read_dicom, read_nifti, read_pictures
 from ssl_core.data.npz import read_npz
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.reading import Effort, Fault, Reading
@@ -33,6 +35,9 @@ MODELS: dict[str, type[Declared]] = {
     "npz": NpzSource,
     "signals": SignalSource,
     "columns": ColumnsSource,
+    "dicom": DicomSource,
+    "pictures": PicturesSource,
+    "nifti": NiftiSource,
 }
 """What may stand in a source TOML, by its `kind`."""
 
@@ -77,6 +82,9 @@ READERS: dict[tuple[str, str], Reader] = {
     ("npz", "image"): _of_files(read_npz),
     ("signals", "signal"): _of_files(read_signals),
     ("columns", "table"): _of_files(read_columns),
+    ("dicom", "image"): read_dicom,
+    ("pictures", "image"): read_pictures,
+    ("nifti", "image"): read_nifti,
 }
 """Who reads what: kind of the source, kind of the study's data -> reader."""
 

@@ -89,6 +89,9 @@ class SyntheticFolders:
             drawn = generator.standard_normal(self.data.shape)
             return (100 * drawn).astype(np.int16) if self._counts else drawn.astype(np.float32)
         if isinstance(self.data, ImageData):
+            # Within the window, or none of them would have a contrast.
+            if self.data.window is not None:
+                return generator.uniform(*self.data.window, self.data.shape).astype(np.float32)
             return generator.integers(0, 256, self.data.shape).astype(np.float32)
         if isinstance(self.data, TableData):
             return _cells(self.data, generator)

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_core.data.declared import ColumnsSource, Declared, NpzSource, SignalSource, TableSource
+from ssl_core.privacy.synthetic_images import write_dicom, write_nifti, write_pictures
 from ssl_core.spec.data import TableData
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.int16]
@@ -73,5 +74,8 @@ WRITERS: dict[str, Writer] = {
     "npz": _write_npz,
     "signals": _write_npz,
     "columns": _write_columns,
+    "dicom": write_dicom,
+    "pictures": write_pictures,
+    "nifti": write_nifti,
 }
 """Kind of a source -> what writes one."""

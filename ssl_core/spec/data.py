@@ -6,9 +6,9 @@ Unknown keys are refused.
 from __future__ import annotations
 
 import unicodedata
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ssl_core.spec.strict import StrictModel
 
@@ -23,14 +23,27 @@ class TextData(StrictModel):
     records_per_patient: Annotated[int, Field(ge=1, le=16)] = 1
 
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+_FARTHEST = 1e9
+_AS_BEFORE: dict[str, Any] = {"fit": "exact", "window": None}
+
+
 class ImageData(StrictModel):
-    """Grey images uint8 [height, width]; means over `pool` x `pool` squares, then standardised image by image."""
+    """Grey images [height, width]; means over `pool` x `pool` squares, then standardised image by image.
+
+    `window`: (low, high) in the units of the modality, Hounsfield for CT; values beyond are set to these before anything else.
+    `fit`: how a picture of another size becomes one of height x width. exact: not at all, it is a bad record; stretch: each
+    side by itself; pad: as large as goes in with its proportions, dark around it; crop: as small as covers, the middle of it.
+    """
 
     kind: Literal["image"]
     height: Annotated[int, Field(ge=8, le=512)]
     width: Annotated[int, Field(ge=8, le=512)]
     pool: Annotated[int, Field(ge=1, le=16)] = 1
     records_per_patient: Annotated[int, Field(ge=1, le=16)] = 1
+    fit: Literal["exact", "stretch", "pad", "crop"] = "exact"
+    window: tuple[Finite, Finite] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -42,9 +55,20 @@ class ImageData(StrictModel):
         """Pooled pixels of an image."""
         return (self.height // self.pool) * (self.width // self.pool)
 
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.window is not None and not (-_FARTHEST <= self.window[0] < self.window[1] <= _FARTHEST):
+            raise ValueError(f"window must be (low, high), low below high, each within {_FARTHEST:g}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A plan that says nothing of these keeps the bytes, and so the hash, that it had before they could be said.
+        body: dict[str, Any] = handler(self)
+        return {name: value for name, value in body.items() if name not in _AS_BEFORE or value != _AS_BEFORE[name]}
+
 
 Unit = Annotated[str, Field(pattern=r"^[!-~µ°]{1,20}\z")]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class SignalData(StrictModel):

@@ -28,6 +28,7 @@ def _read(scratch: Path | None = None) -> Reading:
         (Listed("3.dcm", Path(), None), Fault.ENCRYPTED),
         (Listed("4.dcm", Path(), None), [Found(" ", "", _record(4))]),
         (Listed("5.dcm", Path(), "c"), []),
+        (Listed("6.dcm", Path(), "d"), [Found("d", "", Fault.WRONG_KIND)]),
     ]
     return gather("folder", decoded, SIGNAL, scratch)
 
@@ -37,8 +38,8 @@ def test_the_rule_wins_over_the_header_and_what_belongs_to_nobody_is_left_out() 
     assert reading.owners == ["b", "b", "a", "a", "c"] and reading.order == ["2", "1", "2.dcm", "2.dcm", "5.dcm"]
     assert reading.records[:, 0].tolist() == [2, 1, 3, 0, 0]
     (tally,) = reading.tallies
-    assert tally.rows == 7
-    assert tally.faults == {Fault.CODEC: 1, Fault.ENCRYPTED: 1, Fault.NO_PATIENT: 1, Fault.EMPTY: 1}
+    assert tally.rows == 8
+    assert tally.faults == {Fault.CODEC: 1, Fault.ENCRYPTED: 1, Fault.NO_PATIENT: 1, Fault.EMPTY: 1, Fault.WRONG_KIND: 1}
     assert ("3.dcm", Fault.ENCRYPTED) in tally.named
     assert group(reading.owners, reading.records, reading.order).records[:, 0].tolist() == [3, 0, 1, 2, 0]
 

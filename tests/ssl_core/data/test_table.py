@@ -146,7 +146,7 @@ def test_files_outside_the_folder_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "field"),
     [
-        ('kind = "dicom"\n', "field: kind"),
+        ('kind = "fax"\n', "field: kind"),
         ('path = "t.csv"\n', "field: kind"),
         (f'kind = "table"\npath = "t.csv"\nformat = "csv"\n{COLUMNS}colour = 1\n', "field: colour"),
         (f'kind = "table"\npath = "t.csv"\nformat = "xml"\n{COLUMNS}', "field: format"),

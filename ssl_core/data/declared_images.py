@@ -1,0 +1,66 @@
+"""Step 1 of 12: what a site declares of a folder of images: DICOM files, pictures, NIfTI volumes.
+
+    kind = "dicom"                       kind = "pictures"                    kind = "nifti"
+    path = "archive"                     path = "xray"                        path = "brains"
+    modalities = ["CT"]                  patient_from = "folder"              patient_from = "pattern"
+    frames = 8                           pages = 1                            patient_pattern = "^sub-(?P<patient>[^/_]+)"
+    max_bad_share = 0.01                                                      axis = "axial"
+                                                                              slices = 16
+
+`modalities` are DICOM's own (CT, MR, CR, DX, US, ...); a file of another one is of the wrong kind. At most `frames` of a file
+of many frames are read, `pages` of a TIFF of many pages, `slices` of a volume: evenly spaced, by their number alone. `first`
+and `last` narrow the slices of a volume to those from `first` to `last`, counted from 0, from the left, the back or the feet
+on (so that the air above the head is left out); a volume that has not all of them is a bad record. `volume`: which one of a
+file of several. How values are windowed and sizes made equal is the study's to say, not the site's.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ssl_core.data.declared_folder import FolderSource, PatientFrom
+
+Pattern = Annotated[str, Field(min_length=1, max_length=200)]
+Patterns = Annotated[tuple[Pattern, ...], Field(min_length=1)]
+Modality = Annotated[str, Field(pattern=r"^[A-Z0-9_]{1,16}\z")]
+Many = Annotated[int, Field(ge=1, le=1024)]
+NameSays = Literal["folder", "pattern", "index"]
+
+
+class DicomSource(FolderSource):
+    """A folder of DICOM files; whose a file is, its PatientID says unless another rule is declared."""
+
+    kind: Literal["dicom"]
+    patient_from: PatientFrom = "header"
+    modalities: Annotated[tuple[Modality, ...], Field(min_length=1)]
+    frames: Many = 1
+
+
+class PicturesSource(FolderSource):
+    """A folder of PNG, JPEG and TIFF files."""
+
+    kind: Literal["pictures"]
+    files: Patterns = ("*.png", "*.jpg", "*.jpeg", "*.tif", "*.tiff")
+    patient_from: NameSays = "folder"
+    pages: Many = 1
+
+
+class NiftiSource(FolderSource):
+    """A folder of NIfTI volumes, each in one file; a record is one slice."""
+
+    kind: Literal["nifti"]
+    files: Patterns = ("*.nii", "*.nii.gz")
+    patient_from: NameSays = "folder"
+    axis: Literal["sagittal", "coronal", "axial"] = "axial"
+    slices: Many = 16
+    first: Annotated[int, Field(ge=0, lt=1 << 15)] = 0
+    last: Annotated[int, Field(ge=0, lt=1 << 15)] | None = None
+    volume: Annotated[int, Field(ge=0, lt=1 << 15)] = 0
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.last is not None and self.last < self.first:
+            raise ValueError("last must not be before first")
+        return self
