@@ -69,7 +69,7 @@ class DemoResult:
 
     release: str
     plan_hash: str
-    modality: Literal["text", "image", "signal", "table"]
+    modality: Literal["text", "image", "signal", "table", "sound"]
     procedural: bool
     simulated_sites: bool
     warm: bool

@@ -18,11 +18,9 @@ import numpy.typing as npt
 from ssl_core.data.declared import SignalSource
 from ssl_core.data.npz import load_fields, owners_of
 from ssl_core.data.reading import Fault, Reading, Tally
+from ssl_core.data.scaling import scaled
 from ssl_core.errors import DataError
 from ssl_core.spec.data import SignalData
-
-_CHUNK = 256
-_LARGEST = 1e30
 
 
 def read_signals(source: SignalSource, files: tuple[Path, ...], data: SignalData) -> Reading:
@@ -32,35 +30,13 @@ def read_signals(source: SignalSource, files: tuple[Path, ...], data: SignalData
     fields = load_fields(path, source.path, (source.signal_field, source.patient_field))
     signals = _shaped(source, fields[source.signal_field], data)
     owners = owners_of(source, fields[source.patient_field], len(signals))
-    records, broken, flat = scaled(signals, source, data)
+    records, broken, flat = scaled(signals, data, source.scale or (1.0,), source.missing)
     kept = np.array([bool(owner) for owner in owners], np.bool_)
     tally = Tally(source.path, rows=len(signals))
     for fault, bad in ((Fault.NO_PATIENT, ~kept), (Fault.MISSING, broken & kept), (Fault.FLAT, flat & kept)):
         if bad.any():
             tally.faults[fault] = int(bad.sum())
     return Reading([o for o in owners if o], [""] * int(kept.sum()), records[kept], (tally,))
-
-
-def scaled(
-    signals: npt.NDArray[np.generic], source: SignalSource, data: SignalData
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Signals [m, channels, samples] to rows float32 [m, channels * samples]; missing or not finite bool [m]; flat bool [m]."""
-    scale, centre, typical = (np.array(each)[:, None] for each in (source.scale or (1.0,), data.centre, data.typical))
-    out = np.zeros((len(signals), data.values), np.float32)
-    broken, flat = np.zeros(len(signals), np.bool_), np.zeros(len(signals), np.bool_)
-    for begin in range(0, len(signals), _CHUNK):
-        rows = slice(begin, begin + _CHUNK)
-        part = np.asarray(signals[rows], np.float64)
-        # Bad samples are replaced before any arithmetic, so that no warning depends on a record.
-        bad = ~np.isfinite(part) | (np.abs(np.nan_to_num(part)) > _LARGEST)
-        if source.missing is not None:
-            bad |= part == source.missing
-        values = (np.where(bad, 0.0, part) * scale - centre) / typical
-        broken[rows] = (bad | (np.abs(values) > _LARGEST)).any(axis=(1, 2))
-        flat[rows] = (part == part[:, :, :1]).all(axis=(1, 2)) & ~broken[rows]
-        values[broken[rows] | flat[rows]] = 0.0
-        out[rows] = values.reshape(len(values), data.values)
-    return out, broken, flat
 
 
 def _same_meaning(source: SignalSource, data: SignalData) -> None:

@@ -1,6 +1,6 @@
 """Step 1 of 12: a declared source TOML and its files become `Patients`.
 
-Comes in: the path of a source TOML (its keys: `ssl_core/data/declared.py`) and what the study plan says of the data.
+Comes in: the path of a source TOML (its keys: `declared.py`, `declared_*.py`) and what the study plan says of the data.
 Goes out: `Source`, then `Patients`. Raises `ConfigError` for the TOML, `DataError` for a missing file, a path or
 symbolic link that leaves the TOML's folder, a missing column or array, or a source of another kind than the plan's.
 A bad record raises nothing here; `check.py` refuses it before the site approves, and a study never reads these files
@@ -20,13 +20,18 @@ from ssl_core.data.columns import read_columns
 from ssl_core.data.declared import ColumnsSource, Declared, NpzSource, SignalSource, TableSource
 from ssl_core.data.declared_folder import FolderSource
 from ssl_core.data.declared_images import DicomSource, NiftiSource, PicturesSource
+from ssl_core.data.declared_recordings import EdfSource, SoundSource, WaveformSource, WfdbSource
+from ssl_core.data.dicom_waveforms import read_waveforms
+from ssl_core.data.edf_files import read_edf
 from ssl_core.data.folder_files import list_files
 from ssl_core.data.image_folders import read_dicom, read_nifti, read_pictures
 from ssl_core.data.npz import read_npz
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.reading import Effort, Fault, Reading
 from ssl_core.data.signals import read_signals
+from ssl_core.data.sounds import read_sounds
 from ssl_core.data.table import read_table
+from ssl_core.data.wfdb_files import read_wfdb
 from ssl_core.errors import ConfigError, DataError
 from ssl_core.spec.data import Data
 
@@ -38,6 +43,10 @@ MODELS: dict[str, type[Declared]] = {
     "dicom": DicomSource,
     "pictures": PicturesSource,
     "nifti": NiftiSource,
+    "wfdb": WfdbSource,
+    "edf": EdfSource,
+    "dicom-waveform": WaveformSource,
+    "sound": SoundSource,
 }
 """What may stand in a source TOML, by its `kind`."""
 
@@ -85,6 +94,10 @@ READERS: dict[tuple[str, str], Reader] = {
     ("dicom", "image"): read_dicom,
     ("pictures", "image"): read_pictures,
     ("nifti", "image"): read_nifti,
+    ("wfdb", "signal"): read_wfdb,
+    ("edf", "signal"): read_edf,
+    ("dicom-waveform", "signal"): read_waveforms,
+    ("sound", "sound"): read_sounds,
 }
 """Who reads what: kind of the source, kind of the study's data -> reader."""
 

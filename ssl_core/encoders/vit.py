@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ssl_core.encoders.attention import Transformer
 from ssl_core.encoders.patches import PatchTransformer
-from ssl_core.spec.data import ImageData
+from ssl_core.spec.data import Picture
 from ssl_core.spec.encoder import VitSize
 
 
@@ -39,7 +39,7 @@ SHAPES: dict[VitSize, Shape] = {
 class VisionTransformer(PatchTransformer):
     """`squares` tokens of `patch` x `patch` pixels each."""
 
-    def __init__(self, data: ImageData, *, size: VitSize, patch: int) -> None:
+    def __init__(self, data: Picture, *, size: VitSize, patch: int) -> None:
         super().__init__()
         self.height, self.width, self.patch = data.height // data.pool, data.width // data.pool, patch
         self.squares = (self.height // patch) * (self.width // patch)

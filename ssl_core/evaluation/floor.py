@@ -7,9 +7,10 @@ section 6.2, smoothed. Hashing: Weinberger et al., "Feature Hashing for Large Sc
 Images: the standardised pixels that the encoder reads. Signals: of each channel, the logarithm of the mean power in 32
 bands of equal width from 0 to half the sampling rate: a linear model on raw samples would know nothing of waves that
 begin at any time. Power: Welch, "The use of fast Fourier transform for the estimation of power spectra" (IEEE Trans.
-Audio Electroacoust. 15, 1967), one rectangular segment. Tables: of each numeric column its value and whether it is there,
-of each level of the others, "missing" and "not declared" too, 0 or 1; standardised by mean and deviation over the label
-pool, whose labels are not looked at. A patient's feature is the mean over the patient's records.
+Audio Electroacoust. 15, 1967), one rectangular segment. Sounds: of each band of the log-mel picture, mean and standard
+deviation over time, for the same reason. Tables: of each numeric column its value and whether it is there, of each level
+of the others, "missing" and "not declared" too, 0 or 1; standardised by mean and deviation over the label pool, whose
+labels are not looked at. A patient's feature is the mean over the patient's records.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy.typing as npt
 from ssl_core.data.patients import Patients
 from ssl_core.data.source import Source, load_patients
 from ssl_core.finetuning.probe import Scaling, standardise
-from ssl_core.spec.data import Data, SignalData, TableData, TextData
+from ssl_core.spec.data import Data, SignalData, SoundData, TableData, TextData
 
 BUCKETS = 2048
 _WORDS = 512
@@ -41,6 +42,9 @@ def floor_patients(source: Source, patients: Patients, data: Data) -> Patients:
     if isinstance(data, SignalData):
         records = log_power(np.asarray(patients.whole, np.float32), data)
         return Patients(patients.units, patients.tags, patients.offsets, records)
+    if isinstance(data, SoundData):
+        records = loudness(np.asarray(patients.records, np.float32), data)
+        return Patients(patients.units, patients.tags, patients.offsets, records)
     if isinstance(data, TableData):
         records = one_hot(np.asarray(patients.whole, np.float32), data)
         return Patients(patients.units, patients.tags, patients.offsets, records)
@@ -53,6 +57,12 @@ def one_hot(rows: npt.NDArray[np.float32], data: TableData) -> npt.NDArray[np.fl
     counts = data.codes[len(data.numeric) :]
     codes = [rows[:, plain + place, None] == np.arange(count) for place, count in enumerate(counts)]
     return np.hstack([rows[:, :plain], *codes]).astype(np.float32)
+
+
+def loudness(sounds: npt.NDArray[np.float32], data: SoundData) -> npt.NDArray[np.float32]:
+    """Log-mel pictures [m, mels * frames] to mean and standard deviation over time of each band, float32 [m, 2 * mels]."""
+    bands = sounds.reshape(len(sounds), data.height, data.width).astype(np.float64)
+    return np.hstack([bands.mean(axis=2), bands.std(axis=2)]).astype(np.float32)
 
 
 def log_power(signals: npt.NDArray[np.float32], data: SignalData) -> npt.NDArray[np.float32]:

@@ -134,6 +134,8 @@ MODELS: dict[tuple[str, str, str], Callable[[Any, Any, Any], PretextModel]] = {
     ("image", "resnet", "crops-contrast"): _crops_contrast,
     ("signal", "signal-transformer", "crops-contrast"): _crops_contrast,
     ("signal", "conv1d", "crops-contrast"): _crops_contrast,
+    ("sound", "vit", "masked-autoencoding"): _autoencoding,
+    ("sound", "vit", "latent-prediction"): _latent,
 }
 
 

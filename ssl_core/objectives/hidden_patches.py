@@ -17,7 +17,7 @@ from ssl_core.encoders.patches import PatchTransformer
 from ssl_core.encoders.signal_transformer import SignalTransformer
 from ssl_core.encoders.vit import VisionTransformer
 from ssl_core.objectives.base import PretextModel, Views
-from ssl_core.spec.data import ImageData, SignalData
+from ssl_core.spec.data import Picture, SignalData
 from ssl_core.spec.encoder import VitSize
 
 HEAD_WIDTH = 32
@@ -31,7 +31,7 @@ class HiddenPatchesModel(PretextModel):
 
     def __init__(
         self,
-        data: ImageData | SignalData,
+        data: Picture | SignalData,
         *,
         size: VitSize,
         patch: int,

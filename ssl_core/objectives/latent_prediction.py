@@ -35,7 +35,7 @@ from ssl_core.data.patients import Patients
 from ssl_core.encoders.attention import HIDE
 from ssl_core.objectives.base import Views, spread_records
 from ssl_core.objectives.hidden_patches import HiddenPatchesModel
-from ssl_core.spec.data import ImageData, SignalData
+from ssl_core.spec.data import Picture, SignalData
 from ssl_core.spec.encoder import VitSize
 
 _EPSILON = 1e-6
@@ -46,7 +46,7 @@ class LatentPredictionModel(HiddenPatchesModel):
 
     def __init__(
         self,
-        data: ImageData | SignalData,
+        data: Picture | SignalData,
         *,
         size: VitSize,
         patch: int,

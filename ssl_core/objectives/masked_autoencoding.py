@@ -31,7 +31,7 @@ from ssl_core.data.patients import Patients
 from ssl_core.objectives.base import Views, spread_records
 from ssl_core.objectives.hidden_patches import HiddenPatchesModel
 from ssl_core.objectives.targets import log_power, normalised
-from ssl_core.spec.data import ImageData, SignalData
+from ssl_core.spec.data import Picture, SignalData
 from ssl_core.spec.encoder import VitSize
 from ssl_core.spec.objective import MaskedTarget
 
@@ -41,7 +41,7 @@ class MaskedAutoencodingModel(HiddenPatchesModel):
 
     def __init__(
         self,
-        data: ImageData | SignalData,
+        data: Picture | SignalData,
         *,
         size: VitSize,
         patch: int,

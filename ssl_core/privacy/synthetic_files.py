@@ -15,13 +15,14 @@ import numpy as np
 
 from ssl_core.data.columns import LARGEST
 from ssl_core.data.declared import ColumnsSource, Declared, NpzSource, SignalSource, TableSource
+from ssl_core.data.declared_recordings import SoundSource
 from ssl_core.data.patients import Patients
 from ssl_core.data.reading import Effort
 from ssl_core.data.source import Source, load_patients
 from ssl_core.errors import PrivacyError
 from ssl_core.privacy.synthetic import Kind, kinds
 from ssl_core.privacy.synthetic_writers import WRITERS, Cells, Content, Row
-from ssl_core.spec.data import Data, ImageData, SignalData, TableData, TextData
+from ssl_core.spec.data import Data, ImageData, SignalData, SoundData, TableData, TextData
 
 _LONGEST = 200
 _NO_NUMBERS = ("nan", "inf", "1e999", "-inf", "\u0661", "1,5")
@@ -88,6 +89,8 @@ class SyntheticFolders:
         if isinstance(self.data, SignalData):
             drawn = generator.standard_normal(self.data.shape)
             return (100 * drawn).astype(np.int16) if self._counts else drawn.astype(np.float32)
+        if isinstance(self.data, SoundData):
+            return generator.uniform(-1.0, 1.0, self.data.shape).astype(np.float32)
         if isinstance(self.data, ImageData):
             # Within the window, or none of them would have a contrast.
             if self.data.window is not None:
@@ -108,6 +111,8 @@ def default_source(data: Data) -> Declared:
     """A declaration for `data` where the site has none."""
     if isinstance(data, SignalData):
         return SignalSource(kind="signals", path="records.npz", rate_hz=data.rate_hz, units=data.units)
+    if isinstance(data, SoundData):
+        return SoundSource(kind="sound")
     if isinstance(data, ImageData):
         return NpzSource(kind="npz", path="records.npz")
     if isinstance(data, TableData):

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from ssl_core.data.declared import ColumnsSource, Declared, NpzSource, SignalSource, TableSource
 from ssl_core.privacy.synthetic_images import write_dicom, write_nifti, write_pictures
+from ssl_core.privacy.synthetic_recordings import write_edf, write_sounds, write_waveforms, write_wfdb
 from ssl_core.spec.data import TableData
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.int16]
@@ -77,5 +78,9 @@ WRITERS: dict[str, Writer] = {
     "dicom": write_dicom,
     "pictures": write_pictures,
     "nifti": write_nifti,
+    "wfdb": write_wfdb,
+    "edf": write_edf,
+    "dicom-waveform": write_waveforms,
+    "sound": write_sounds,
 }
 """Kind of a source -> what writes one."""

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from ssl_core.spec.sound import SoundData as SoundData
 from ssl_core.spec.strict import StrictModel
 
 
@@ -168,4 +169,7 @@ class TableData(StrictModel):
         return self
 
 
-Data = TextData | ImageData | SignalData | TableData
+Picture = ImageData | SoundData
+"""What an encoder of images takes: `height`, `width`, `pool`."""
+
+Data = TextData | ImageData | SignalData | TableData | SoundData

@@ -5,7 +5,7 @@ Raises `ValueError` with one line, which the reader of the plan turns into a `Co
 
 from __future__ import annotations
 
-from ssl_core.spec.data import Data, ImageData, SignalData
+from ssl_core.spec.data import Data, ImageData, Picture, SignalData, SoundData
 from ssl_core.spec.encoder import Encoder, SignalTransformerEncoder, VitEncoder
 from ssl_core.spec.objective import (
     ContrastivePredictive,
@@ -50,7 +50,12 @@ TOGETHER = {
     ("image", "resnet", "crops-contrast"),
     ("signal", "signal-transformer", "crops-contrast"),
     ("signal", "conv1d", "crops-contrast"),
+    ("sound", "vit", "masked-autoencoding"),
+    ("sound", "vit", "latent-prediction"),
 }
+
+# Tasks for pictures that turn, mirror or crop them as a camera might have.
+_VIEWS = ("rotation", "jigsaw", "simsiam", "vicreg-own", "crops-contrast")
 
 _LEAST_SEGMENT = 8
 _LEAST_TILE = 4
@@ -59,21 +64,30 @@ _LEAST_TILE = 4
 def check_fit(data: Data, encoder: Encoder, objective: Objective) -> None:
     """Refuse, by name, what does not go together; `objectives/build.py` makes a model of all that does."""
     kinds = (data.kind, encoder.name, objective.name)
+    if isinstance(data, SoundData) and objective.name in _VIEWS:
+        raise ValueError(
+            f"{objective.name} turns, mirrors or crops a picture; the sides of a sound's are time and frequency, so that "
+            "what comes out is another sound: take masked-autoencoding or latent-prediction"
+        )
     if kinds not in TOGETHER:
         raise ValueError(f"data, encoder and objective do not fit together: {', '.join(kinds)}")
-    if isinstance(data, ImageData):
+    if isinstance(data, ImageData | SoundData):
         _check_squares(data, encoder, objective)
     if isinstance(data, SignalData):
         _check_pieces(data, encoder, objective)
 
 
-def _check_squares(data: ImageData, encoder: Encoder, objective: Objective) -> None:
+def _check_squares(data: Picture, encoder: Encoder, objective: Objective) -> None:
     """Refuse squares that do not fill the image, and one square, which leaves nothing to predict from."""
     step = data.pool
     if isinstance(encoder, VitEncoder):
         step *= encoder.patch
     elif isinstance(objective, MaskedImage):
         step *= objective.patch
+    if isinstance(data, SoundData) and (data.height % step or data.width % step):
+        raise ValueError(
+            f"mels ({data.height}) and frames ({data.width}, from seconds, window and hop) must be multiples of patch"
+        )
     if data.height % step or data.width % step:
         raise ValueError("image height and width must be multiples of pool x patch")
     if isinstance(encoder, VitEncoder) and data.height * data.width == step * step:

@@ -11,7 +11,7 @@ import pytest
 from ssl_core.config import StudyPlan, parse, read_toml
 from ssl_core.errors import ConfigError
 from ssl_core.spec.coupled import CoupledTask
-from ssl_core.spec.data import SignalData, TableData
+from ssl_core.spec.data import SignalData, SoundData, TableData
 from ssl_core.spec.fit import TOGETHER
 from ssl_core.spec.refused import REFUSED
 
@@ -156,6 +156,39 @@ def test_signals_that_do_not_fit_are_refused(data: dict[str, Any], encoder: dict
     parts = SIGNALS | {"data": SIGNALS["data"] | data, "encoder": SIGNALS["encoder"] | encoder}
     with pytest.raises(ConfigError, match=word):
         parse(StudyPlan, plan(**parts), "plan")
+
+
+SOUNDS: dict[str, Any] = {
+    "data": {"kind": "sound", "rate_hz": 4000, "seconds": 2.08, "mels": 32, "high_hz": 1800},
+    "encoder": {"name": "vit", "size": "nano", "patch": 8},
+    "objective": AUTOENCODING,
+}
+
+
+def test_a_sound_is_a_picture_of_bands_and_frames() -> None:
+    taken = parse(StudyPlan, plan(**SOUNDS), "plan").data
+    assert isinstance(taken, SoundData) and (taken.height, taken.width, taken.values) == (32, 64, 2048)
+    assert taken.samples == 8320 and taken.shape == (1, 8320)
+    latent = parse(StudyPlan, plan(**SOUNDS | {"objective": {"name": "latent-prediction"}}), "plan")
+    assert latent.objective.name == "latent-prediction"
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"encoder": {"name": "resnet"}, "objective": {"name": "rotation"}}, "sides of a sound's are time and frequency"),
+        ({"objective": {"name": "simsiam"}}, "out is another sound: take masked-autoencoding or latent-prediction"),
+        ({"objective": {"name": "vicreg-own"}}, "another sound"),
+        ({"objective": {"name": "denoising"}}, "fit together: sound, vit, denoising"),
+        ({"encoder": {"name": "resnet"}}, "fit together"),
+        ({"data": SOUNDS["data"] | {"seconds": 2.0}}, r"mels \(32\) and frames \(61"),
+        ({"data": SOUNDS["data"] | {"high_hz": 2001}}, "half of rate_hz"),
+        ({"objective": AUTOENCODING | {"target": "log-power"}}, "target log-power is for signals"),
+    ],
+)
+def test_sounds_that_do_not_fit_are_refused(changes: dict[str, Any], word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        parse(StudyPlan, plan(**SOUNDS | changes), "plan")
 
 
 TABLES: dict[str, Any] = {

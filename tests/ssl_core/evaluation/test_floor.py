@@ -9,8 +9,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.words import encode, split
-from ssl_core.evaluation.floor import BUCKETS, fit_floor, floor_data, log_power, one_hot
-from ssl_core.spec.data import CategoricalColumn, ImageData, NumericColumn, SignalData, TableData, TextData
+from ssl_core.evaluation.floor import BUCKETS, fit_floor, floor_data, log_power, loudness, one_hot
+from ssl_core.spec.data import CategoricalColumn, ImageData, NumericColumn, SignalData, SoundData, TableData, TextData
 
 DATA = TextData(kind="text", words=4)
 
@@ -76,6 +76,15 @@ def test_log_power_knows_no_phase_and_short_signals_have_fewer_bands() -> None:
     assert out.shape == (4, 4) and out.dtype == np.float32
     np.testing.assert_allclose(log_power(np.roll(signals, 3, axis=1) + 7, data), out, atol=1e-3)
     np.testing.assert_allclose(log_power(np.zeros((1, 9), np.float32), data), np.log(1e-6), rtol=1e-6)
+
+
+def test_the_loudness_of_bands_knows_no_time() -> None:
+    data = SoundData(kind="sound", rate_hz=1000, seconds=0.288, mels=8, high_hz=500, window=64, hop=32)
+    pictures = np.random.default_rng(4).uniform(-1, 1, (5, 8, 8)).astype(np.float32)
+    out = loudness(pictures.reshape(5, 64), data)
+    assert out.shape == (5, 16) and out.dtype == np.float32
+    np.testing.assert_allclose(out, np.hstack([pictures.mean(axis=2), pictures.std(axis=2)]), atol=1e-6)
+    np.testing.assert_allclose(loudness(np.roll(pictures, 3, axis=2).reshape(5, 64), data), out, atol=1e-6)
 
 
 def test_tables_are_standardised_one_hot_columns_as_in_scikit_learn() -> None:

@@ -22,7 +22,8 @@ TABLE = {
     "numeric": [{"name": "age", "centre": 60, "typical": 15}, {"name": "sodium", "typical": 4}],
     "categorical": [{"name": "sex", "levels": ["f", "m"]}],
 }
-DATA: dict[str, dict[str, Any]] = {"text": TEXT, "image": IMAGE, "signal": SIGNAL, "table": TABLE}
+SOUND = {"kind": "sound", "rate_hz": 1000, "seconds": 0.288, "mels": 8, "high_hz": 500, "window": 64, "hop": 32}
+DATA: dict[str, dict[str, Any]] = {"text": TEXT, "image": IMAGE, "signal": SIGNAL, "table": TABLE, "sound": SOUND}
 ENCODERS: dict[str, dict[str, Any]] = {
     "hashed-words": {"width": 8},
     "text-transformer": {"size": "nano"},

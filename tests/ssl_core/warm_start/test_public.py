@@ -14,7 +14,7 @@ from tests_material import write_reports
 from ssl_core.data.check import check_and_load
 from ssl_core.data.source import read_source
 from ssl_core.errors import ConfigError, DataError
-from ssl_core.spec.data import ImageData, SignalData, TextData
+from ssl_core.spec.data import ImageData, SignalData, SoundData, TextData
 from ssl_core.warm_start.public import PublicUnits
 
 IMAGE = ImageData(kind="image", height=16, width=16, records_per_patient=3)
@@ -36,6 +36,8 @@ def test_generated_units_have_as_many_records_as_a_study_draws_of_a_patient() ->
 def test_there_is_no_generated_text() -> None:
     with pytest.raises(ConfigError, match=r"no procedural text.*--public"):
         PublicUnits.from_seed(0, 10, TEXT)
+    with pytest.raises(ConfigError, match=r"no procedural sound"):
+        PublicUnits.from_seed(0, 10, SoundData(kind="sound", rate_hz=4000, seconds=1, high_hz=2000))
 
 
 def test_more_than_fits_in_memory_is_refused_before_it_is_made() -> None:
