@@ -13,6 +13,7 @@ from client.authority import app as authority_app
 from client.cli import app as site_app
 from deploy.console import fail_on_error, say
 from server.cli import app as operator_app
+from ssl_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from ssl_core.card import load_encoder as load_encoder
@@ -76,6 +77,11 @@ def finetune(
     ] = "probe",
     test_source: Annotated[Path | None, typer.Option("--test-source", help="TOML of other patients, to test on.")] = None,
     test_labels: Annotated[Path | None, typer.Option("--test-labels", help="Their labels, as in --labels.")] = None,
+    values: Annotated[
+        str | None, typer.Option("--values", help="Columns of numbers to tell instead of 0/1 labels, such as AGE,EF.")
+    ] = None,
+    time: Annotated[str | None, typer.Option("--time", help="Column of times to an event, or to the last look.")] = None,
+    event: Annotated[str | None, typer.Option("--event", help="With --time: 1 where the event happened then, else 0.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Fit a model to your own labels on an encoder. The model knows your patients: it never leaves the hospital."""
@@ -84,6 +90,15 @@ def finetune(
 
     loaded, origin = open_encoder(encoder, roster)
     typer.echo(origin, err=True)
+    if values is not None or time is not None or event is not None:
+        from ssl_core.finetuning.outcome import Columns, finetune_outcome
+
+        if count is not None or method != "probe":
+            raise ConfigError("outcomes that are no 0/1 labels take all patients and a linear head", field="--count, --method")
+        columns = Columns(values=tuple(values.split(",")) if values else (), time=time, event=event)
+        told = finetune_outcome(loaded, source, labels, out, columns, test_source=test_source, test_outcomes=test_labels)
+        say(json_, told.to_json() | {"origin": origin}, told.to_text())
+        return
     report = run(loaded, source, labels, out, labels=count, method=method, test_source=test_source, test_labels=test_labels)
     say(json_, report.to_json() | {"origin": origin}, report.to_text())
 

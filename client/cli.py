@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from client.acceptance import accept_roster
+from client.data_cli import app as data_app
+from client.find_study import find_study
 from client.home import SiteHome, create_site
 from deploy.console import confirm, fail_on_error, rows_to_text, say
 from ssl_core.errors import ConfigError
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from client.study import Study
 
 app = typer.Typer(no_args_is_help=True, help="A hospital: its daemon, its policy, its approvals, its ledger.")
+app.add_typer(data_app, name="data")
 Home = Annotated[Path, typer.Option("--home", envvar="CHORAL_SITE", help="The site's state folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
@@ -114,7 +117,7 @@ def approve(
     from client.study import Study
 
     site = SiteHome(home)
-    study = Study(site, _find(site, plan_hash))
+    study = Study(site, find_study(site, plan_hash))
     study.check()
     if study.lost_records:
         _copy_again(study, yes, json_)
@@ -250,7 +253,7 @@ def watch(
     from client.watch import Watch, read_sightings, rows
 
     site = SiteHome(home)
-    study = Study(site, _find(site, plan_hash))
+    study = Study(site, find_study(site, plan_hash))
     seen = None if study.finished else Watch(study, labels)
     while True:
         sightings = read_sightings(study.folder) if seen is None else seen.look()
@@ -266,16 +269,3 @@ def _afterwards(site: SiteHome, name: str, plan_hash: str) -> str:
     """What follows for a study that a roster ended before it was done."""
     finished = (site.root / "encoders" / f"{name}-{plan_hash[:8]}").is_dir()
     return "" if finished else "; to go on, the operator launches its plan again and you approve it anew"
-
-
-def _find(site: SiteHome, start_of_hash: str) -> str:
-    found = [p.name for p in (site.root / "studies").iterdir() if p.name.startswith(start_of_hash) and len(start_of_hash) >= 8]
-    if len(found) != 1:
-        raise ConfigError(
-            "no single study of this site has such a hash",
-            field="plan hash",
-            value=start_of_hash,
-            limit="at least 8 hexadecimal digits",
-            remedy="choral site status lists them",
-        )
-    return found[0]

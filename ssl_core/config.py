@@ -23,6 +23,7 @@ from ssl_core.spec.fit import check_fit
 from ssl_core.spec.objective import Objective
 from ssl_core.spec.refused import REFUSED
 from ssl_core.spec.strict import StrictModel
+from ssl_core.toml_lines import line_of
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9\-]{0,39}$")]
 PublicHex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -32,8 +33,11 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ModelT = TypeVar("ModelT", bound=StrictModel)
 
 
-def parse(model: type[ModelT], data: Mapping[str, Any], what: str) -> ModelT:
-    """Validate `data`; the first fault becomes a `ConfigError` that names field, value and limit."""
+def parse(model: type[ModelT], data: Mapping[str, Any], what: str, text: str | None = None) -> ModelT:
+    """Validate `data`; the first fault becomes a `ConfigError` that names field, value and limit.
+
+    `text`: the TOML that `data` was read from; the error then names the line, too.
+    """
     try:
         return model.model_validate_json(_json(data))
     except ValidationError as error:
@@ -50,9 +54,11 @@ def parse(model: type[ModelT], data: Mapping[str, Any], what: str) -> ModelT:
                 remedy=f"take {' or '.join(refused.instead)}{public}",
             ) from error
         shown = fault.get("input")
+        line = None if text is None else line_of(text, fault["loc"])
+        where = "" if line is None else f" in line {line}"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise ConfigError(
-            f"{what} is not valid{more}: {fault['msg']}",
+            f"{what} is not valid{where}{more}: {fault['msg']}",
             field=field,
             value=shown if isinstance(shown, str | int | float | bool) else None,
             remedy=_remedy(fault["type"], model),
@@ -60,14 +66,15 @@ def parse(model: type[ModelT], data: Mapping[str, Any], what: str) -> ModelT:
 
 
 def read_toml(model: type[ModelT], path: Path, what: str) -> ModelT:
-    """Read and validate a TOML file; `ConfigError` names the file and the field."""
+    """Read and validate a TOML file; `ConfigError` names the file, the line and the field."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
     except FileNotFoundError as error:
         raise ConfigError(f"{what} file is missing", field="path", value=str(path)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{what} file is not valid TOML: {error}", field="path", value=str(path)) from error
-    return parse(model, data, f"{what} {path.name}")
+    return parse(model, data, f"{what} {path.name}", text)
 
 
 class PrivacySpec(StrictModel):

@@ -18,7 +18,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from deploy.demo_data.sites import SITES, DemoSites, Sizes, keyed, new_folder, require_disjoint, site_at, write_labels
+from deploy.demo_data.sites import SITES, DemoSites, Sizes, new_folder, require_disjoint, site_at, write_labels
+from ssl_core.data.assignment import keyed
 from ssl_core.errors import DataError
 
 _POOL_SHARE = 0.6

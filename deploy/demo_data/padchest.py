@@ -25,13 +25,13 @@ from deploy.demo_data.findings import GROUPS
 from deploy.demo_data.sites import (
     DemoSites,
     Report,
-    keyed,
     new_folder,
     require_disjoint,
     site_at,
     write_labels,
     write_reports,
 )
+from ssl_core.data.assignment import keyed
 from ssl_core.data.words import split
 from ssl_core.errors import DataError
 

@@ -11,7 +11,6 @@ A site's nominal size is a constant that a person typed; nothing here is compute
 from __future__ import annotations
 
 import csv
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -91,12 +90,6 @@ class Report:
     patient: str
     report: str
     text: str
-
-
-def keyed(key: bytes, purpose: bytes, text: str) -> int:
-    """A 64-bit number from a keyed hash: assignment to sites and splits without random state or file order."""
-    digest = hashlib.blake2b(text.encode(), digest_size=8, key=key, person=purpose).digest()
-    return int.from_bytes(digest, "big")
 
 
 def require_disjoint(groups: Iterable[Iterable[str]]) -> None:

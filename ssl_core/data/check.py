@@ -9,12 +9,11 @@ never dropped: dropping one would make a patient's records depend on another's (
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ssl_core.data.columns import check_levels
+from ssl_core.data.contents import contents_of
 from ssl_core.data.declared_folder import FolderSource
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.reading import Effort, Fault, Reading, Span
@@ -47,13 +46,17 @@ class FileReport:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What the site's staff sees of a source. Site-local."""
+    """What the site's staff sees of a source. Site-local.
+
+    `shared_records`: of a content that another patient has too. `repeated_records`: of one that the same patient has before.
+    """
 
     files: tuple[FileReport, ...]
     patients: int
     records: int
     shared_records: int
     max_bad_share: float
+    repeated_records: int = 0
 
     @property
     def bad_share(self) -> float:
@@ -69,6 +72,7 @@ class CheckReport:
     def lines(self) -> list[str]:
         """The report as text, one line a file and reason."""
         out = [f"{self.patients} patients, {self.records} records, {self.shared_records} equal to another patient's"]
+        out += [f"{self.repeated_records} equal to an earlier record of the same patient"] if self.repeated_records else []
         for file in self.files:
             out.append(f"{file.file}: {file.rows} rows, {file.repeated} repeated")
             out += [f"{file.file}: {count} {fault.value}" for fault, count in sorted(file.faults.items())]
@@ -89,7 +93,7 @@ class CheckedRecords:
 
 def inspect_source(source: Source, data: Data, effort: Effort | None = None) -> CheckReport:
     """Read everything once and count; `DataError` where no row of a file has a patient, or a file cannot be read."""
-    return _report(source, read_records(source, data, effort), data)
+    return report_of(source, read_records(source, data, effort), data)
 
 
 def check_source(source: Source, data: Data, effort: Effort | None = None) -> CheckReport:
@@ -105,7 +109,8 @@ def check_and_load(source: Source, data: Data, effort: Effort | None = None) -> 
     return CheckedRecords(report, group(reading.owners, reading.records, reading.order, scratch))
 
 
-def _report(source: Source, reading: Reading, data: Data) -> CheckReport:
+def report_of(source: Source, reading: Reading, data: Data) -> CheckReport:
+    """What is counted of one reading; `DataError` where none of it can be used."""
     for tally in reading.tallies:
         if tally.rows and tally.faults[Fault.NO_PATIENT] == tally.rows:
             if isinstance(source.declared, FolderSource):
@@ -119,6 +124,7 @@ def _report(source: Source, reading: Reading, data: Data) -> CheckReport:
             raise DataError(f"patient column {column!r} is empty in file {tally.file!r}", field="patient_column", value=column)
     if isinstance(data, TableData):
         check_levels(reading.records, data)
+    contents = contents_of(reading.records)
     return CheckReport(
         files=tuple(
             FileReport(t.file, t.rows, t.repeated, dict(+t.faults), tuple(t.spans), t.undeclared, tuple(t.named))
@@ -126,13 +132,14 @@ def _report(source: Source, reading: Reading, data: Data) -> CheckReport:
         ),
         patients=len(set(reading.owners)),
         records=len(reading.owners),
-        shared_records=_shared(reading),
+        shared_records=int(contents.shared(reading.owners).sum()),
         max_bad_share=source.declared.max_bad_share,
+        repeated_records=int(contents.repeated(reading.owners).sum()),
     )
 
 
 def _accept(source: Source, reading: Reading, data: Data) -> CheckReport:
-    report = _report(source, reading, data)
+    report = report_of(source, reading, data)
     if report.bad_share > report.max_bad_share:
         bad = [f"{f.file} ({', '.join([*sorted(f.faults), *filter(None, [f.lines])])})" for f in report.files if f.faults]
         raise DataError(
@@ -145,22 +152,3 @@ def _accept(source: Source, reading: Reading, data: Data) -> CheckReport:
     if not report.patients:
         raise DataError("the source holds no patient", field="path", value=", ".join(source.declared.paths))
     return report
-
-
-def _shared(reading: Reading) -> int:
-    """Records whose content some other patient's record has too; padding and zero records do not count."""
-    # Compared by hash, so that the check holds no second copy of the records.
-    owners: dict[bytes, set[str]] = defaultdict(set)
-    hashes = []
-    size = reading.records[0].nbytes if len(reading.records) else 0
-    empty = {_hash(bytes(size)), _hash(b"\xff" * size)}
-    for owner, record in zip(reading.owners, reading.records, strict=True):
-        found = _hash(record.tobytes())
-        hashes.append(found)
-        if found not in empty:
-            owners[found].add(owner)
-    return sum(len(owners[found]) > 1 for found in hashes if found in owners)
-
-
-def _hash(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=16).digest()

@@ -47,7 +47,7 @@ def read_labels(
     class_column: str | None = None,
 ) -> Labels:
     """Read a label CSV: `class_column`, or `label_columns`, or (neither given) every column but the patient's."""
-    header, rows, lines = _rows(path)
+    header, rows, lines = label_rows(path)
     if class_column is not None and label_columns is not None:
         raise DataError("give 0/1 columns or a class column, not both", field="class_column", value=class_column)
     columns = (class_column,) if class_column is not None else label_columns
@@ -63,7 +63,7 @@ def read_labels(
     for line, row in zip(lines, rows, strict=True):
         unit = unit_id(row[place])
         if not unit:
-            raise _fault(path, patient_column, line, "is empty")
+            raise cell_fault(path, patient_column, line, "is empty")
         units.append(unit)
     if len(set(units)) != len(units):
         raise DataError(
@@ -80,15 +80,30 @@ def read_labels(
             for index, row in enumerate(rows):
                 cell = row[header.index(column)].strip()
                 if cell not in ("0", "1"):
-                    raise _fault(path, column, lines[index], "is neither 0 nor 1")
+                    raise cell_fault(path, column, lines[index], "is neither 0 nor 1")
                 values[index, k] = cell == "1"
     return Labels(tuple(units), names, values, class_column is not None)
+
+
+def label_units(path: Path, patient_column: str = "patient") -> tuple[str, ...]:
+    """The patients of a label CSV, in order, whatever its other columns are."""
+    header, rows, lines = label_rows(path)
+    if header.count(patient_column) != 1:
+        raise DataError(
+            f"column {patient_column!r} is not there exactly once in file {path.name!r}", field="column", value=patient_column
+        )
+    place = header.index(patient_column)
+    units = tuple(unit_id(row[place]) for row in rows)
+    for line, unit in zip(lines, units, strict=True):
+        if not unit:
+            raise cell_fault(path, patient_column, line, "is empty")
+    return units
 
 
 def _classes(path: Path, column: str, cells: list[str], lines: list[int]) -> tuple[tuple[str, ...], npt.NDArray[np.int8]]:
     for line, cell in zip(lines, cells, strict=True):
         if not cell:
-            raise _fault(path, column, line, "is empty")
+            raise cell_fault(path, column, line, "is empty")
     classes = sorted(set(cells))
     if len(classes) < 2:
         raise DataError(
@@ -98,7 +113,7 @@ def _classes(path: Path, column: str, cells: list[str], lines: list[int]) -> tup
     return names, (np.array(cells)[:, None] == np.array(names)[None, :]).astype(np.int8)
 
 
-def _rows(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
+def label_rows(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
     """Header, rows, and the line of each row; lines count from 1."""
     rows: list[list[str]] = []
     lines: list[int] = []
@@ -129,5 +144,6 @@ def _rows(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
     return rows[0], rows[1:], lines[1:]
 
 
-def _fault(path: Path, column: str, line: int, what: str) -> DataError:
+def cell_fault(path: Path, column: str, line: int, what: str) -> DataError:
+    """The error of one cell, by file, column and line."""
     return DataError(f"column {column!r} of file {path.name!r} {what} in line {line}", field="column", value=column)

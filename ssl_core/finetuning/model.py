@@ -32,18 +32,23 @@ from ssl_core.spec.strict import StrictModel
 from ssl_core.trust.envelope import canonical
 
 Method = Literal["probe", "full"]
+Outcome = Literal["labels", "numbers", "survival"]
 NOTICE = "Not differentially private: fitted on this site's patients without noise. Do not share, publish or upload it."
 _HEAD = ("head.weight", "head.bias", "head.centre", "head.scale")
 
 
 class ModelCard(StrictModel):
-    """What a fine-tuned model is. Nothing publishes it: `publish` takes a finished study, never a folder."""
+    """What a fine-tuned model is. Nothing publishes it: `publish` takes a finished study, never a folder.
+
+    `outcome`: what its scores are: of labels, a rank; of numbers, their estimates; of survival, the log of the risk.
+    """
 
     format: Annotated[int, Field(ge=1, le=1)] = 1
     kind: Literal["fine-tuned"] = "fine-tuned"
     private: Literal[False] = False
     notice: str = NOTICE
     method: Method
+    outcome: Outcome = "labels"
     labels: Annotated[tuple[str, ...], Field(min_length=1)]
     exclusive: bool
     weights: Sha256Hex

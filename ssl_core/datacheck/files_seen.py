@@ -1,0 +1,64 @@
+"""Step 1 of 12: a quick look into a file for `describe`: names, shapes, modalities; no value of a patient.
+
+Comes in: paths. Goes out: the header of a CSV file, names, shapes and types of an npz file's arrays without loading them,
+modalities of DICOM files. Raises `DataError` where a file cannot be read as what its name says.
+"""
+
+from __future__ import annotations
+
+import csv
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ssl_core.data.csv_rows import open_text
+from ssl_core.errors import DataError
+
+
+def csv_header(path: Path) -> list[str]:
+    """The cells of the first line."""
+    with open_text(path, path.name) as stream:
+        try:
+            return next(csv.reader(stream), [])
+        except csv.Error as error:
+            raise DataError(f"file {path.name!r} cannot be read as CSV", field="path", value=path.name) from error
+
+
+def array_fields(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Name -> shape and kind of type ("U" text, "u" and "i" whole, "f" real) of each array that is no pickled object."""
+    found: dict[str, tuple[tuple[int, ...], str]] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as stream:
+                    version = np.lib.format.read_magic(stream)
+                    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                    shape, _, dtype = read(stream)
+                if not dtype.hasobject:
+                    found[name.removesuffix(".npy")] = (shape, dtype.kind)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"file {path.name!r} cannot be read as npz", field="path", value=path.name) from error
+    return found
+
+
+def modalities(paths: Sequence[Path]) -> tuple[Counter[str], int]:
+    """How many files are of each modality, and how many hold waveforms."""
+    from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
+
+    kinds: Counter[str] = Counter()
+    waves = 0
+    for path in paths:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                dataset = dcmread(path, stop_before_pixels=True, specific_tags=["Modality", "WaveformSequence"])
+                kinds[str(dataset.get("Modality", "") or "none")] += 1
+                waves += "WaveformSequence" in dataset
+        except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError):
+            kinds["not readable"] += 1
+    return kinds, waves

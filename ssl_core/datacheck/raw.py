@@ -1,0 +1,94 @@
+"""Step 1 of 12: what is in one file, as numbers, for the eyes of the site's staff and for the search of text in pixels.
+
+Comes in: a path. Goes out: float64 [height, width], [channels, samples] or [samples], or None for a format that has no such
+picture. Raises what the format's library raises for a damaged file: it is called from a decoder (scan.py). A colour is its
+mean; of frames the first, of a volume the middle slice.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ssl_core.datacheck.formats import Format, format_of
+
+_LARGEST = 256 << 20
+Array = npt.NDArray[np.float64]
+
+
+def raw_array(path: Path) -> Array | None:
+    """The file's numbers; see the module docstring."""
+    found = format_of(path)
+    load = None if found is None else LOADERS.get(found)
+    if load is None or path.stat().st_size > _LARGEST:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        array = np.asarray(load(path))
+    return np.asarray(array, np.float64) if array.ndim in (1, 2) and array.size else None
+
+
+def _picture(path: Path) -> Any:
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("F" if picture.mode in ("I;16", "I", "F") else "L"))
+
+
+def _dicom(path: Path) -> Any:
+    from pydicom import dcmread
+
+    dataset = dcmread(path)
+    if "WaveformSequence" in dataset:
+        return np.asarray(dataset.waveform_array(0)).T
+    pixels = np.asarray(dataset.pixel_array, np.float64)
+    if int(dataset.get("SamplesPerPixel", 1)) > 1:
+        pixels = pixels.mean(axis=-1)
+    return pixels[0] if pixels.ndim == 3 else pixels
+
+
+def _nifti(path: Path) -> Any:
+    import nibabel
+
+    volume: Any = nibabel.load(path)
+    while len(volume.shape) > 3:
+        volume = volume.slicer[..., 0]
+    return np.rot90(np.asarray(volume.dataobj[..., volume.shape[2] // 2])) if len(volume.shape) == 3 else volume.dataobj
+
+
+def _wfdb(path: Path) -> Any:
+    import wfdb
+
+    return wfdb.rdrecord(str(path.with_suffix(""))).p_signal.T
+
+
+def _edf(path: Path) -> Any:
+    from edfio import read_edf
+
+    signals = [each.data for each in read_edf(path).signals]
+    return np.stack([each for each in signals if len(each) == len(signals[0])])
+
+
+def _sound(path: Path) -> Any:
+    import soundfile
+
+    return soundfile.read(path, always_2d=True)[0].T
+
+
+LOADERS: dict[Format, Callable[[Path], Any]] = {
+    Format.DICOM: _dicom,
+    Format.PNG: _picture,
+    Format.JPEG: _picture,
+    Format.TIFF: _picture,
+    Format.NIFTI: _nifti,
+    Format.WFDB: _wfdb,
+    Format.EDF: _edf,
+    Format.WAV: _sound,
+    Format.FLAC: _sound,
+}
+"""Format -> what loads it."""

@@ -1,0 +1,125 @@
+"""Step 1 of 12: headers that may name a person and pictures with burnt-in text, in up to 200 files, evenly over a source.
+
+Comes in: a `Source`. Goes out: findings, with names of files. The files of a folder are decoded as a reader's are, in worker
+processes with bounds of time and memory (decoding.py): a damaged file is passed over here, and counted by its reader.
+HEADERS says which entries of a header may name a person, by kind of folder; a reader adds its own, a function of a module.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ssl_core.data.declared import NpzSource
+from ssl_core.data.declared_folder import FolderSource
+from ssl_core.data.decoding import Bounds, Found, decode_all
+from ssl_core.data.folder_files import Listed, list_files
+from ssl_core.data.npz import load_fields
+from ssl_core.data.reading import Effort, Fault
+from ssl_core.data.source import Source
+from ssl_core.datacheck.burnt_in import text_lines
+from ssl_core.datacheck.findings import MOST_PLACES, Finding, Weight
+from ssl_core.datacheck.headers import header_identifiers
+from ssl_core.datacheck.raw import raw_array
+from ssl_core.spec.data import Data
+
+_MOST = 200
+
+HEADERS: dict[str, Callable[[Path], Iterable[str]]] = {}
+"""Kind of a folder -> what in the header of a file may name a person; other kinds: by the file's own format (headers.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """Decoder: the names of a header's entries, one `Found` each."""
+
+    look: Callable[[Path], Iterable[str]]
+
+    def __call__(self, path: Path) -> Sequence[Found]:
+        return [Found(None, name, np.zeros(1, np.float32)) for name in self.look(path)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """Decoder: how many lines of text the picture seems to hold; nothing where the file is no picture."""
+
+    def __call__(self, path: Path) -> Sequence[Found]:
+        array = raw_array(path)
+        picture = array is not None and array.ndim == 2
+        return [Found(None, "", np.array([text_lines(array)], np.float32))] if array is not None and picture else []
+
+
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    """Decoder: what is in the file, as numbers."""
+
+    def __call__(self, path: Path) -> Sequence[Found]:
+        array = raw_array(path)
+        return [] if array is None else [Found(None, "", array.astype(np.float32))]
+
+
+def scan_findings(source: Source, data: Data, effort: Effort) -> list[Finding]:
+    """Headers and pictures; see the module docstring."""
+    declared = source.declared
+    if isinstance(declared, NpzSource):
+        return _text_findings(*_array_lines(source, declared))
+    if not isinstance(declared, FolderSource):
+        return []
+    listed = [file for file in list_files(declared, source.folder) if file.inside]
+    files = listed[:: max(1, -(-len(listed) // _MOST))]
+    look = _Header(HEADERS.get(declared.kind, header_identifiers))
+    entries: Counter[str] = Counter()
+    holding = []
+    for file, found in decode_all(files, look, _bounds(declared), workers=effort.workers):
+        if not isinstance(found, Fault) and found:
+            entries.update(each.name for each in found)
+            holding.append(file.name)
+    looked, places = 0, []
+    for file, found in decode_all(files if data.kind == "image" else [], _Lines(), _bounds(declared), workers=effort.workers):
+        if not isinstance(found, Fault) and found:
+            looked += 1
+            places += [file.name] if np.any(found[0].content) else []
+    return [*_text_findings(looked, places), *_header_findings(entries, holding, len(files))]
+
+
+def _header_findings(entries: Counter[str], holding: list[str], of: int) -> list[Finding]:
+    if not holding:
+        return []
+    remedy = "no header enters a study; where the files themselves must not name patients, de-identify them with your own tool"
+    what = "headers that hold " + ", ".join(f"{name} ({count})" for name, count in entries.most_common())
+    return [Finding("headers", what, remedy, len(holding), of, tuple(holding[:MOST_PLACES]), Weight.NOTE)]
+
+
+def raw_of(file: Listed, declared: FolderSource, effort: Effort) -> npt.NDArray[np.float64] | None:
+    """What is in one file, as numbers; None where it has no such form or cannot be decoded."""
+    ((_, found),) = decode_all([file], _Raw(), _bounds(declared), workers=min(1, effort.workers))
+    if isinstance(found, Fault) or not found or isinstance(found[0].content, Fault):
+        return None
+    return np.asarray(found[0].content, np.float64)
+
+
+def _bounds(declared: FolderSource) -> Bounds:
+    return Bounds(declared.largest_mib << 20, declared.seconds_a_file)
+
+
+def _array_lines(source: Source, declared: NpzSource) -> tuple[int, list[str]]:
+    (path,) = source.files()
+    images = load_fields(path, declared.path, (declared.image_field,))[declared.image_field]
+    places = range(0, len(images), max(1, -(-len(images) // _MOST)))
+    return len(places), [f"image {place + 1} of {declared.path}" for place in places if text_lines(images[place])]
+
+
+def _text_findings(looked: int, places: list[str]) -> list[Finding]:
+    if not places:
+        return []
+    remedy = (
+        "look at these pictures; where a name or a date is burnt in, blank it with your own tool before the study: no reader "
+        "does it. This search misses text, too"
+    )
+    what = "pictures whose border looks as if it held lines of text"
+    return [Finding("burnt-in text", what, remedy, len(places), looked, tuple(places[:MOST_PLACES]))]

@@ -1,0 +1,124 @@
+"""A first source TOML: read back by the reader where it is whole, and refused at the line of what a person must fill in."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests_commands import refused, run
+from tests_material import write_reports
+
+from ssl_core.data.check import inspect_source
+from ssl_core.data.source import MODELS, read_source
+from ssl_core.datacheck.describe import describe
+from ssl_core.datacheck.schema import source_schema
+from ssl_core.errors import DataError
+from ssl_core.spec.data import ImageData, TextData
+
+
+def keys(folder: Path) -> dict[str, object]:
+    return tomllib.loads(describe(folder))
+
+
+def test_reports_are_described_so_that_they_can_be_read(tmp_path: Path) -> None:
+    write_reports(tmp_path, patients=5).unlink()
+    result = run("site", "data", "describe", tmp_path)
+    assert result.exit_code == 0 and "# Decide: patient_column" in result.output
+    assert stat.S_IMODE((tmp_path / "source.toml").stat().st_mode) == 0o600
+    assert inspect_source(read_source(tmp_path / "source.toml"), TextData(kind="text")).patients == 5
+    before = (tmp_path / "source.toml").read_bytes()
+    refused(run("site", "data", "describe", tmp_path), "not overwritten", "--force")
+    assert (tmp_path / "source.toml").read_bytes() == before
+    assert run("site", "data", "describe", tmp_path, "--force").exit_code == 0
+    refused(run("site", "data", "describe", tmp_path, "--out", tmp_path.parent / "s.toml"), "folder of its data")
+
+
+def test_arrays_of_images_and_of_signals(tmp_path: Path) -> None:
+    patients = np.array(["a", "b"])
+    np.savez(tmp_path / "f.npz", pixels=np.arange(512).reshape(2, 16, 16) % 251, who=patients)
+    (tmp_path / "source.toml").write_text(describe(tmp_path))
+    assert keys(tmp_path) == {"kind": "npz", "path": "f.npz", "image_field": "pixels", "patient_field": "who"}
+    data = ImageData(kind="image", height=16, width=16)
+    assert inspect_source(read_source(tmp_path / "source.toml"), data).patients == 2
+    np.savez(tmp_path / "f.npz", ecg=np.zeros((2, 12, 500), np.int16), who=patients)
+    assert keys(tmp_path)["kind"] == "signals" and "scale" in keys(tmp_path)
+    np.savez(tmp_path / "f.npz", who=patients)
+    with pytest.raises(DataError, match="no array"):
+        describe(tmp_path)
+
+
+def test_columns_and_a_header_without_a_patient(tmp_path: Path) -> None:
+    (tmp_path / "lab.csv").write_text("MRN,AGE,NA\n1,2,3\n")
+    assert keys(tmp_path) == {"kind": "columns", "path": "lab.csv", "patient_column": "MRN"}
+    assert "'AGE', 'NA'" in describe(tmp_path)
+    (tmp_path / "lab.csv").write_text("AGE,NA\n2,3\n")
+    assert "no column looks like it" in describe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.hea", b"100 1 360 1000\n", {"kind": "wfdb", "patient_from": "folder"}),
+        ("a.edf", b"0       X X X X", {"kind": "edf", "patient_from": "header"}),
+        ("a.wav", b"RIFF\0\0\0\0WAVE", {"kind": "sound", "patient_from": "folder"}),
+        ("a.nii.gz", b"\x1f\x8b", {"kind": "nifti", "patient_from": "folder"}),
+        ("a.json", b"{}", {"kind": "fhir", "patient_from": "header"}),
+    ],
+)
+def test_folders_by_first_bytes_and_names(tmp_path: Path, name: str, content: bytes, expected: dict[str, str]) -> None:
+    (tmp_path / "p1").mkdir()
+    (tmp_path / "p1" / name).write_bytes(content)
+    assert expected.items() <= keys(tmp_path).items()
+
+
+def test_pictures_in_one_folder_get_a_pattern_and_the_most_common_format_wins(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.new("L", (8, 8), number).save(tmp_path / f"p{number}_1.png")
+    (tmp_path / "readme.csv").write_text("a,b\n")
+    (tmp_path / ".hidden").mkdir()
+    os.symlink("/", tmp_path / "link")
+    found = keys(tmp_path)
+    assert found["kind"] == "pictures" and found["files"] == ["*.png"] and found["patient_from"] == "pattern"
+    assert "3 PNG, 1 CSV" in describe(tmp_path)
+
+
+def test_dicom_files_by_modality(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    from pydicom.data import get_testdata_file
+
+    for name in ("CT_small.dcm", "MR_small.dcm", "MR_small_RLE.dcm"):
+        path = get_testdata_file(name)
+        assert path is not None
+        (tmp_path / name).write_bytes(Path(path).read_bytes())
+    (tmp_path / "cut.dcm").write_bytes((tmp_path / "CT_small.dcm").read_bytes()[:140])
+    found = keys(tmp_path)
+    assert (found["kind"], found["patient_from"], found["modalities"]) == ("dicom", "header", ["MR"])
+    assert "2 MR" in describe(tmp_path) and found["files"] == ["*.dcm"]
+    for path in tmp_path.iterdir():
+        path.unlink()
+    wave = get_testdata_file("waveform_ecg.dcm")
+    assert wave is not None
+    (tmp_path / "w.dcm").write_bytes(Path(wave).read_bytes())
+    assert keys(tmp_path)["kind"] == "dicom-waveform"
+
+
+def test_a_folder_of_nothing_known_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "SECRET.txt").write_text("SECRET")
+    result = run("site", "data", "describe", tmp_path)
+    refused(result, "no file of a known format", "CSV")
+    assert "SECRET" not in result.output
+    refused(run("site", "data", "describe", tmp_path / "absent"), "no such folder")
+
+
+def test_the_schema_names_every_kind_and_its_keys() -> None:
+    schema = json.loads(run("site", "data", "schema").stdout)
+    assert schema == source_schema()
+    assert set(schema["discriminator"]["mapping"]) == set(MODELS)
+    table = schema["$defs"]["TableSource"]
+    assert table["additionalProperties"] is False and "text_column" in table["required"]

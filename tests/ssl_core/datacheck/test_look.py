@@ -1,0 +1,128 @@
+"""The whole look at a folder of pictures and at label splits; what is in files is never in what is printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from tests_pictures import register
+
+from ssl_core.data.reading import Effort, Fault
+from ssl_core.data.source import Source, read_source
+from ssl_core.datacheck.findings import Finding, Weight
+from ssl_core.datacheck.formats import Format, format_of
+from ssl_core.datacheck.look import Look, look_at
+from ssl_core.errors import ConfigError
+from ssl_core.spec.data import ImageData
+
+DATA = ImageData(kind="image", height=16, width=16)
+
+
+def folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
+    register(monkeypatch)
+    draw = np.random.default_rng(0)
+    for patient in ("ann", "ben", "cid"):
+        (root / "x" / patient).mkdir(parents=True)
+        for number in range(2):
+            pixels = draw.integers(0, 255, (16, 16)).astype(np.uint8)
+            Image.fromarray(pixels).save(root / "x" / patient / f"{number}.png")
+    (root / "s.toml").write_text('kind = "tested-pictures"\npath = "x"\nmax_bad_share = 0.5\n')
+    return read_source(root / "s.toml")
+
+
+def of(look: Look, topic: str) -> list[Finding]:
+    return [finding for finding in look.findings if finding.topic == topic]
+
+
+def test_a_good_folder_has_nothing_to_say_and_shows_the_patient_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = folder(tmp_path, monkeypatch)
+    look = look_at(source, DATA, Effort(0), patient="ben", picture=True)
+    assert (look.findings, look.exit_code, look.files) == ((), 0, 6)
+    assert look.histogram == (("1", 0), ("2", 3)) and look.cost.kept == 6 * 256 * 4
+    assert look.shown is not None and look.shown.patient == "ben"
+    before = np.asarray(Image.open(tmp_path / "x" / "ben" / "0.png"), np.float64)
+    assert np.array_equal(look.shown.before, before)  # type: ignore[arg-type]
+    assert np.allclose(look.shown.after, ((before - before.mean()) / before.std()).reshape(-1), atol=1e-5)
+    assert "ben" not in repr(look) and "ben" not in str(look.to_json())
+    with pytest.raises(ConfigError, match="no record of this patient"):
+        look_at(source, DATA, Effort(0), patient="dan", picture=True)
+
+
+def test_bad_files_copies_and_headers_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = folder(tmp_path, monkeypatch)
+    x = tmp_path / "x"
+    (x / "ann" / "1.png").write_bytes((x / "ann" / "0.png").read_bytes())
+    (x / "ben" / "1.png").write_bytes((x / "cid" / "1.png").read_bytes())
+    (x / "cid" / "0.png").write_bytes(b"SECRET is no picture")
+    info = PngInfo()
+    info.add_text("Comment", "SECRET")
+    Image.open(x / "ben" / "0.png").save(x / "ben" / "0.png", pnginfo=info)
+    look = look_at(source, DATA, Effort(0))
+    assert [(each.count, each.weight) for each in of(look, "duplicates")] == [(2, Weight.WARNING), (1, Weight.NOTE)]
+    (bad,) = of(look, "bad records")
+    assert (bad.what, bad.places, bad.weight) == (Fault.UNREADABLE, ("'cid/0.png'",), Weight.NOTE)
+    (header,) = of(look, "headers")
+    assert header.what == "headers that hold text chunks (1)" and header.places == ("ben/0.png",)
+    assert look.exit_code == 1 and "SECRET" not in str(look.to_json())
+
+
+def test_more_bad_files_than_declared_are_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = folder(tmp_path, monkeypatch)
+    for name in ("ann/0", "ann/1", "ben/0", "ben/1"):
+        (tmp_path / "x" / f"{name}.png").write_bytes(b"?")
+    look = look_at(source, DATA, Effort(0), picture=True)
+    assert look.exit_code == 2 and look.findings[0].weight is Weight.REFUSED
+    assert of(look, "bad records")[0].weight is Weight.WARNING
+    assert look.shown is not None and look.shown.patient == "cid"
+
+
+def test_leaks_between_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = folder(tmp_path, monkeypatch)
+    (tmp_path / "x" / "ben" / "0.png").write_bytes((tmp_path / "x" / "cid" / "1.png").read_bytes())
+    train, test, other = tmp_path / "train.csv", tmp_path / "test.csv", tmp_path / "other.csv"
+    train.write_text("patient,y\nann,1\nben,0\n")
+    test.write_text("patient,note\nann,a\ncid,b\n")
+    other.write_text("patient,y\nzoe,1\nann ,0\n")
+    look = look_at(source, DATA, Effort(0), labels=[train, test])
+    one, two = of(look, "leaks")
+    assert "both train.csv and test.csv" in one.what and (one.count, one.of) == (1, 3)
+    assert "under different patients" in two.what and two.count == 2
+    look = look_at(source, DATA, Effort(0), labels=[train, other])
+    (labels,) = of(look, "labels")
+    assert (labels.count, labels.of, labels.weight) == (1, 2, Weight.NOTE)
+
+
+def test_pictures_with_text_are_found_in_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import ImageDraw, ImageFont
+
+    register(monkeypatch)
+    (tmp_path / "x" / "ann").mkdir(parents=True)
+    picture = Image.new("L", (256, 256), 60)
+    ImageDraw.Draw(picture).text((8, 8), "SECRET NAME", fill=255, font=ImageFont.load_default(16))
+    picture.save(tmp_path / "x" / "ann" / "1.png")
+    (tmp_path / "s.toml").write_text('kind = "tested-pictures"\npath = "x"\n')
+    data = ImageData(kind="image", height=256, width=256)
+    look = look_at(read_source(tmp_path / "s.toml"), data, Effort(1))
+    (finding,) = of(look, "burnt-in text")
+    assert (finding.count, finding.of, finding.places) == (1, 1, ("ann/1.png",))
+
+
+def test_formats_are_told_by_first_bytes_and_names(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    from pydicom.data import get_testdata_file
+
+    path = get_testdata_file("CT_small.dcm")
+    assert path is not None and format_of(Path(path)) is Format.DICOM
+    for name, content, expected in [
+        ("a.hea", b"100 2 360", Format.WFDB), ("b.bin", b"RIFF\0\0\0\0WAVEfmt ", Format.WAV),
+        ("c.nii.gz", b"\x1f\x8b", Format.NIFTI),
+        ("d", b"fLaC", Format.FLAC), ("e.csv", b"a,b", Format.CSV), ("f.csv", b"", None), ("g.txt", b"hello", None),
+    ]:  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+        assert format_of(tmp_path / name) is expected
+    assert format_of(tmp_path / "absent") is None
