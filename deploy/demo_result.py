@@ -69,7 +69,7 @@ class DemoResult:
 
     release: str
     plan_hash: str
-    modality: Literal["text", "image", "signal", "table", "sound"]
+    modality: Literal["text", "image", "signal", "table", "sound", "events"]
     procedural: bool
     simulated_sites: bool
     warm: bool
@@ -145,7 +145,8 @@ _LABELS: Mapping[Arm, str] = {
 
 def arm_label(arm: Arm, modality: str) -> str:
     """How an arm is called in table and report."""
-    raw = {"text": "bag of words", "image": "pixels", "signal": "power spectrum", "table": "columns"}[modality]
+    floors = {"text": "bag of words", "image": "pixels", "signal": "power spectrum", "table": "columns", "events": "counts"}
+    raw = floors[modality]
     if arm is Arm.FLOOR:
         return f"raw floor: {raw}"
     return f"{raw} + federated" if arm is Arm.COMBINED else _LABELS[arm]

@@ -25,7 +25,7 @@ from ssl_core.config import Name, Sha256Hex, StudyPlan, parse
 from ssl_core.errors import ConfigError, TrustError
 from ssl_core.folder import new_folder
 from ssl_core.session import read_roster
-from ssl_core.spec.data import Data, SignalData, SoundData, TableData
+from ssl_core.spec.data import Data, EventData, SignalData, SoundData, TableData
 from ssl_core.spec.strict import StrictModel
 from ssl_core.trust.envelope import canonical, open_envelope, peek, seal
 from ssl_core.trust.identity import Identity, fingerprint
@@ -95,13 +95,16 @@ class Card(StrictModel):
 
 
 def _described(data: Data) -> str:
-    """The kind of data and, of signals and tables, what a source must hold: whoever loads the encoder needs it."""
+    """The kind of data and, of signals, tables and events, what a source must hold: whoever loads the encoder needs it."""
     if isinstance(data, TableData):
         numbers = [column.name + (f" ({column.unit})" if column.unit else "") for column in data.numeric]
         levels = [f"{column.name} ({', '.join(column.levels)})" for column in data.categorical]
         return f"table, {len(data.columns)} columns: {'; '.join([*numbers, *levels])}"
     if isinstance(data, SoundData):
         return f"sound, {data.mels} log-mel bands x {data.width} frames, {data.seconds:g} s at {data.rate_hz:g} Hz"
+    if isinstance(data, EventData):
+        bounds = ", ".join(f"{bound:g}" for bound in data.gap_hours)
+        return f"events, {data.events} a record, gaps bounded at {bounds} hours; codes: {', '.join(data.vocabulary)}"
     if not isinstance(data, SignalData):
         return data.kind
     return f"signal, {data.channels} x {data.samples} samples at {data.rate_hz:g} Hz, in {', '.join(data.units)}"

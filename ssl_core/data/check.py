@@ -15,19 +15,20 @@ from dataclasses import dataclass, field
 from ssl_core.data.columns import check_levels
 from ssl_core.data.contents import contents_of
 from ssl_core.data.declared_folder import FolderSource
+from ssl_core.data.events import check_codes
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.reading import Effort, Fault, Reading, Span
 from ssl_core.data.source import Source, read_records
 from ssl_core.errors import DataError
-from ssl_core.spec.data import Data, TableData
+from ssl_core.spec.data import Data, EventData, TableData
 
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
     """One file: rows read, rows that repeat a record already read, bad rows by reason, the first lines to look at.
 
-    `undeclared`: rows of a table with a level that the plan does not declare; they are no bad rows. `named`: of a folder, the
-    first bad files of each reason.
+    `undeclared`: rows of a table with a level, or of events with a code, that the plan does not declare; they are no bad rows.
+    `named`: of a folder, the first bad files of each reason.
     """
 
     file: str
@@ -76,7 +77,11 @@ class CheckReport:
         for file in self.files:
             out.append(f"{file.file}: {file.rows} rows, {file.repeated} repeated")
             out += [f"{file.file}: {count} {fault.value}" for fault, count in sorted(file.faults.items())]
-            out += [f"{file.file}: {file.undeclared} with a level that the study does not declare"] if file.undeclared else []
+            out += (
+                [f"{file.file}: {file.undeclared} with a level or code that the study does not declare"]
+                if file.undeclared
+                else []
+            )
             out += [f"{file.file}: look at {file.lines}"] if file.spans else []
             out += [f"{file.file}: {fault.value}: {name!a}" for name, fault in file.named]
         out.append(f"bad share {self.bad_share:.4f}, declared at most {self.max_bad_share}")
@@ -124,6 +129,8 @@ def report_of(source: Source, reading: Reading, data: Data) -> CheckReport:
             raise DataError(f"patient column {column!r} is empty in file {tally.file!r}", field="patient_column", value=column)
     if isinstance(data, TableData):
         check_levels(reading.records, data)
+    if isinstance(data, EventData):
+        check_codes(reading.records, data)
     contents = contents_of(reading.records)
     return CheckReport(
         files=tuple(

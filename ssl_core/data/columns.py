@@ -1,6 +1,6 @@
-"""Step 1 of 12: reader of tables with typed columns (CSV); scales, levels and codes are the plan's, nothing is fitted.
+"""Step 1 of 12: reader of tables with typed columns (CSV, Parquet); scales, levels and codes are the plan's, nothing is fitted.
 
-Comes in: a declared CSV table and its resolved files. Goes out: a `Reading` with float32 [m, 2 N + C] for N numeric and C
+Comes in: a declared table and its resolved files. Goes out: a `Reading` with float32 [m, 2 N + C] for N numeric and C
 categorical columns: N values (x - centre) / typical, N codes, C codes, in the plan's order. Codes: 0 missing; a number that
 is there 1, its value 0 where it is missing; a level that the plan does not declare 1, a declared one 2 and on.
 An empty cell, or one that the source calls `missing`, is missing. A number is written as digits, with a point and an exponent
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ssl_core.data.csv_rows import csv_rows, open_text
+from ssl_core.data.cell_rows import cell_rows
 from ssl_core.data.declared import ColumnsSource
 from ssl_core.data.reading import Fault, Reading, Tally, is_clean, owned
 from ssl_core.errors import DataError
@@ -37,7 +37,7 @@ _LONGEST_NUMBER = 60
 def read_columns(source: ColumnsSource, files: tuple[Path, ...], data: TableData) -> Reading:
     """All rows of `files`; see the module docstring."""
     columns = _headers(source, data)
-    levels = [{level: 2 + code for code, level in enumerate(column.levels)} for column in data.categorical]
+    levels = level_codes(data)
     missing = {"", *(unicodedata.normalize("NFC", cell).strip() for cell in source.missing)}
     owners: list[str] = []
     rows: list[npt.NDArray[np.float32]] = []
@@ -45,23 +45,28 @@ def read_columns(source: ColumnsSource, files: tuple[Path, ...], data: TableData
     for name, path in zip(source.paths, files, strict=True):
         tally = Tally(name)
         tallies.append(tally)
-        with open_text(path, name) as stream:
-            for owner, row in owned(csv_rows(stream, name, columns, multiline=source.multiline), tally):
-                record = _record(row[1:], data, levels, missing)
-                if isinstance(record, Fault):
-                    tally.faults[record] += 1
-                    record = np.zeros(data.values, np.float32)
-                tally.undeclared += bool((record[2 * len(data.numeric) :] == 1).any())
-                owners.append(owner)
-                rows.append(record)
+        found = cell_rows(path, name, columns, form=source.format, multiline=source.multiline)
+        for owner, row in owned(found, tally):
+            record = table_record(row[1:], data, levels, missing)
+            if isinstance(record, Fault):
+                tally.faults[record] += 1
+                record = np.zeros(data.values, np.float32)
+            tally.undeclared += bool((record[2 * len(data.numeric) :] == 1).any())
+            owners.append(owner)
+            rows.append(record)
     records = np.stack(rows) if rows else np.zeros((0, data.values), np.float32)
     return Reading(owners, [""] * len(owners), records, tuple(tallies))
 
 
-def _record(
+def level_codes(data: TableData) -> list[dict[str, int]]:
+    """For each categorical column of the plan: level -> code."""
+    return [{level: 2 + code for code, level in enumerate(column.levels)} for column in data.categorical]
+
+
+def table_record(
     cells: Sequence[str], data: TableData, levels: Sequence[dict[str, int]], missing: set[str]
 ) -> npt.NDArray[np.float32] | Fault:
-    """One row's cells, in the plan's order, to float32 [2 N + C]."""
+    """One row's cells, in the plan's order, to float32 [2 N + C]; `levels` as `level_codes` gives them."""
     whole = "".join(cells)
     if not is_clean(whole):
         return Fault.UNREADABLE

@@ -24,8 +24,18 @@
     [units]
     age = "years"
 
-`path` is one file or a list of files (tables, columns), relative to the folder of the TOML. `record_column` names the text that
-a row belongs to: rows of one patient with an equal record id are one record, read once (one report, several images).
+    kind = "events"
+    path = "events.parquet"
+    format = "parquet"
+    patient_column = "patient"
+    time_column = "when"
+    code_column = "code"
+    record_column = "stay"
+
+Of events all of one patient and `record_column` are one record or, without it, all of one patient; by time, ISO 8601.
+`format` may be "csv", "parquet" and, for kind "table", "jsonl"; a value gives the same record in each (parquet_rows.py).
+`path` is one file or a list of files (tables, columns), relative to the folder of the TOML. `record_column` names the text
+that a row belongs to: rows of one patient with an equal record id are one record, read once (one report, several images).
 `rate_hz` and `units` must be the plan's. `scale` is for int16 alone: units per count; `missing`: the count that stands for
 no sample. `units` and `scale` have one entry, or one a channel.
 `columns` says under which header a column of the plan stands, where it is another than its name there; `units`: in what unit,
@@ -86,10 +96,10 @@ class FilesSource(Declared):
 
 
 class TableSource(FilesSource):
-    """A table of texts: CSV with a header line, or one JSON object a line. UTF-8, one row a record, one line a row."""
+    """A table of texts: CSV with a header line, one JSON object a line, or Parquet. UTF-8, one row a record."""
 
     kind: Literal["table"]
-    format: Literal["csv", "jsonl"]
+    format: Literal["csv", "jsonl", "parquet"]
     patient_column: Column
     text_column: Column
     record_column: Column | None = None
@@ -98,19 +108,44 @@ class TableSource(FilesSource):
     @model_validator(mode="after")
     def _lines(self) -> Self:
         if self.multiline and self.format != "csv":
-            raise ValueError("multiline is for csv: a JSON line is one line")
+            raise ValueError("multiline is for csv: a JSON line is one line, and a Parquet file has none")
         return self
 
 
 class ColumnsSource(FilesSource):
-    """A table of typed columns: CSV with a header line, UTF-8, one row a record; columns that are not named are not read."""
+    """A table of typed columns: CSV with a header line, UTF-8, or Parquet; one row a record; columns not named are not read."""
 
     kind: Literal["columns"]
+    format: Literal["csv", "parquet"] = "csv"
     patient_column: Column
     columns: dict[str, Column] = Field(default_factory=dict)
     units: dict[str, Unit] = Field(default_factory=dict)
     missing: tuple[Annotated[str, Field(max_length=200)], ...] = ()
     multiline: bool = False
+
+    @model_validator(mode="after")
+    def _lines(self) -> Self:
+        if self.multiline and self.format != "csv":
+            raise ValueError("multiline is for csv: a Parquet file has no lines")
+        return self
+
+
+class EventsSource(FilesSource):
+    """A table of events: CSV with a header line, UTF-8, or Parquet; one row an event, in any order."""
+
+    kind: Literal["events"]
+    format: Literal["csv", "parquet"] = "csv"
+    patient_column: Column
+    time_column: Column
+    code_column: Column
+    record_column: Column | None = None
+    multiline: bool = False
+
+    @model_validator(mode="after")
+    def _lines(self) -> Self:
+        if self.multiline and self.format != "csv":
+            raise ValueError("multiline is for csv: a Parquet file has no lines")
+        return self
 
 
 class NpzSource(FilesSource):

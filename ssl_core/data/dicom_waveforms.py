@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssl_core.data.declared_recordings import WaveformSource
-from ssl_core.data.decoding import Bounds, Found, decode_all
-from ssl_core.data.folder_files import list_files
-from ssl_core.data.gathering import gather
+from ssl_core.data.decoding import Found
+from ssl_core.data.gathering import gather_folder
 from ssl_core.data.optional import needed
 from ssl_core.data.reading import Fault, Reading
 from ssl_core.data.recordings import Channel, Floats, check_meaning, chosen, most_samples, records
@@ -43,9 +42,7 @@ def read_waveforms(source: Source, data: SignalData, effort: Effort) -> Reading:
         raise TypeError(type(declared).__name__)
     needed("pydicom", "files of this kind")
     check_meaning(declared, data)
-    bounds = Bounds(declared.largest_mib << 20, declared.seconds_a_file)
-    decoded = decode_all(list_files(declared, source.folder), WaveformDecoder(declared, data), bounds, workers=effort.workers)
-    return gather(declared.path, decoded, data, effort.scratch)
+    return gather_folder(declared, source.folder, WaveformDecoder(declared, data), data, effort)
 
 
 @dataclass(frozen=True, slots=True)

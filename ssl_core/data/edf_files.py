@@ -23,9 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssl_core.data.declared_recordings import EdfSource
-from ssl_core.data.decoding import Bounds, Found, decode_all
-from ssl_core.data.folder_files import list_files
-from ssl_core.data.gathering import gather
+from ssl_core.data.decoding import Found
+from ssl_core.data.gathering import gather_folder
 from ssl_core.data.optional import needed
 from ssl_core.data.reading import Fault, Reading
 from ssl_core.data.recordings import Channel, Floats, check_meaning, chosen, most_samples, records
@@ -47,11 +46,7 @@ def read_edf(source: Source, data: SignalData, effort: Effort) -> Reading:
         raise TypeError(type(declared).__name__)
     needed("edfio", "files of this kind")
     check_meaning(declared, data)
-    bounds = Bounds(declared.largest_mib << 20, declared.seconds_a_file)
-    files = list_files(declared, source.folder)
-    return gather(
-        declared.path, decode_all(files, EdfDecoder(declared, data), bounds, workers=effort.workers), data, effort.scratch
-    )
+    return gather_folder(declared, source.folder, EdfDecoder(declared, data), data, effort)
 
 
 @dataclass(frozen=True, slots=True)

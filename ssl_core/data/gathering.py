@@ -12,18 +12,29 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_core.data.decoding import Found
-from ssl_core.data.folder_files import Listed
-from ssl_core.data.reading import Fault, Reading, Tally, row_id
+from ssl_core.data.declared_folder import FolderSource
+from ssl_core.data.decoding import Bounds, Decoder, Found, decode_all
+from ssl_core.data.folder_files import Listed, list_files
+from ssl_core.data.reading import Effort, Fault, Reading, Tally, row_id
 from ssl_core.data.rows import Rows, Values
-from ssl_core.spec.data import Data, TextData
+from ssl_core.spec.data import Data, EventData, TextData
 
 
 def padding(data: Data) -> Values:
-    """The record that stands for one that could not be read: int32 -1 for texts, float32 zeros for all else."""
-    if isinstance(data, TextData):
-        return np.full((data.words, data.codes), -1, np.int32)
+    """The record that stands for one that could not be read: int32 -1 for texts and events, float32 zeros for all else."""
+    if isinstance(data, TextData | EventData):
+        return np.full(data.shape, -1, np.int32)
     return np.zeros(data.values, np.float32)
+
+
+def gather_folder(
+    source: FolderSource, folder: Path, decoder: Decoder, data: Data, effort: Effort, *, nothing_is_fine: bool = False
+) -> Reading:
+    """All files of a declared folder, decoded and gathered; nothing_is_fine: a file without a record is no bad file."""
+    bounds = Bounds(source.largest_mib << 20, source.seconds_a_file)
+    decoded = decode_all(list_files(source, folder), decoder, bounds, workers=effort.workers)
+    kept = (pair for pair in decoded if isinstance(pair[1], Fault) or len(pair[1]) or not nothing_is_fine)
+    return gather(source.path, kept, data, effort.scratch)
 
 
 def gather(

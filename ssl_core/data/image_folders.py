@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, cast
 
 from ssl_core.data.declared_folder import FolderSource
 from ssl_core.data.declared_images import DicomSource, NiftiSource, PicturesSource
-from ssl_core.data.decoding import Bounds, Decoder, decode_all
+from ssl_core.data.decoding import Decoder
 from ssl_core.data.dicom import DicomDecoder
-from ssl_core.data.folder_files import list_files
-from ssl_core.data.gathering import gather
+from ssl_core.data.gathering import gather_folder
 from ssl_core.data.nifti import NiftiDecoder
 from ssl_core.data.optional import needed
 from ssl_core.data.pictures import PictureDecoder
@@ -58,6 +57,4 @@ def read_nifti(source: Source, data: ImageData, effort: Effort) -> Reading:
 def _read(source: Source, declared: FolderSource, decoder: Decoder, data: ImageData, effort: Effort, library: str) -> Reading:
     for module in (library, *([] if data.fit == "exact" else ["PIL.Image"])):
         needed(module, "files of this kind")
-    files = list_files(declared, source.folder)
-    bounds = Bounds(declared.largest_mib << 20, declared.seconds_a_file)
-    return gather(declared.path, decode_all(files, decoder, bounds, workers=effort.workers), data, effort.scratch)
+    return gather_folder(declared, source.folder, decoder, data, effort)

@@ -25,7 +25,7 @@ from ssl_core.data.kept_rows import KeptRows, damaged
 from ssl_core.data.patients import Patients, Records
 from ssl_core.data.rows import Values
 from ssl_core.errors import DataError, StateError
-from ssl_core.spec.data import Data, TextData
+from ssl_core.spec.data import Data, EventData, TextData
 
 _FORMAT = 2
 _CHUNK = 4 << 20
@@ -104,6 +104,6 @@ def _place(path: Path) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
 
 
 def _fits(records: KeptRows, data: Data) -> bool:
-    if isinstance(data, TextData):
-        return records.dtype == np.int32 and records.shape[1:] == (data.words, data.codes)
+    if isinstance(data, TextData | EventData):
+        return records.dtype == np.int32 and records.shape[1:] == data.shape
     return records.dtype == np.float32 and records.shape[1:] == (data.values,)

@@ -1,10 +1,10 @@
 """Step 1 of 12: what a reader found in a source's files: records, their owners, and faults by file and reason.
 
-A bad record whose patient is known stays: it is an all-padding (text) or all-zero (image, signal, table) record, whose unit
-gives a finite or zero row. A row without a trustworthy patient belongs to no unit and is left out. Both are counted here
-for the check before approval; afterwards nothing is read anew (ruling 15).
-A level that the plan does not declare is no fault: it has a code; rows with one are counted for the site's staff.
-Lines that one record of a CSV file swallowed are counted each: a lost quote may hide as many patients as there are lines.
+A bad record whose patient is known stays: it is an all-padding (text, events) or all-zero (image, signal, table) record, whose
+unit gives a finite or zero row. A row without a trustworthy patient belongs to no unit and is left out. Both are counted here
+for the check before approval; afterwards nothing is read anew (ruling 15). A level that the plan does not declare is no fault:
+it has a code; rows with one are counted for the site's staff. Lines that one record of a CSV file swallowed are counted each:
+a lost quote may hide as many patients as there are lines.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class Fault(StrEnum):
     MISSING = "signals with a sample that is missing or not finite"
     FLAT = "signals that never change"
     NO_NUMBER = "with a cell that is no number, or none within a million times typical"
+    NO_TIME = "with a time that is no ISO 8601 date or time"
+    NO_CODE = "without a code"
     NO_VALUE = "without a value in any column"
 
 

@@ -22,9 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_core.data.declared_recordings import SoundSource
-from ssl_core.data.decoding import Bounds, Found, decode_all
-from ssl_core.data.folder_files import list_files
-from ssl_core.data.gathering import gather
+from ssl_core.data.decoding import Found
+from ssl_core.data.gathering import gather_folder
 from ssl_core.data.optional import needed
 from ssl_core.data.reading import Fault, Reading
 from ssl_core.data.recordings import Floats, at_rate, most_samples, starts
@@ -47,9 +46,7 @@ def read_sounds(source: Source, data: SoundData, effort: Effort) -> Reading:
     if not isinstance(declared, SoundSource):
         raise TypeError(type(declared).__name__)
     needed("soundfile", "files of this kind")
-    bounds = Bounds(declared.largest_mib << 20, declared.seconds_a_file)
-    decoded = decode_all(list_files(declared, source.folder), SoundDecoder(declared, data), bounds, workers=effort.workers)
-    return gather(declared.path, decoded, data, effort.scratch)
+    return gather_folder(declared, source.folder, SoundDecoder(declared, data), data, effort)
 
 
 @dataclass(frozen=True, slots=True)

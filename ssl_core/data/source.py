@@ -17,21 +17,28 @@ from typing import Any
 
 from ssl_core.config import read_toml
 from ssl_core.data.columns import read_columns
-from ssl_core.data.declared import ColumnsSource, Declared, NpzSource, SignalSource, TableSource
+from ssl_core.data.declared import ColumnsSource, Declared, EventsSource, NpzSource, SignalSource, TableSource
+from ssl_core.data.declared_fhir import FhirSource
 from ssl_core.data.declared_folder import FolderSource
 from ssl_core.data.declared_images import DicomSource, NiftiSource, PicturesSource
+from ssl_core.data.declared_omop import OmopSource
 from ssl_core.data.declared_recordings import EdfSource, SoundSource, WaveformSource, WfdbSource
+from ssl_core.data.declared_xml import XmlSource
 from ssl_core.data.dicom_waveforms import read_waveforms
 from ssl_core.data.edf_files import read_edf
+from ssl_core.data.events import read_events
+from ssl_core.data.fhir import read_observations, read_reports
 from ssl_core.data.folder_files import list_files
 from ssl_core.data.image_folders import read_dicom, read_nifti, read_pictures
 from ssl_core.data.npz import read_npz
+from ssl_core.data.omop import read_notes, read_visits
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.reading import Effort, Fault, Reading
 from ssl_core.data.signals import read_signals
 from ssl_core.data.sounds import read_sounds
 from ssl_core.data.table import read_table
 from ssl_core.data.wfdb_files import read_wfdb
+from ssl_core.data.xml_reports import read_xml
 from ssl_core.errors import ConfigError, DataError
 from ssl_core.spec.data import Data
 
@@ -47,6 +54,10 @@ MODELS: dict[str, type[Declared]] = {
     "edf": EdfSource,
     "dicom-waveform": WaveformSource,
     "sound": SoundSource,
+    "events": EventsSource,
+    "xml": XmlSource,
+    "omop": OmopSource,
+    "fhir": FhirSource,
 }
 """What may stand in a source TOML, by its `kind`."""
 
@@ -59,7 +70,7 @@ class Source:
     declared: Declared
 
     def files(self) -> tuple[Path, ...]:
-        """The declared files, resolved; `DataError` where one is missing or lies outside the folder."""
+        """The declared files, resolved, of a database none; `DataError` where one is missing or lies outside the folder."""
         if isinstance(self.declared, FolderSource):
             return tuple(file.path for file in list_files(self.declared, self.folder))
         root = self.folder.resolve()
@@ -86,6 +97,14 @@ def _of_files(read: Callable[[Any, tuple[Path, ...], Any], Reading]) -> Reader:
     return lambda source, data, effort: read(source.declared, source.files(), data)
 
 
+def _of_many_files(read: Callable[[Any, tuple[Path, ...], Any, Effort], Reading]) -> Reader:
+    return lambda source, data, effort: read(source.declared, source.files(), data, effort)
+
+
+def _of_folder(read: Callable[[Any, Path, Any, Effort], Reading]) -> Reader:
+    return lambda source, data, effort: read(source.declared, source.folder, data, effort)
+
+
 READERS: dict[tuple[str, str], Reader] = {
     ("table", "text"): _of_files(read_table),
     ("npz", "image"): _of_files(read_npz),
@@ -98,6 +117,12 @@ READERS: dict[tuple[str, str], Reader] = {
     ("edf", "signal"): read_edf,
     ("dicom-waveform", "signal"): read_waveforms,
     ("sound", "sound"): read_sounds,
+    ("events", "events"): _of_many_files(read_events),
+    ("xml", "text"): _of_folder(read_xml),
+    ("omop", "text"): _of_folder(read_notes),
+    ("omop", "table"): _of_folder(read_visits),
+    ("fhir", "text"): _of_folder(read_reports),
+    ("fhir", "table"): _of_folder(read_observations),
 }
 """Who reads what: kind of the source, kind of the study's data -> reader."""
 

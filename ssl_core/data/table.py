@@ -1,8 +1,8 @@
-"""Step 1 of 12: reader of text tables (CSV with a header line, or JSON lines), UTF-8.
+"""Step 1 of 12: reader of text tables (CSV with a header line, JSON lines, Parquet), UTF-8.
 
 Comes in: a declared table and its resolved files. Goes out: a `Reading` with int32 [m, words, codes].
 Raises `DataError` for what concerns a whole file: it cannot be opened, or lacks a declared column. What concerns one
-row is counted; which rows of a CSV file are trusted: csv_rows.py.
+row is counted; which rows of a CSV file are trusted: csv_rows.py; how a Parquet cell is read: parquet_rows.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from ssl_core.data.csv_rows import csv_rows, open_text
+from ssl_core.data.cell_rows import cell_rows
+from ssl_core.data.csv_rows import open_text
 from ssl_core.data.declared import TableSource
 from ssl_core.data.reading import Fault, Reading, Span, Tally, is_clean, owned, row_id
 from ssl_core.data.words import encode, split
@@ -39,7 +40,7 @@ def read_table(source: TableSource, files: tuple[Path, ...], data: TextData) -> 
                     tally.repeated += 1
                     continue
                 seen.add((owner, record))
-            words = _words(row[1])
+            words = words_of(row[1])
             if isinstance(words, Fault):
                 tally.faults[words] += 1
             owners.append(owner)
@@ -48,7 +49,7 @@ def read_table(source: TableSource, files: tuple[Path, ...], data: TextData) -> 
     return Reading(owners, order, encode(texts, data), tuple(tallies))
 
 
-def _words(cell: object) -> list[str] | Fault:
+def words_of(cell: object) -> list[str] | Fault:
     if not isinstance(cell, str):
         return Fault.SHAPE
     if not is_clean(cell):
@@ -57,12 +58,15 @@ def _words(cell: object) -> list[str] | Fault:
 
 
 def _rows(source: TableSource, name: str, path: Path) -> Iterator[Row | Fault | Span]:
+    if source.format != "jsonl":
+        yield from map(_row, cell_rows(path, name, _columns(source), form=source.format, multiline=source.multiline))
+        return
     with open_text(path, name) as stream:
-        if source.format == "jsonl":
-            yield from _jsonl(source, name, stream)
-            return
-        for row in csv_rows(stream, name, _columns(source), multiline=source.multiline):
-            yield (row[0], row[1], row[2] if len(row) > 2 else None) if isinstance(row, list) else row
+        yield from _jsonl(source, name, stream)
+
+
+def _row(cells: list[str] | Fault | Span) -> Row | Fault | Span:
+    return (cells[0], cells[1], cells[2] if len(cells) > 2 else None) if isinstance(cells, list) else cells
 
 
 def _columns(source: TableSource) -> list[tuple[str, str]]:

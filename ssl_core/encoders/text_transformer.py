@@ -46,10 +46,13 @@ class TextTransformer(Encoder):
     def __init__(self, data: TextData, *, size: TextTransformerSize, causal: bool = False) -> None:
         super().__init__()
         self.codes, self.buckets = data.codes, data.buckets
+        self._build(data.codes * (data.buckets + 1), data.words, size, causal)
+
+    def _build(self, rows: int, words: int, size: TextTransformerSize, causal: bool) -> None:
         shape = SHAPES[size]
         self.feature_width = shape.width
-        self.table = nn.Embedding(data.codes * (data.buckets + 1), shape.width)
-        self.places = nn.Embedding(data.words, shape.width)
+        self.table = nn.Embedding(rows, shape.width)
+        self.places = nn.Embedding(words, shape.width)
         self.trunk = Transformer(*shape, causal=causal)
 
     def tokens(self, rows: Tensor, places: Tensor, real: Tensor, records: int = 1) -> Tensor:

@@ -10,7 +10,8 @@ begin at any time. Power: Welch, "The use of fast Fourier transform for the esti
 Audio Electroacoust. 15, 1967), one rectangular segment. Sounds: of each band of the log-mel picture, mean and standard
 deviation over time, for the same reason. Tables: of each numeric column its value and whether it is there, of each level
 of the others, "missing" and "not declared" too, 0 or 1; standardised by mean and deviation over the label pool, whose
-labels are not looked at. A patient's feature is the mean over the patient's records.
+labels are not looked at. Events: of each code and each gap the logarithm of one more than how often a record has it,
+standardised likewise. A patient's feature is the mean over the patient's records.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy.typing as npt
 from ssl_core.data.patients import Patients
 from ssl_core.data.source import Source, load_patients
 from ssl_core.finetuning.probe import Scaling, standardise
-from ssl_core.spec.data import Data, SignalData, SoundData, TableData, TextData
+from ssl_core.spec.data import Data, EventData, SignalData, SoundData, TableData, TextData
 
 BUCKETS = 2048
 _WORDS = 512
@@ -43,12 +44,25 @@ def floor_patients(source: Source, patients: Patients, data: Data) -> Patients:
         records = log_power(np.asarray(patients.whole, np.float32), data)
         return Patients(patients.units, patients.tags, patients.offsets, records)
     if isinstance(data, SoundData):
-        records = loudness(np.asarray(patients.records, np.float32), data)
+        records = loudness(np.asarray(patients.whole, np.float32), data)
         return Patients(patients.units, patients.tags, patients.offsets, records)
     if isinstance(data, TableData):
         records = one_hot(np.asarray(patients.whole, np.float32), data)
         return Patients(patients.units, patients.tags, patients.offsets, records)
+    if isinstance(data, EventData):
+        records = log_counts(np.asarray(patients.whole, np.int32), data)
+        return Patients(patients.units, patients.tags, patients.offsets, records)
     return patients
+
+
+def log_counts(events: npt.NDArray[np.int32], data: EventData) -> npt.NDArray[np.float32]:
+    """Events [m, events, 2] to ln(1 + how often a record has each code, each gap), float32 [m, codes + gaps]."""
+    kinds = (events[:, :, 0], data.codes), (events[:, :, 1], data.gaps)
+    counts = np.zeros((len(events), data.codes + data.gaps), np.float32)
+    for begin, (numbers, count) in zip((0, data.codes), kinds, strict=True):
+        rows, places = np.nonzero(numbers >= 0)
+        np.add.at(counts[:, begin : begin + count], (rows, numbers[rows, places]), 1)
+    return np.log1p(counts)
 
 
 def one_hot(rows: npt.NDArray[np.float32], data: TableData) -> npt.NDArray[np.float32]:
@@ -85,7 +99,7 @@ def log_power(signals: npt.NDArray[np.float32], data: SignalData) -> npt.NDArray
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """Raw features with constants from the label pool: `weight` float64 [F] (idf) of texts, `scaling` of tables."""
+    """Raw features with constants from the label pool: `weight` float64 [F] (idf) of texts, `scaling` of tables and events."""
 
     weight: npt.NDArray[np.float64] | None = None
     scaling: Scaling | None = None
@@ -105,7 +119,7 @@ class Floor:
 
 def fit_floor(pool: Patients, data: Data) -> Floor:
     """The floor for a label pool of `data`, as `floor_patients` gives it; labels are not looked at."""
-    if isinstance(data, TableData):
+    if isinstance(data, TableData | EventData):
         return Floor(scaling=standardise(pool.mean_by_unit(np.asarray(pool.whole, np.float32))))
     if not isinstance(data, TextData):
         return Floor()

@@ -32,6 +32,7 @@ from ssl_core.objectives.masked_features import MaskedFeaturesModel
 from ssl_core.objectives.masked_image import MaskedImageModel
 from ssl_core.objectives.masked_language import MaskedLanguageModel
 from ssl_core.objectives.masked_words import MaskedWordsModel
+from ssl_core.objectives.next_event import NextEventModel
 from ssl_core.objectives.next_token import NextTokenModel
 from ssl_core.objectives.own_contrast import OwnContrastModel
 from ssl_core.objectives.rotation import RotationModel
@@ -97,6 +98,7 @@ MODELS: dict[tuple[str, str, str], Callable[[Any, Any, Any], PretextModel]] = {
         data, size=encoder.size, mask_fraction=task.mask_fraction
     ),
     ("text", "text-transformer", "next-token"): lambda data, encoder, _: NextTokenModel(data, size=encoder.size),
+    ("events", "event-transformer", "next-event"): lambda data, encoder, _: NextEventModel(data, size=encoder.size),
     ("image", "mlp-image", "masked-image"): lambda data, encoder, task: MaskedImageModel(
         data, **_given(encoder, "hidden", "code"), **_given(task, "patch", "mask_fraction", "shift")
     ),

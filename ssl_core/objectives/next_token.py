@@ -27,24 +27,24 @@ from torch import Tensor, nn
 
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.attention import start_range
-from ssl_core.encoders.text_transformer import TextTransformer, table_rows
+from ssl_core.encoders.text_transformer import TextTransformer
 from ssl_core.objectives.base import PretextModel, Views, spread_records
 from ssl_core.spec.data import TextData
 from ssl_core.spec.encoder import TextTransformerSize
 
 
-class NextTokenModel(PretextModel):
-    """Text transformer with causal attention and one linear head over all code tables."""
+class NextModel(PretextModel):
+    """What next-token and next-event share: records of `words` entries of `codes` numbers each, read and predicted in order."""
 
     encoder: TextTransformer
 
-    def __init__(self, data: TextData, *, size: TextTransformerSize) -> None:
+    def __init__(self, encoder: TextTransformer, outputs: int, *, shape: tuple[int, int], views: int) -> None:
         super().__init__()
-        self.data = data
-        self.views = data.records_per_patient
+        self.words, self.codes = shape
+        self.views = views
         self.coins = 1
-        self.encoder = TextTransformer(data, size=size, causal=True)
-        self.head = nn.Linear(self.encoder.feature_width, data.codes * data.buckets)
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.feature_width, outputs)
 
     def draw(self, patients: Patients, index: npt.NDArray[np.int64], uniforms: npt.NDArray[np.float64]) -> Views:
         """rows, real, targets, weight, each [B, ...]; see the module docstring."""
@@ -54,13 +54,12 @@ class NextTokenModel(PretextModel):
         real = codes[:, :, 0] >= 0
         predicted = real[:, :-1] & real[:, 1:]
         weight = predicted / np.maximum(predicted.sum(axis=1, keepdims=True), 1) / self.views
-        units, words, slots = len(index), self.views * self.data.words, self.views * (self.data.words - 1)
-        shown = table_rows(codes, np.zeros(real.shape, np.bool_), self.data.buckets)
+        units, words, slots = len(index), self.views * self.words, self.views * (self.words - 1)
         targets = np.maximum(codes[:, 1:], 0).astype(np.int64)
         return {
-            "rows": torch.from_numpy(shown).view(units, words * self.data.codes),
+            "rows": self.encoder.prepare(codes).view(units, words * self.codes),
             "real": torch.from_numpy(real.astype(np.float32)).view(units, words),
-            "targets": torch.from_numpy(targets).view(units, slots, self.data.codes),
+            "targets": torch.from_numpy(targets).view(units, slots, self.codes),
             "weight": torch.from_numpy(weight.astype(np.float32)).view(units, slots),
         }
 
@@ -70,20 +69,40 @@ class NextTokenModel(PretextModel):
 
     def losses(self, views: Views) -> Tensor:
         """Views with any leading dimensions [...] to losses float32 [...], in one pass."""
-        found = self.log_chances(views).gather(-1, views["targets"].unsqueeze(-1)).squeeze(-1).sum(dim=-1)
-        loss: Tensor = -(views["weight"] * found).sum(dim=-1)
+        loss: Tensor = -(views["weight"] * self.log_likelihood(views)).sum(dim=-1)
         return loss
 
-    def log_chances(self, views: Views) -> Tensor:
-        """float32 [..., K * (T - 1), codes, buckets]: the logarithm of the chance of each code of each following word."""
+    def log_likelihood(self, views: Views) -> Tensor:
+        """float32 [..., K * (T - 1)]: the logarithm of the chance of what follows, added up over its `codes` numbers."""
+        raise NotImplementedError
+
+    def following(self, views: Views) -> Tensor:
+        """float32 [..., K * (T - 1), outputs]: what the head says of the entry after each."""
         real = views["real"]
-        places = torch.arange(self.data.words, device=real.device).repeat(self.views).expand(real.shape)
+        places = torch.arange(self.words, device=real.device).repeat(self.views).expand(real.shape)
         tokens = self.encoder.tokens(views["rows"], places, real, self.views)
-        records = tokens.view(*tokens.shape[:-2], self.views, self.data.words, tokens.shape[-1])
-        found = self.head(records[..., :-1, :].flatten(-3, -2))
-        logits: Tensor = found.view(*found.shape[:-1], self.data.codes, self.data.buckets)
-        return logits.log_softmax(dim=-1)
+        records = tokens.view(*tokens.shape[:-2], self.views, self.words, tokens.shape[-1])
+        found: Tensor = self.head(records[..., :-1, :].flatten(-3, -2))
+        return found
 
     def init_range(self, name: str) -> tuple[float, float]:
         """By the kind of layer; see `start_range`."""
         return start_range(self, name)
+
+
+class NextTokenModel(NextModel):
+    """Text transformer with causal attention and one linear head over all code tables."""
+
+    def __init__(self, data: TextData, *, size: TextTransformerSize) -> None:
+        encoder = TextTransformer(data, size=size, causal=True)
+        super().__init__(encoder, data.codes * data.buckets, shape=data.shape, views=data.records_per_patient)
+
+    def log_likelihood(self, views: Views) -> Tensor:
+        """float32 [..., K * (T - 1)]."""
+        return self.log_chances(views).gather(-1, views["targets"].unsqueeze(-1)).squeeze(-1).sum(dim=-1)
+
+    def log_chances(self, views: Views) -> Tensor:
+        """float32 [..., K * (T - 1), codes, buckets]: the logarithm of the chance of each code of each following word."""
+        found = self.following(views)
+        logits: Tensor = found.view(*found.shape[:-1], self.codes, found.shape[-1] // self.codes)
+        return logits.log_softmax(dim=-1)

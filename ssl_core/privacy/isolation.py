@@ -46,7 +46,7 @@ from ssl_core.privacy.planner import Pace, choose_pace
 from ssl_core.privacy.sampling import batches, draw_coins, group_count, poisson_sample
 from ssl_core.privacy.synthetic import Kind, with_other_patient
 from ssl_core.privacy.synthetic_files import SyntheticFolders, check_reader, default_source
-from ssl_core.spec.data import TextData
+from ssl_core.spec.data import EventData, TextData
 from ssl_core.trust.random import UnitCoins
 
 TOLERANCE = 1e-5
@@ -116,7 +116,7 @@ def _check(plan: StudyPlan, pace: Pace, model: PretextModel, root: Path, declare
     place = patients.units.index(unit)
     changed, contributed = 0.0, 0.0
     # What no reader gives is tried too: whatever the records are, another patient's row is none of their business.
-    beyond: tuple[Kind, ...] = ("extreme",) if isinstance(plan.data, TextData) else ("extreme", "not finite")
+    beyond: tuple[Kind, ...] = ("extreme",) if isinstance(plan.data, TextData | EventData) else ("extreme", "not finite")
     pairs = [*check_reader(folders, patients, unit)]
     pairs += [(f"{kind} in memory", with_other_patient(patients, place, plan.data, kind)) for kind in beyond]
     for what, other_patients in pairs:

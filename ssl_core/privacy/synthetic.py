@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ssl_core.data.columns import LARGEST
 from ssl_core.data.patients import Patients, group
-from ssl_core.spec.data import Data, TableData, TextData
+from ssl_core.spec.data import Data, EventData, TableData, TextData
 
 Kind = Literal["changed", "empty", "longest", "extreme", "not finite"]
 Records = npt.NDArray[np.int32] | npt.NDArray[np.float32]
@@ -22,9 +22,9 @@ _LONGEST = 200
 
 
 def kinds(data: Data) -> tuple[Kind, ...]:
-    """The ways in which one patient can differ; codes of words are whole numbers, so they are always finite."""
+    """The ways in which one patient can differ; codes of words and events are whole numbers, so they are always finite."""
     common: tuple[Kind, ...] = ("changed", "empty", "longest", "extreme")
-    return common if isinstance(data, TextData) else (*common, "not finite")
+    return common if isinstance(data, TextData | EventData) else (*common, "not finite")
 
 
 def synthetic_patients(data: Data, count: int, *, seed: int = 0) -> Patients:
@@ -53,11 +53,13 @@ def _other(data: Data, kind: Kind) -> Records:
     generator = np.random.default_rng(1)
     records = _records(data, generator, _LONGEST if kind == "longest" else 3)
     if kind == "empty":
-        records[:] = -1 if isinstance(data, TextData) else 0
+        records[:] = -1 if isinstance(data, TextData | EventData) else 0
     elif kind == "extreme" and isinstance(data, TableData):
         count = len(data.numeric)
         records[:, :count] = LARGEST * np.sign(records[:, :count])
         records[:, 2 * count :] = np.array(data.codes[count:]) - 1
+    elif kind == "extreme" and isinstance(data, EventData):
+        records[:] = data.codes - 1, data.gaps - 1
     elif kind == "extreme":
         records[:] = data.buckets - 1 if isinstance(data, TextData) else 1e30
     elif kind == "not finite":
@@ -70,6 +72,11 @@ def _records(data: Data, generator: np.random.Generator, count: int) -> Records:
         drawn, numbers = generator.integers(0, data.codes, (count, len(data.codes))), len(data.numeric)
         values = generator.standard_normal((count, numbers)) * drawn[:, :numbers]
         return np.hstack([values, drawn]).astype(np.float32)
+    if isinstance(data, EventData):
+        events = generator.integers(0, (data.codes, data.gaps), (count, *data.shape)).astype(np.int32)
+        events[:, 0, 1] = 0
+        events[np.arange(data.events) >= generator.integers(2, data.events + 1, count)[:, None]] = -1
+        return events
     if not isinstance(data, TextData):
         return generator.standard_normal((count, data.values)).astype(np.float32)
     codes = generator.integers(0, data.buckets, (count, data.words, data.codes)).astype(np.int32)

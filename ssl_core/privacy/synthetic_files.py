@@ -8,23 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 
 from ssl_core.data.columns import LARGEST
-from ssl_core.data.declared import ColumnsSource, Declared, NpzSource, SignalSource, TableSource
+from ssl_core.data.declared import ColumnsSource, Declared, EventsSource, NpzSource, SignalSource, TableSource
 from ssl_core.data.declared_recordings import SoundSource
 from ssl_core.data.patients import Patients
 from ssl_core.data.reading import Effort
 from ssl_core.data.source import Source, load_patients
 from ssl_core.errors import PrivacyError
 from ssl_core.privacy.synthetic import Kind, kinds
-from ssl_core.privacy.synthetic_writers import WRITERS, Cells, Content, Row
-from ssl_core.spec.data import Data, ImageData, SignalData, SoundData, TableData, TextData
+from ssl_core.privacy.synthetic_rows import Cells, Content, Events, Row
+from ssl_core.privacy.synthetic_writers import WRITERS
+from ssl_core.spec.data import Data, EventData, ImageData, SignalData, SoundData, TableData, TextData
 
 _LONGEST = 200
+_FIRST_TIME = datetime(1950, 1, 1)
 _NO_NUMBERS = ("nan", "inf", "1e999", "-inf", "\u0661", "1,5")
 _EXTREME_TEXT = '"quoted, with commas", ﬁ ß İ 0̈ ' + "x" * 2000 + " word" * 600
 
@@ -68,6 +71,8 @@ class SyntheticFolders:
             return [special.get(kind, record) for record in records]
         if isinstance(self.data, TableData):
             return [_spoilt_cells(self.data, kind) or record for record in records]
+        if isinstance(self.data, EventData):
+            return [_spoilt_events(self.data, kind) or record for record in records]
         counts = self._counts
         values = {"empty": (0.0, 0.0), "extreme": (-3e38, 3e38), "not finite": (np.nan, np.inf)}
         if counts:
@@ -98,6 +103,8 @@ class SyntheticFolders:
             return generator.integers(0, 256, self.data.shape).astype(np.float32)
         if isinstance(self.data, TableData):
             return _cells(self.data, generator)
+        if isinstance(self.data, EventData):
+            return _events(self.data, generator)
         return " ".join(f"w{number}" for number in generator.integers(0, 5000, int(generator.integers(2, self.data.words + 2))))
 
     def _read(self, name: str, rows: Sequence[Row]) -> Patients:
@@ -120,6 +127,11 @@ def default_source(data: Data) -> Declared:
         # A header that no column of the plan has.
         patient = "patient" + "_" * (1 + max(len(column.name) for column in data.columns))
         return ColumnsSource(kind="columns", path="records.csv", patient_column=patient, units=units)
+    if isinstance(data, EventData):
+        return EventsSource(
+            kind="events", path="records.csv", patient_column="patient", time_column="time", code_column="code",
+            record_column="record",
+        )  # fmt: skip
     return TableSource(kind="table", path="records.csv", format="csv", patient_column="patient", text_column="text")
 
 
@@ -165,4 +177,23 @@ def _spoilt_cells(data: TableData, kind: Kind) -> Cells | None:
         return (*numbers, *(_EXTREME_TEXT for _ in data.categorical))
     if kind == "not finite":
         return tuple(cell for cell, _ in zip(cycle(_NO_NUMBERS), data.columns, strict=False))
+    return None
+
+
+def _events(data: EventData, generator: np.random.Generator) -> Events:
+    """A record's events in no order: gaps of minutes to years; a code in eight is one that nobody declared."""
+    count = int(generator.integers(2, 2 * data.events))
+    hours = np.cumsum(10.0 ** generator.uniform(-2, 4, count)).clip(max=6e7)
+    codes = [str(generator.choice(np.array(data.vocabulary))) if generator.random() > 1 / 8 else "?!" for _ in range(count)]
+    found = [((_FIRST_TIME + timedelta(hours=float(h))).isoformat(), code) for h, code in zip(hours, codes, strict=True)]
+    return tuple(found[place] for place in generator.permutation(count))
+
+
+def _spoilt_events(data: EventData, kind: Kind) -> Events | None:
+    """Events of one patient: none that is one, at the ends of the calendar; None for a kind as any other."""
+    if kind == "empty":
+        return (("no time", data.vocabulary[0]), ("2025-03-01", ""))
+    if kind == "extreme":
+        times = ("0001-01-01", "9999-12-31T23:59:59.999999", "0001-01-01T00:00:00+23:59")
+        return tuple((when, _EXTREME_TEXT) for when in times for _ in range(data.events))
     return None

@@ -6,6 +6,7 @@ Unknown keys are refused.
 from __future__ import annotations
 
 import unicodedata
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -22,6 +23,11 @@ class TextData(StrictModel):
     codes: Annotated[int, Field(ge=1, le=4)] = 2
     buckets: Annotated[int, Field(ge=16, le=1 << 16)] = 512
     records_per_patient: Annotated[int, Field(ge=1, le=16)] = 1
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(words, codes) of a record."""
+        return self.words, self.codes
 
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -169,7 +175,49 @@ class TableData(StrictModel):
         return self
 
 
+Hours = Annotated[float, Field(gt=0, le=1e7)]
+
+
+class EventData(StrictModel):
+    """Streams of coded events: at most `events` of a record, each as its code and the gap in time since the one before it.
+
+    `vocabulary` holds the codes that have a number of their own; all others share one more. `gap_hours` are the bounds of the
+    gaps' buckets, in hours, rising. Both are written by a person, never computed from patients.
+    """
+
+    kind: Literal["events"]
+    vocabulary: Annotated[tuple[Shown, ...], Field(min_length=1, max_length=1 << 14)]
+    events: Annotated[int, Field(ge=2, le=512)] = 64
+    gap_hours: Annotated[tuple[Hours, ...], Field(max_length=64)] = (1.0, 24.0, 168.0, 720.0, 8760.0)
+    records_per_patient: Annotated[int, Field(ge=1, le=16)] = 1
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(events, 2) of a record."""
+        return self.events, 2
+
+    @property
+    def codes(self) -> int:
+        """Numbers of codes: the place in `vocabulary`, and one more, the last, for a code that is not there."""
+        return len(self.vocabulary) + 1
+
+    @property
+    def gaps(self) -> int:
+        """Numbers of gaps: 0 for the first event of a record, then one a bucket; one that equals a bound is above it."""
+        return len(self.gap_hours) + 2
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if any(code != unicodedata.normalize("NFC", code).strip() for code in self.vocabulary):
+            raise ValueError("codes must be in Unicode NFC, without space around them")
+        if len(set(self.vocabulary)) != len(self.vocabulary):
+            raise ValueError("codes must be distinct")
+        if any(later <= earlier for earlier, later in pairwise(self.gap_hours)):
+            raise ValueError("gap_hours must rise")
+        return self
+
+
 Picture = ImageData | SoundData
 """What an encoder of images takes: `height`, `width`, `pool`."""
 
-Data = TextData | ImageData | SignalData | TableData | SoundData
+Data = TextData | ImageData | SignalData | TableData | SoundData | EventData

@@ -70,6 +70,13 @@ class TextTransformerEncoder(StrictModel):
     size: TextTransformerSize = "mini"
 
 
+class EventTransformerEncoder(StrictModel):
+    """Transformer over the events of a record in their order; sizes as of `text-transformer`."""
+
+    name: Literal["event-transformer"]
+    size: TextTransformerSize = "tiny"
+
+
 class TableTransformerEncoder(StrictModel):
     """Transformer with one token a column of a table; `nano` is for tests."""
 
@@ -85,5 +92,6 @@ Encoder = (
     | SignalTransformerEncoder
     | ConvSignalEncoder
     | TextTransformerEncoder
+    | EventTransformerEncoder
     | TableTransformerEncoder
 )

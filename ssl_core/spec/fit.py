@@ -23,6 +23,7 @@ TOGETHER = {
     ("text", "hashed-words", "masked-words"),
     ("text", "text-transformer", "masked-language"),
     ("text", "text-transformer", "next-token"),
+    ("events", "event-transformer", "next-event"),
     ("image", "mlp-image", "masked-image"),
     ("image", "mlp-image", "denoising"),
     ("image", "vit", "masked-autoencoding"),

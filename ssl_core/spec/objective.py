@@ -60,6 +60,12 @@ class NextToken(StrictModel):
     name: Literal["next-token"]
 
 
+class NextEvent(StrictModel):
+    """Predict the code of each event of a record, and the gap before it, from the events before it."""
+
+    name: Literal["next-event"]
+
+
 class Denoising(StrictModel):
     """Add `noise`, blank a `block` (a share of the record), predict the record as it was, or its power spectrum.
 
@@ -181,6 +187,7 @@ Objective = (
     | Jigsaw
     | Rotation
     | NextToken
+    | NextEvent
     | Denoising
     | OwnContrast
     | ContrastivePredictive

@@ -23,7 +23,7 @@ from ssl_core.data.source import read_source
 from ssl_core.errors import ConfigError
 from ssl_core.procedural.images import procedural_images
 from ssl_core.procedural.signals import FACTORS, procedural_signals
-from ssl_core.spec.data import Data, ImageData, SoundData, TableData, TextData
+from ssl_core.spec.data import Data, EventData, ImageData, SoundData, TableData, TextData
 from ssl_core.trust.random import unit_tag
 
 _MOST_BYTES = 8 << 30
@@ -40,8 +40,8 @@ class PublicUnits:
 
     @classmethod
     def from_seed(cls, seed: int, units: int, data: Data) -> PublicUnits:
-        """`units` units of procedural data; texts, tables and sounds have none."""
-        if isinstance(data, TextData | TableData | SoundData):
+        """`units` units of procedural data; texts, tables, sounds and events have none."""
+        if isinstance(data, TextData | TableData | SoundData | EventData):
             raise ConfigError(
                 f"there is no procedural {data.kind}: generated ones would teach nothing of real ones", field="data.kind",
                 value=data.kind, remedy="name a public corpus: --public SOURCE.toml",

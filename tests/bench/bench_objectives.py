@@ -61,6 +61,9 @@ MORE: dict[str, tuple[Recipe, ...]] = {
         Recipe(_VIT, {"name": "vicreg-own"}),
         Recipe(_RESNET, {"name": "simsiam"}),
         Recipe(_RESNET, {"name": "vicreg-own"}),
+        Recipe(_RESNET, {"name": "jigsaw", "grid": 2, "gap": 2}),
+        Recipe(_VIT, {"name": "crops-contrast"}),
+        Recipe(_RESNET, {"name": "crops-contrast"}),
     ),
     "signal": (
         Recipe(_PIECES, {"name": "denoising", "target": "log-power"}),
@@ -71,6 +74,8 @@ MORE: dict[str, tuple[Recipe, ...]] = {
         Recipe(_CONV, {"name": "shuffled-order", "segments": 4, "gap": 50}),
         Recipe(_CONV, {"name": "simsiam"}),
         Recipe(_CONV, {"name": "vicreg-own"}),
+        Recipe(_PIECES, {"name": "crops-contrast"}),
+        Recipe(_CONV, {"name": "crops-contrast"}),
     ),
     "text": (
         Recipe({"name": "text-transformer", "size": "tiny"}, {"name": "masked-language"}),

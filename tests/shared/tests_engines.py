@@ -37,6 +37,11 @@ TABLE: dict[str, Any] = {
     "encoder": {"name": "table-transformer", "size": "nano"},
     "objective": {"name": "masked-features", "mask_fraction": 0.5},
 }
+EVENTS: dict[str, Any] = {
+    "data": {"kind": "events", "vocabulary": ["a", "b, c", "é"], "events": 6, "gap_hours": [1, 48.5], "records_per_patient": 2},
+    "encoder": {"name": "event-transformer", "size": "nano"},
+    "objective": {"name": "next-event"},
+}
 TEXT_TRANSFORMER: dict[str, Any] = {
     "encoder": {"name": "text-transformer", "size": "nano"},
     "objective": {"name": "masked-language"},

@@ -139,7 +139,7 @@ def test_undeclared_levels_are_counted_for_the_staff_and_are_no_faults(tmp_path:
     (tmp_path / "t.csv").write_text(HEAD + "p,1,2,f,other\nq,1,2,d,b c\nr,1,2,F,b c\ns,1,2,m,b c\n")
     report = check_source(read_source(declare(tmp_path)), DATA)
     assert report.files[0].undeclared == 3 and report.bad_share == 0
-    assert "t.csv: 3 with a level that the study does not declare" in report.lines()
+    assert "t.csv: 3 with a level or code that the study does not declare" in report.lines()
 
 
 def test_a_column_that_is_coded_in_another_way_is_refused_before_approval_and_no_cell_is_shown(tmp_path: Path) -> None:
@@ -182,12 +182,12 @@ def test_a_source_that_does_not_fit_the_plan_is_refused_by_name(
 
 def test_other_kinds_of_source_and_of_data_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(HEAD)
-    with pytest.raises(DataError, match=r"another kind.*table for text data"):
+    with pytest.raises(DataError, match=r"another kind.*table.*for text data"):
         load_patients(read_source(declare(tmp_path)), TextData(kind="text"))
     (tmp_path / "source.toml").write_text(
         'kind = "table"\npath = "t.csv"\nformat = "csv"\npatient_column = "patient"\ntext_column = "ward"\n'
     )
-    with pytest.raises(DataError, match=r"another kind.*columns for table data"):
+    with pytest.raises(DataError, match=r"another kind.*columns.*for table data"):
         load_patients(read_source(tmp_path / "source.toml"), DATA)
     with pytest.raises(ConfigError, match="field: text_column"):
         read_source(declare(tmp_path, text_column="ward"))

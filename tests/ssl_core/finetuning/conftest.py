@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,11 @@ PARTS: dict[str, dict[str, Any]] = {
         "data": {"kind": "text", "words": 8, "codes": 2, "buckets": 64},
         "encoder": {"name": "text-transformer", "size": "nano"},
         "objective": {"name": "next-token"},
+    },
+    "event-transformer": {
+        "data": {"kind": "events", "vocabulary": ["a", "b", "c"], "events": 6, "gap_hours": [1, 24]},
+        "encoder": {"name": "event-transformer", "size": "nano"},
+        "objective": {"name": "next-event"},
     },
     "signal-transformer": {
         "data": {"kind": "signal", "channels": 2, "samples": 32, "rate_hz": 64, "units": ["mV", "%"], "typical": [0.5, 10]},
@@ -123,6 +129,19 @@ def write_site(folder: Path, kind: str, *, patients: int, seed: int, name: str =
                 cells = [60 + 9 * rng.normal(), 55 - 25 * heart + 6 * rng.normal(), ("no", "yes")[lung], "abc"[rng.integers(3)]]
                 writer.writerow([unit, *("" if rng.integers(10) == 0 else cell for cell in cells)])
         source = {"kind": "columns", "path": "r.csv", "patient_column": "patient", "units": {"age": "years"}}
+    elif PARTS[kind]["data"]["kind"] == "events":
+        with (folder / "r.csv").open("w", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["patient", "time", "code", "stay"])
+            for stay, (index, unit) in enumerate(owners):
+                codes = [*"a" * (2 * labels[index, 0]), *"b" * (2 * labels[index, 1]), "c", *rng.choice(list("abc"), 1)]
+                hours = rng.integers(0, 200, len(codes))
+                writer.writerows(
+                    [unit, (datetime(2025, 1, 1) + timedelta(hours=int(hour))).isoformat(), code, stay]
+                    for hour, code in zip(hours, codes, strict=True)
+                )
+        columns = {f"{name}_column": name for name in ("patient", "time", "code")} | {"record_column": "stay"}
+        source = {"kind": "events", "path": "r.csv", **columns}
     elif PARTS[kind]["data"]["kind"] == "signal":
         count = rng.integers(-40, 41, (len(owners), 2, 32))
         wave = np.rint(400 * np.sin(2 * np.pi * 4 * np.arange(32) / 32)).astype(np.int64)

@@ -32,6 +32,7 @@ from ssl_core.objectives.masked_features import MaskedFeaturesModel
 from ssl_core.objectives.masked_image import MaskedImageModel
 from ssl_core.objectives.masked_language import MaskedLanguageModel
 from ssl_core.objectives.masked_words import MaskedWordsModel
+from ssl_core.objectives.next_event import NextEventModel
 from ssl_core.objectives.next_token import NextTokenModel
 from ssl_core.objectives.own_contrast import OwnContrastModel
 from ssl_core.objectives.rotation import RotationModel
@@ -39,7 +40,7 @@ from ssl_core.objectives.shuffled_order import ShuffledOrderModel
 from ssl_core.objectives.simsiam import SimSiamModel
 from ssl_core.objectives.vicreg_own import Terms, VicregOwnModel
 from ssl_core.privacy.synthetic import synthetic_patients
-from ssl_core.spec.data import CategoricalColumn, ImageData, NumericColumn, SignalData, TableData, TextData
+from ssl_core.spec.data import CategoricalColumn, EventData, ImageData, NumericColumn, SignalData, TableData, TextData
 from ssl_core.trust.identity import Secret
 from ssl_core.trust.random import UnitCoins
 
@@ -58,6 +59,7 @@ TABLE = TableData(
     ),
     records_per_patient=3,
 )
+EVENTS = EventData(kind="events", vocabulary=("a", "b", "c"), events=9, gap_hours=(1.0, 24.0), records_per_patient=3)
 IMAGE = ImageData(kind="image", height=16, width=16, pool=2, records_per_patient=3)
 
 
@@ -116,6 +118,16 @@ def _several_language_task() -> Task:
 
 def _next_task() -> Task:
     return _text_task(NextTokenModel(TEXTS, size="nano"))
+
+
+def _event_task() -> Task:
+    made = synthetic_patients(EVENTS, 20, seed=4)
+    owners = [f"p{number:02d}" for number, count in enumerate(made.counts()) for _ in range(count)]
+    records = made.records.copy()
+    for row, owner in enumerate(owners):
+        if owner in ("p03", "p11"):  # no event at all, and a single event: nothing can be predicted
+            records[row, 0 if owner == "p03" else 1 :] = -1
+    return Task(_randomised(NextEventModel(EVENTS, size="nano")), group(owners, records), ("p03", "p11"))
 
 
 def _image_task(model: PretextModel | None = None) -> Task:
@@ -300,6 +312,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     "masked-words-several": _several_words_task,
     "masked-language-several": _several_language_task,
     "next-token": _next_task,
+    "next-event": _event_task,
     "denoising-signal": _denoising_task,
     "denoising-power": _denoising_power_task,
     "denoising-image": _denoising_image_task,

@@ -74,6 +74,11 @@ NEXT = {
     "encoder": LANGUAGE["encoder"],
     "objective": {"name": "next-token"},
 }
+EVENT = {
+    "data": {"kind": "events", "vocabulary": ["a", "b", "c"], "events": 6, "gap_hours": [1, 24], "records_per_patient": 4},
+    "encoder": {"name": "event-transformer", "size": "nano"},
+    "objective": {"name": "next-event"},
+}
 DENOISING = SIGNAL | {"objective": {"name": "denoising", "block": 0.25}}
 DENOISING_POWER = SIGNAL | {"objective": {"name": "denoising", "target": "log-power"}}
 DENOISING_IMAGE = AUTOENCODING | {"objective": {"name": "denoising", "block": 0.25}}
@@ -96,6 +101,7 @@ PARTS = {
     "numbers": NUMBERS,
     "levels": LEVELS,
     "next": NEXT,
+    "event": EVENT,
     "denoising": DENOISING,
     "denoising power": DENOISING_POWER,
     "denoising image": DENOISING_IMAGE,
@@ -115,6 +121,7 @@ FROZEN = {
     ("rotation", 0): "238a335300e8d0bcf4072f92dcc06818dc5a65d5cefc552f3ebd6b99011cf558",
     ("features", 0): "7e1d38b282fe070ff29b7ba03849dddfcfb9ce8b09d0452fc6d2638100448df4",
     ("next", 0): "b02e212ec32205e9574452336558831cc12f199ed94a7d016d57fc3e4bb58e95",
+    ("event", 0): "b7e99ebc03a5ed466a02e7b7563d38282f60d3aaade570cd32a9f352d9e53509",
     ("denoising", 0): "402327b72ce14ddd2f7e664c2755680f1db4f7598eb08133614f26921088e495",
     ("denoising mlp", 0): "4e393aeaca8a2c6dff9c08ab39e24c7a17adf99c4ca48a131db227c403b68314",
     ("own", 0): "70f28535945aad87d0e657d21de1bb9658539d421962a05262db33784541a10c",

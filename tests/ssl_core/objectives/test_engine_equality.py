@@ -23,10 +23,14 @@ TABLE = {
     "categorical": [{"name": "sex", "levels": ["f", "m"]}],
 }
 SOUND = {"kind": "sound", "rate_hz": 1000, "seconds": 0.288, "mels": 8, "high_hz": 500, "window": 64, "hop": 32}
-DATA: dict[str, dict[str, Any]] = {"text": TEXT, "image": IMAGE, "signal": SIGNAL, "table": TABLE, "sound": SOUND}
+EVENTS = {"kind": "events", "vocabulary": ["a", "b", "c"], "events": 8, "gap_hours": [1, 24]}
+DATA: dict[str, dict[str, Any]] = {
+    "events": EVENTS, "text": TEXT, "image": IMAGE, "signal": SIGNAL, "table": TABLE, "sound": SOUND
+}  # fmt: skip
 ENCODERS: dict[str, dict[str, Any]] = {
     "hashed-words": {"width": 8},
     "text-transformer": {"size": "nano"},
+    "event-transformer": {"size": "nano"},
     "mlp-image": {"hidden": 12, "code": 8},
     "vit": {"size": "nano", "patch": 4},
     "resnet": {"size": "nano"},

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from tests_engines import IMAGE, TABLE, TEXT
+from tests_engines import EVENTS, IMAGE, TABLE, TEXT
 from tests_material import PRIVACY
 from torch import Tensor, nn
 
@@ -101,6 +101,6 @@ def patients(make_plan: Callable[..., StudyPlan]) -> Patients:
     return synthetic_patients(make_plan().data, 40)
 
 
-@pytest.fixture(params=["tiny", "text", "image", "signal", "table"])
+@pytest.fixture(params=["tiny", "text", "image", "signal", "table", "events"])
 def kind(request: pytest.FixtureRequest) -> dict[str, Any]:
-    return {"tiny": TINY, "text": TEXT, "image": IMAGE, "signal": SIGNAL, "table": TABLE}[request.param]
+    return {"tiny": TINY, "text": TEXT, "image": IMAGE, "signal": SIGNAL, "table": TABLE, "events": EVENTS}[request.param]

@@ -1,0 +1,184 @@
+"""Step 1 of 12: reader of FHIR resources: DiagnosticReports as texts, Observations as wide rows.
+
+Comes in: a declared folder (declared_fhir.py). Goes out: a `Reading`, int32 [m, words, codes] of one record a report, or
+float32 [m, 2 N + C] (columns.py) of one record an encounter, or a day, of one patient in one file. A report's text is its
+conclusion, then its presented forms of type text/plain, in their order. In one row the last value by time counts, at one time
+the later one in the file. A number is read with the digits it is written with, as in a CSV file; one that is in another unit,
+by comparison of the UCUM code as a text, or has a comparator ("<"), makes its record bad: nothing is converted, and nothing
+left out without a word. A concept that is not declared is the undeclared level. What says entered-in-error or cancelled is
+not there. A file without any such resource is no bad file. Raises `DataError` where columns or units are not the plan's.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import Path
+from typing import Any
+
+from ssl_core.data.columns import level_codes, table_record
+from ssl_core.data.declared_fhir import FhirSource
+from ssl_core.data.decoding import Found
+from ssl_core.data.fhir_files import Resource, items, mapping, resources, tokens
+from ssl_core.data.gathering import gather_folder
+from ssl_core.data.reading import Effort, Fault, Reading
+from ssl_core.data.table import words_of
+from ssl_core.data.times import sortable
+from ssl_core.data.words import encode
+from ssl_core.errors import DataError
+from ssl_core.spec.data import TableData, TextData
+
+UCUM = "http://unitsofmeasure.org"
+
+_UNDECLARED = "\0"
+"""A cell that no level can be: a level has no control characters."""
+_CHARSETS = frozenset({"utf-8", "us-ascii", "iso-8859-1", "windows-1252"})
+
+
+def read_reports(declared: FhirSource, folder: Path, data: TextData, effort: Effort) -> Reading:
+    """Every DiagnosticReport of the declared codes; see the module docstring."""
+    return gather_folder(declared, folder, ReportDecoder(declared, data), data, effort, nothing_is_fine=True)
+
+
+def read_observations(declared: FhirSource, folder: Path, data: TableData, effort: Effort) -> Reading:
+    """Every encounter or day with a declared Observation; see the module docstring."""
+    _check_columns(declared, data)
+    return gather_folder(declared, folder, RowDecoder(declared, data), data, effort, nothing_is_fine=True)
+
+
+@dataclass(frozen=True)
+class ReportDecoder:
+    """One file to one `Found` a report."""
+
+    declared: FhirSource
+    data: TextData
+
+    def __call__(self, path: Path) -> Sequence[Found]:
+        """The reports of a file."""
+        out = []
+        wanted = set(self.declared.reports.codes)
+        for place, each in enumerate(resources(path, "DiagnosticReport", self.declared.patient_identifier)):
+            if isinstance(each, Fault):
+                out.append(Found(None, "", each))
+            elif not wanted or wanted.intersection(tokens(each.body.get("code"))):
+                text = _text(each.body)
+                words = text if isinstance(text, Fault) else words_of(text)
+                content = words if isinstance(words, Fault) else encode([words], self.data)[0]
+                out.append(Found(each.owner, f"{sortable(each.when)} {each.body.get('id')} {place:09d}", content))
+        return out
+
+
+def _text(body: dict[str, Any]) -> str | Fault:
+    parts = [body["conclusion"]] if isinstance(body.get("conclusion"), str) else []
+    for form in map(mapping, items(body.get("presentedForm"))):
+        kind = Message()
+        kind["content-type"] = str(form.get("contentType", "")).replace("\n", " ").replace("\r", " ")
+        if kind.get_content_type() != "text/plain" or not str(form.get("contentType", "")).lower().startswith("text/plain"):
+            continue
+        charset = str(kind.get_param("charset") or "utf-8").lower()
+        if charset not in _CHARSETS or not isinstance(form.get("data"), str):
+            return Fault.UNREADABLE
+        try:
+            parts.append(base64.b64decode("".join(form["data"].split()), validate=True).decode(charset))
+        except (binascii.Error, ValueError):
+            return Fault.UNREADABLE
+    return "\n".join(parts)
+
+
+@dataclass(frozen=True)
+class RowDecoder:
+    """One file to one `Found` a patient and encounter, or day."""
+
+    declared: FhirSource
+    data: TableData
+
+    def __call__(self, path: Path) -> Sequence[Found]:
+        """The rows of a file."""
+        places = {column.name: place for place, column in enumerate(self.data.columns)}
+        columns = {code: name for name, column in self.declared.numbers.items() for code in column.codes}
+        columns |= {code: name for name, column in self.declared.levels.items() for code in column.codes}
+        out = []
+        events: dict[tuple[str | None, str], list[tuple[str, int, int, str | Fault]]] = {}
+        for number, each in enumerate(resources(path, "Observation", self.declared.patient_identifier)):
+            if isinstance(each, Fault):
+                out.append(Found(None, "", each))
+                continue
+            for part in (each.body, *map(mapping, items(each.body.get("component")))):
+                for name in dict.fromkeys(columns[code] for code in tokens(part.get("code")) if code in columns):
+                    cell = self._cell(name, part)
+                    if cell is not None:
+                        event = (sortable(each.when), number, places[name], cell)
+                        events.setdefault((each.owner, self._row(each)), []).append(event)
+        levels = level_codes(self.data)
+        return [*out, *(self._found(owner, row, found, levels) for (owner, row), found in events.items())]
+
+    def _row(self, each: Resource) -> str:
+        encounter = mapping(each.body.get("encounter")).get("reference")
+        if self.declared.rows == "encounter" and isinstance(encounter, str) and encounter:
+            return encounter
+        return f"day {each.when[:10]}"
+
+    def _found(
+        self,
+        owner: str | None,
+        row: str,
+        events: list[tuple[str, int, int, str | Fault]],
+        levels: Sequence[dict[str, int]],
+    ) -> Found:
+        cells = [""] * len(self.data.columns)
+        faults = [cell for *_, cell in events if isinstance(cell, Fault)]
+        for _, _, place, cell in sorted(events, key=lambda event: event[:2]):
+            cells[place] = str(cell)
+        content = faults[0] if faults else table_record(cells, self.data, levels, {""})
+        return Found(owner, f"{min(event[0] for event in events)} {row}", content)
+
+    def _cell(self, name: str, part: dict[str, Any]) -> str | Fault | None:
+        """The value of an observation or component for column `name`; None where it has none."""
+        if name in self.declared.levels:
+            written = [*tokens(part.get("valueCodeableConcept"))]
+            written += [str(part[key]) for key in ("valueString", "valueInteger") if isinstance(part.get(key), str)]
+            written += [str(part["valueBoolean"]).lower()] if isinstance(part.get("valueBoolean"), bool) else []
+            for level, texts in self.declared.levels[name].values.items():
+                if any(text in texts for text in written):
+                    return level
+            return _UNDECLARED if written or "valueCodeableConcept" in part else None
+        if "valueQuantity" in part:
+            return _number(mapping(part["valueQuantity"]), self.declared.numbers[name].ucum)
+        if "valueInteger" in part:
+            return str(part["valueInteger"]) if self.declared.numbers[name].ucum == "1" else Fault.UNITS
+        return "?" if any(key.startswith("value") for key in part) else None
+
+
+def _number(quantity: dict[str, Any], ucum: str) -> str | Fault | None:
+    value = quantity.get("value")
+    if value is None:
+        return None
+    code = quantity.get("code") if quantity.get("system") == UCUM else None
+    if (quantity.get("unit") if "code" not in quantity else code) != ucum:
+        return Fault.UNITS
+    return f"{quantity.get('comparator') or ''}{value}" if isinstance(value, str) else "?"
+
+
+def _check_columns(declared: FhirSource, data: TableData) -> None:
+    units = {column.name: column.unit for column in data.numeric}
+    levels = {column.name: column.levels for column in data.categorical}
+    for field, given, known in (("numbers", declared.numbers, units), ("levels", declared.levels, levels)):
+        for name in sorted(given.keys() ^ known.keys()):
+            what = "the source declares a column that the study does not have" if name in given else "a column is not declared"
+            raise DataError(what, field=f"{field}.{name}", remedy="declare the columns of the study, each once, and no other")
+    for name, column in declared.numbers.items():
+        if column.unit != units[name]:
+            raise DataError(
+                f"column {name!r} is in another unit than the study asks for", field=f"numbers.{name}.unit",
+                value=column.unit or "none declared", limit=units[name] or "none",
+            )  # fmt: skip
+    for name, meant in declared.levels.items():
+        for level in meant.values:
+            if level not in levels[name]:
+                raise DataError(
+                    "the source declares a level that the study does not have", field=f"levels.{name}.values", value=level,
+                    limit=", ".join(levels[name][:20]),
+                )  # fmt: skip

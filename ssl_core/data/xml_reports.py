@@ -1,0 +1,60 @@
+"""Step 1 of 12: reader of reports as XML.
+
+Comes in: a declared folder (declared_xml.py). Goes out: a `Reading`, int32 [m, words, codes], one record a file or, where
+`record` is declared, one a found element. A record without any of the declared elements, or without a word in them, is bad; a
+file with a document type declaration or an entity, or that is not well-formed, is unreadable (xml_files.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from ssl_core.data.declared_xml import XmlSource, split_attribute
+from ssl_core.data.decoding import Found
+from ssl_core.data.gathering import gather_folder
+from ssl_core.data.reading import Effort, Fault, Reading
+from ssl_core.data.table import words_of
+from ssl_core.data.words import encode
+from ssl_core.data.xml_files import parse_xml, text_of
+from ssl_core.spec.data import TextData
+
+
+def read_xml(declared: XmlSource, folder: Path, data: TextData, effort: Effort) -> Reading:
+    """Every report of the folder; see the module docstring."""
+    return gather_folder(declared, folder, XmlDecoder(declared, data), data, effort)
+
+
+@dataclass(frozen=True)
+class XmlDecoder:
+    """One file to one `Found` a record."""
+
+    declared: XmlSource
+    data: TextData
+
+    def __call__(self, path: Path) -> Sequence[Found]:
+        """The reports of a file."""
+        try:
+            root = parse_xml(path.read_bytes())
+        except ValueError:
+            return [Found(None, "", Fault.UNREADABLE)]
+        if self.declared.record is None:
+            # Named by its file: records of a patient come in the order of the files' names.
+            return [self._found(root, "")]
+        return [self._found(each, f"{path.name} {place:09d}") for place, each in enumerate(root.iterfind(self.declared.record))]
+
+    def _found(self, record: ElementTree.Element, name: str) -> Found:
+        parts = [text_of(each) for path in self.declared.text for each in record.iterfind(path)]
+        words = words_of("\n".join(parts))
+        return Found(self._owner(record), name, words if isinstance(words, Fault) else encode([words], self.data)[0])
+
+    def _owner(self, record: ElementTree.Element) -> str | None:
+        if self.declared.patient_path is None:
+            return None
+        path, attribute = split_attribute(self.declared.patient_path)
+        element = record.find(path)
+        if element is None:
+            return None
+        return text_of(element) if attribute is None else element.get(attribute)
