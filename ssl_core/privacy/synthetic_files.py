@@ -43,22 +43,23 @@ class SyntheticFolders:
 
     def base(self) -> Patients:
         """`count` patients of one to four records."""
-        return self._read("base", self._rows())
+        return self._read("base", self.rows())
 
     def without(self, unit: str) -> Patients:
         """All but one."""
-        return self._read("removed", [row for row in self._rows() if row[0] != unit])
+        return self._read("removed", [row for row in self.rows() if row[0] != unit])
 
     def with_other(self, unit: str, kind: Kind) -> Patients:
         """The same units, one with other records, which stand first in the file."""
-        others = [row for row in self._rows() if row[0] != unit]
+        others = [row for row in self.rows() if row[0] != unit]
         return self._read(kind, [*((unit, content) for content in self._other(kind)), *others])
 
     def larger(self) -> Patients:
         """Twice as many; the new ones come first by name."""
-        return self._read("larger", [*self._rows("another", seed=2), *self._rows()])
+        return self._read("larger", [*self.rows("another", seed=2), *self.rows()])
 
-    def _rows(self, name: str = "synthetic", seed: int = 0) -> list[Row]:
+    def rows(self, name: str = "synthetic", seed: int = 0) -> list[Row]:
+        """`count` patients with one to four records each, of random content."""
         generator = np.random.default_rng(seed)
         units = [f"{name}-{number:06d}" for number in range(self.count)]
         return [(unit, self._content(generator)) for unit in units for _ in range(int(generator.integers(1, 5)))]

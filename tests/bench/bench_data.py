@@ -22,15 +22,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from data_cases import CASES, written
+import numpy.typing as npt
+from data_cases import CASES, in_folder, written
 from rich.console import Console
 from rich.table import Table
 
-from deploy.demo import machine_line
 from ssl_core.data.decoding import Found
 from ssl_core.data.folder_files import Listed
 from ssl_core.data.gathering import gather
@@ -38,17 +37,15 @@ from ssl_core.data.kept import read_kept, write_kept
 from ssl_core.data.patients import group
 from ssl_core.data.reading import Effort
 from ssl_core.data.source import Source, read_records
-from ssl_core.encoders.vector import load_vector
-from ssl_core.objectives.base import Views
-from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
-from ssl_core.privacy.ahead import Index, drawn_ahead
-from ssl_core.privacy.engines import choose_engine, synthetic_views
-from ssl_core.privacy.machine import keep_freed_memory, threads
-from ssl_core.privacy.sampling import draw_coins
 from ssl_core.privacy.synthetic import synthetic_patients
 from ssl_core.spec.data import ImageData
 from ssl_core.trust.random import UnitCoins
 
+if TYPE_CHECKING:
+    from ssl_core.objectives.base import Views
+
+# torch is imported where it is used: every worker process imports this file anew, as a site's workers import the command.
+Index = npt.NDArray[np.int64]
 IMAGE = ImageData(kind="image", height=64, width=64)
 SMALL = ImageData(kind="image", height=32, width=32)
 BATCH, STEPS = 64, 6
@@ -57,8 +54,8 @@ BATCH, STEPS = 64, 6
 def reading(kinds: Sequence[str], records: int, workers: Sequence[int], repeat: int) -> list[dict[str, Any]]:
     """Records a second of each format and number of workers."""
     with tempfile.TemporaryDirectory() as root:
-        sources = {kind: written(kind, records, Path(root) / kind) for kind in kinds}
-        arms = [(kind, count) for kind in kinds for count in (workers if CASES[kind].folder else [0])]
+        sources = {kind: written(kind, records, Path(root) / kind.replace(", ", "-")) for kind in kinds}
+        arms = [(kind, count) for kind in kinds for count in (workers if in_folder(kind) else [0])]
         seconds: dict[tuple[str, int], list[float]] = {arm: [] for arm in arms}
         found: dict[str, int] = {}
         for _ in range(repeat):
@@ -86,6 +83,12 @@ def _bytes(source: Source) -> int:
 
 def waiting(repeat: int) -> list[dict[str, Any]]:
     """Share of a private step that waits for views, drawn ahead or not."""
+    from ssl_core.encoders.vector import load_vector
+    from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
+    from ssl_core.privacy.ahead import drawn_ahead
+    from ssl_core.privacy.engines import choose_engine, synthetic_views
+    from ssl_core.privacy.sampling import draw_coins
+
     model = MaskedAutoencodingModel(IMAGE, size="tiny", patch=8, mask_fraction=0.75, decoder_width=128, decoder_depth=2)
     generator = np.random.default_rng(0)
     load_vector(model, (0.05 * generator.standard_normal(sum(p.numel() for p in model.parameters()))).astype(np.float32))
@@ -171,6 +174,9 @@ def _build(path: Path, records: int, patients: int) -> dict[str, float]:
 
 
 def _open(path: Path) -> dict[str, float]:
+    from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
+    from ssl_core.privacy.sampling import draw_coins
+
     begin = time.perf_counter()
     patients = read_kept(path, SMALL)
     opened = time.perf_counter() - begin
@@ -196,7 +202,7 @@ def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
 def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--kinds", nargs="+", choices=sorted(CASES), default=sorted(CASES))
+    parser.add_argument("--kinds", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--records", type=int, default=400)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeat", type=int, default=3)
@@ -207,6 +213,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+
+    import torch
+
+    from deploy.demo import machine_line
+    from ssl_core.privacy.machine import keep_freed_memory, threads
+
     machine = f"{machine_line()}; 1 thread; torch {torch.__version__}"
     console = Console(width=160 if not sys.stdout.isatty() else None)
     console.print(machine)
