@@ -44,7 +44,7 @@ def parse(model: type[ModelT], data: Mapping[str, Any], what: str, text: str | N
         fault = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in fault["loc"]) or what
         asked = fault.get("ctx", {}).get("tag")
-        if field == "objective" and asked in REFUSED:
+        if field.split(".")[0] == "objective" and asked in REFUSED:
             refused = REFUSED[asked]
             public = f"; on public data alone: choral operator prepare --task {asked}" if asked in set(CoupledTask) else ""
             raise ConfigError(

@@ -139,7 +139,7 @@ def _dicom(seen: Seen) -> Draft:
     if "" not in suffixes:
         # Else this very TOML would be one of the files.
         keys["files"] = [f"*{suffix}" for suffix in sorted(suffixes)]
-    asked = f"modalities: of 100 files these were found: {told}"
+    asked = f"modalities: of {min(len(seen.names), 100)} files these were found: {told}"
     return _folder("dicom", asked, header=True, **keys)(seen)
 
 

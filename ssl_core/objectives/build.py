@@ -26,6 +26,7 @@ from ssl_core.objectives.contrastive_predictive import ContrastivePredictiveMode
 from ssl_core.objectives.crops_contrast import CropsContrastModel
 from ssl_core.objectives.denoising import DenoisingModel
 from ssl_core.objectives.jigsaw import JigsawModel
+from ssl_core.objectives.joint import JointModel
 from ssl_core.objectives.latent_prediction import LatentPredictionModel
 from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
 from ssl_core.objectives.masked_features import MaskedFeaturesModel
@@ -39,6 +40,9 @@ from ssl_core.objectives.rotation import RotationModel
 from ssl_core.objectives.shuffled_order import ShuffledOrderModel
 from ssl_core.objectives.simsiam import SimSiamModel
 from ssl_core.objectives.vicreg_own import Terms, VicregOwnModel
+from ssl_core.spec.data import Data
+from ssl_core.spec.encoder import Encoder
+from ssl_core.spec.objective import Joint, Objective
 from ssl_core.trust.identity import Secret
 from ssl_core.trust.random import AesCtrStream, derive
 
@@ -141,9 +145,15 @@ MODELS: dict[tuple[str, str, str], Callable[[Any, Any, Any], PretextModel]] = {
 }
 
 
+def _model(data: Data, encoder: Encoder, objective: Objective) -> PretextModel:
+    if isinstance(objective, Joint):
+        return JointModel([_model(data, encoder, task) for task in objective.tasks], objective.weights)
+    return MODELS[data.kind, encoder.name, objective.name](data, encoder, objective)
+
+
 def build_model(plan: StudyPlan) -> PretextModel:
     """The model of `plan` at its start weights, a function of data, encoder, objective and seed alone."""
-    model = MODELS[plan.data.kind, plan.encoder.name, plan.objective.name](plan.data, plan.encoder, plan.objective)
+    model = _model(plan.data, plan.encoder, plan.objective)
     root = Secret(hashlib.sha256(b"choral/start-weights\x00" + plan.seed.to_bytes(8, "little")).digest())
     with torch.no_grad():
         for name, parameter in model.named_parameters():

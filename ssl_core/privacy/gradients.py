@@ -118,7 +118,19 @@ def check_clip_norm(clip_norm: float) -> None:
 
 
 def check_model(model: nn.Module) -> None:
-    """Refuse what could carry one unit into another or change without noise: buffers, batch statistics, dropout."""
+    """Refuse what could carry one unit into another or change without noise: buffers, batch statistics, dropout.
+
+    And a module under two names: a functional call swaps its parameters twice and puts the wrong ones back.
+    """
+    seen: dict[nn.Module, str] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if seen.setdefault(module, name) != name:
+            raise PrivacyError(
+                "model has a module under two names, which torch's functional calls would leave changed",
+                field=name,
+                value=seen[module],
+                remedy="register it once, and let the others refer to it",
+            )
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm | _DropoutNd):
             raise PrivacyError(

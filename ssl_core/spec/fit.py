@@ -11,6 +11,7 @@ from ssl_core.spec.objective import (
     ContrastivePredictive,
     Denoising,
     Jigsaw,
+    Joint,
     MaskedAutoencoding,
     MaskedImage,
     Objective,
@@ -64,6 +65,12 @@ _LEAST_TILE = 4
 
 def check_fit(data: Data, encoder: Encoder, objective: Objective) -> None:
     """Refuse, by name, what does not go together; `objectives/build.py` makes a model of all that does."""
+    if isinstance(objective, Joint):
+        for task in objective.tasks:
+            check_fit(data, encoder, task)
+        if {"masked-language", "next-token"} <= {task.name for task in objective.tasks}:
+            raise ValueError("masked-language sees all words, next-token only those before: they cannot share an encoder")
+        return
     kinds = (data.kind, encoder.name, objective.name)
     if isinstance(data, SoundData) and objective.name in _VIEWS:
         raise ValueError(

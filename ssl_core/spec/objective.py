@@ -177,7 +177,7 @@ class LatentPrediction(StrictModel):
     decoder_depth: Annotated[int, Field(ge=1, le=12)] = 2
 
 
-Objective = (
+Single = (
     MaskedWords
     | MaskedImage
     | MaskedAutoencoding
@@ -196,3 +196,22 @@ Objective = (
     | CropsContrast
     | LatentPrediction
 )
+
+
+class Joint(StrictModel):
+    """Two to four tasks over one encoder: the loss of a patient is the sum of the tasks', each times its weight."""
+
+    name: Literal["joint"]
+    tasks: Annotated[tuple[Annotated[Single, Field(discriminator="name")], ...], Field(min_length=2, max_length=4)]
+    weights: Annotated[tuple[Annotated[float, Field(gt=0, le=1000)], ...], Field(min_length=2, max_length=4)]
+
+    @model_validator(mode="after")
+    def _one_each(self) -> Self:
+        if len(self.weights) != len(self.tasks):
+            raise ValueError("weights must have one entry a task")
+        if len({task.name for task in self.tasks}) != len(self.tasks):
+            raise ValueError("each task may stand once")
+        return self
+
+
+Objective = Single | Joint

@@ -8,7 +8,8 @@ approval (`read_records`): records a second, medians, all formats and numbers of
 of files are read in this process. Waiting: steps of ViT-Tiny masked autoencoding on a kept copy of 64 x 64 images, as a round
 takes them: the share of a step's time that it waits for the next views, drawn ahead or not. Size (--size): records gathered,
 ordered, written as a kept copy, opened again in a new process, and trained on: seconds, and the greatest memory of each process
-by the kernel's count, with libraries and pages of files. `--folder` needs three times the records' room.
+by the kernel's count, with pages of mapped files, which it takes back; own: without these, at the end. `--folder` needs three
+times the records' room.
 """
 
 from __future__ import annotations
@@ -154,8 +155,8 @@ def _measured(pipe: Any, step: Callable[..., dict[str, float]], given: tuple[Any
     found = step(*given)
     # Not getrusage: its maximum is that of the process which this one was forked from, too.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    peak = int(status["VmHWM"].split()[0]) / 1e6
-    pipe.send({"seconds": time.perf_counter() - begin, "peak_gb": peak, **found})
+    peak, own = (int(status[name].split()[0]) / 1e6 for name in ("VmHWM", "RssAnon"))
+    pipe.send({"seconds": time.perf_counter() - begin, "peak_gb": peak, "own_gb_at_end": own, **found})
 
 
 def _build(path: Path, records: int, patients: int) -> dict[str, float]:

@@ -202,7 +202,7 @@ def test_a_draw_that_looks_at_the_size_of_the_data_set_is_refused(make_plan: Mak
 
 @pytest.mark.parametrize("fault", ["standardised over all images", "ids by their place"])
 def test_a_reader_that_couples_patients_is_refused(make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
-    honest = reading.read_npz
+    honest = reading.READERS["npz", "image"]
 
     def coupled(*args: Any) -> Any:
         found = honest(*args)
@@ -213,7 +213,7 @@ def test_a_reader_that_couples_patients_is_refused(make_plan: MakePlan, monkeypa
             found.records[:] = found.records - finite.mean()
         return found
 
-    monkeypatch.setattr(reading, "read_npz", coupled)
+    monkeypatch.setitem(reading.READERS, ("npz", "image"), coupled)
     with pytest.raises(PrivacyError, match="change how another patient's are read"):
         check_isolation(make_plan(), speed=SpeedSpec(chunk=4), model=TwoViews())
 
@@ -229,13 +229,13 @@ def test_tables_in_the_sites_own_format_are_tried(make_plan: MakePlan, monkeypat
         kind="table", path="a.x", format=format, patient_column="Fall", text_column="Befund", record_column="Nr"
     )  # fmt: skip
     seen: list[Any] = []
-    honest = reading.read_table
+    honest = reading.READERS["table", "text"]
 
     def read(*args: Any) -> Any:
-        seen.append(args[0])
+        seen.append(args[0].declared)
         return honest(*args)
 
-    monkeypatch.setattr(reading, "read_table", read)
+    monkeypatch.setitem(reading.READERS, ("table", "text"), read)
     report = check_isolation(make_plan(text), speed=SpeedSpec(chunk=4), declared=declared)
     assert report.pairs == ("removed", "changed", "empty", "longest", "extreme", "extreme in memory")
     assert {(s.format, s.patient_column, s.record_column) for s in seen} == {(format, "Fall", "Nr")} and len(seen) >= 7
