@@ -51,6 +51,9 @@ class PretextModel(nn.Module, ABC):
         found: Tensor = vmap(self.forward)(views)
         return found
 
+    def start_round(self) -> None:
+        """Called once a round, when the released weights that it begins with are in place, and before any unit is drawn."""
+
     @abstractmethod
     def init_range(self, name: str) -> tuple[float, float]:
         """Centre and half width of the uniform distribution from which parameter `name` starts."""

@@ -22,6 +22,7 @@ from ssl_core.encoders.signal_transformer import SignalTransformer
 from ssl_core.encoders.vit import VisionTransformer
 from ssl_core.objectives.augment import Augmentation
 from ssl_core.objectives.base import PretextModel
+from ssl_core.objectives.byol import ByolModel
 from ssl_core.objectives.contrastive_predictive import ContrastivePredictiveModel
 from ssl_core.objectives.crops_contrast import CropsContrastModel
 from ssl_core.objectives.denoising import DenoisingModel
@@ -83,6 +84,11 @@ def _simsiam(data: Any, encoder: Any, task: Any) -> PretextModel:
     return SimSiamModel(data, _whole(data, encoder), **_given(task, "projector", "predictor"), how=how)
 
 
+def _byol(data: Any, encoder: Any, task: Any) -> PretextModel:
+    how = Augmentation(**_given(task, *Augmentation._fields))
+    return ByolModel(data, _whole(data, encoder), **_given(task, "projector", "predictor"), how=how)
+
+
 def _vicreg(data: Any, encoder: Any, task: Any) -> PretextModel:
     how, terms = Augmentation(**_given(task, *Augmentation._fields)), Terms(**_given(task, *Terms._fields))
     return VicregOwnModel(data, _whole(data, encoder), **_given(task, "projector", "crops"), terms=terms, how=how)
@@ -132,6 +138,10 @@ MODELS: dict[tuple[str, str, str], Callable[[Any, Any, Any], PretextModel]] = {
     ("image", "resnet", "simsiam"): _simsiam,
     ("signal", "signal-transformer", "simsiam"): _simsiam,
     ("signal", "conv1d", "simsiam"): _simsiam,
+    ("image", "vit", "byol"): _byol,
+    ("image", "resnet", "byol"): _byol,
+    ("signal", "signal-transformer", "byol"): _byol,
+    ("signal", "conv1d", "byol"): _byol,
     ("image", "vit", "vicreg-own"): _vicreg,
     ("image", "resnet", "vicreg-own"): _vicreg,
     ("signal", "signal-transformer", "vicreg-own"): _vicreg,
@@ -161,4 +171,5 @@ def build_model(plan: StudyPlan) -> PretextModel:
             uniforms = AesCtrStream(derive(root, f"parameter/{name}".encode())).uniform(parameter.numel())
             values = centre + half_width * (2.0 * uniforms - 1.0)
             parameter.copy_(torch.from_numpy(values).view_as(parameter).to(torch.float32))
+    model.start_round()
     return model

@@ -59,6 +59,11 @@ class JointModel(PretextModel):
             begin += task.coins
         return views
 
+    def start_round(self) -> None:
+        """Every task begins it."""
+        for task in self._each():
+            task.start_round()
+
     def forward(self, views: Views) -> Tensor:
         """ONE unit's loss, float32 scalar."""
         found = [weight * task(own) for task, weight, own in self._parted(views)]

@@ -72,10 +72,14 @@ class SimSiamModel(PretextModel):
         projected = self.project(self.encoder(views["shown"]))
         pairs = (*views["weight"].shape, 2, -1)
         predicted = _direction(self.predict(projected)).reshape(pairs)
-        target = _direction(projected.detach()).reshape(pairs).flip(-2)
+        target = _direction(self._target(views["shown"], projected)).reshape(pairs).flip(-2)
         apart = 1.0 - (predicted * target).sum(dim=-1)
         loss: Tensor = (views["weight"] * apart.mean(dim=-1)).sum(dim=-1)
         return loss
+
+    def _target(self, shown: Tensor, projected: Tensor) -> Tensor:
+        """What is to be predicted, of the shape of `projected`, without a gradient."""
+        return projected.detach()
 
     def init_range(self, name: str) -> tuple[float, float]:
         """By the kind of layer; see `convolution_range`."""

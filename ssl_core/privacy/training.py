@@ -69,6 +69,7 @@ def train_round(
     with threads(speed.threads):
         load_vector(model, start)
         pace = choose_pace(model, plan.data, speed, device)
+        model.start_round()
         descent = _descent(model, plan, total_steps, state)
         optimizer = PrivateOptimizer(descent, privacy, nominal_size=nominal_size, noise=GaussianNoise())
 

@@ -44,6 +44,10 @@ TOGETHER = {
     ("image", "resnet", "simsiam"),
     ("signal", "signal-transformer", "simsiam"),
     ("signal", "conv1d", "simsiam"),
+    ("image", "vit", "byol"),
+    ("image", "resnet", "byol"),
+    ("signal", "signal-transformer", "byol"),
+    ("signal", "conv1d", "byol"),
     ("image", "vit", "vicreg-own"),
     ("image", "resnet", "vicreg-own"),
     ("signal", "signal-transformer", "vicreg-own"),
@@ -57,7 +61,7 @@ TOGETHER = {
 }
 
 # Tasks for pictures that turn, mirror or crop them as a camera might have.
-_VIEWS = ("rotation", "jigsaw", "simsiam", "vicreg-own", "crops-contrast")
+_VIEWS = ("rotation", "jigsaw", "simsiam", "byol", "vicreg-own", "crops-contrast")
 
 _LEAST_SEGMENT = 8
 _LEAST_TILE = 4

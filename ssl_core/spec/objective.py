@@ -147,6 +147,14 @@ class SimSiam(_Looks):
     predictor: Annotated[int, Field(ge=8, le=4096)] = 64
 
 
+class Byol(_Looks):
+    """From one look at a record, predict what the encoder that the round began with makes of another."""
+
+    name: Literal["byol"]
+    projector: Annotated[int, Field(ge=16, le=4096)] = 256
+    predictor: Annotated[int, Field(ge=8, le=4096)] = 64
+
+
 class VicregOwn(_Looks):
     """Two looks at a crop agree, the `crops` crops of a patient's records differ and are not correlated."""
 
@@ -192,6 +200,7 @@ Single = (
     | OwnContrast
     | ContrastivePredictive
     | SimSiam
+    | Byol
     | VicregOwn
     | CropsContrast
     | LatentPrediction

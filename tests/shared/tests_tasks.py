@@ -39,6 +39,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "shuffled-order": {"segments": 3},
     "latent-prediction": {"blocks": 2, "decoder_width": 32, "decoder_depth": 1},
     "simsiam": {"projector": 32, "predictor": 8, "flip": True},
+    "byol": {"projector": 32, "predictor": 8},
     "vicreg-own": {"crops": 3, "projector": 8},
     "crops-contrast": {"crops": 3, "projector": 8},
 }

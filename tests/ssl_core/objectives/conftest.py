@@ -22,6 +22,7 @@ from ssl_core.encoders.signal_transformer import SignalTransformer
 from ssl_core.encoders.vit import VisionTransformer
 from ssl_core.objectives.augment import Augmentation
 from ssl_core.objectives.base import PretextModel
+from ssl_core.objectives.byol import ByolModel
 from ssl_core.objectives.contrastive_predictive import ContrastivePredictiveModel
 from ssl_core.objectives.crops_contrast import CropsContrastModel
 from ssl_core.objectives.denoising import DenoisingModel
@@ -265,6 +266,10 @@ def _simsiam_conv_task() -> Task:
     return _wave_task(SimSiamModel(WAVES, ConvSignal(WAVES, size="nano"), **_HEADS))
 
 
+def _byol_task() -> Task:
+    return _image_task(ByolModel(IMAGE, ResNet(IMAGE, size="nano"), **_HEADS))
+
+
 def _vicreg_task() -> Task:
     return _image_task(VicregOwnModel(IMAGE, VisionTransformer(IMAGE, size="nano", patch=2), **_OWN))
 
@@ -326,6 +331,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     "simsiam-resnet": _simsiam_resnet_task,
     "simsiam-signal": _simsiam_signal_task,
     "simsiam-conv": _simsiam_conv_task,
+    "byol": _byol_task,
     "vicreg-own": _vicreg_task,
     "vicreg-resnet": _vicreg_resnet_task,
     "vicreg-signal": _vicreg_signal_task,

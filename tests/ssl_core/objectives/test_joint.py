@@ -58,6 +58,7 @@ def test_the_loss_is_the_weighted_sum_of_the_tasks_each_by_itself(
         with torch.no_grad():
             for own, parameter in single.named_parameters():
                 parameter.copy_(weights[own if own.startswith("encoder.") else f"tasks.{number}.{own}"])
+        single.start_round()
         own_views = single.draw(patients, np.arange(6), uniforms[:, begin : begin + single.coins])
         begin += single.coins
         expected = expected + weight * single.losses(own_views)
