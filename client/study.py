@@ -139,8 +139,8 @@ class Study:
     def history(self) -> History:
         """The global model, as this site recomputes it round by round."""
         initial = bytes.fromhex(self.plan.initial_weights or "")
-        self._model_file.sweep()
-        return History(self.params, self.plan.aggregation, initial, self._model_file)
+        self.model_file.sweep()
+        return History(self.params, self.plan.aggregation, initial, self.model_file)
 
     @cached_property
     def secure_sum(self) -> SecureSumSite:
@@ -197,7 +197,8 @@ class Study:
         return self.home.root / "keys" / self.plan_hash
 
     @property
-    def _model_file(self) -> ModelFile:
+    def model_file(self) -> ModelFile:
+        """The file of the global model, as this site recomputed it."""
         return ModelFile(self.folder / "model.safetensors")
 
     @property
@@ -226,11 +227,11 @@ class Study:
     @property
     def leftovers(self) -> bool:
         """Is there anything that `forget` would delete?"""
-        return self.kept_records.kept or self._optimizer_path.is_file() or self._model_file.kept
+        return self.kept_records.kept or self._optimizer_path.is_file() or self.model_file.kept
 
     def forget(self) -> None:
         """Delete what only a round needs: the copy of the records, the optimizer's state and the global model's file."""
-        self._model_file.drop()
+        self.model_file.drop()
         self._optimizer_path.unlink(missing_ok=True)
         self.kept_records.drop()
 
@@ -249,12 +250,9 @@ class Study:
         """A roster that was accepted since, without a member perhaps, ends this study here; raises `PolicyError`."""
         if self.home.roster()[1] != self.plan.roster:
             raise PolicyError(
-                "another roster was accepted since the plan was made",
-                field="roster",
-                value=self.plan.roster,
-                limit=self.home.roster()[1],
-                remedy="the operator launches a plan for the new roster",
-            )
+                "another roster was accepted since the plan was made", field="roster", value=self.plan.roster,
+                limit=self.home.roster()[1], remedy="the operator launches a plan for the new roster",
+            )  # fmt: skip
 
     def approved(self) -> bool:
         """Did a person or the policy rule approve exactly this plan?"""

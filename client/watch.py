@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from client.global_model import ModelFile
 from client.study import Study
 from ssl_core.chain import write_durably
 from ssl_core.data.labels import read_labels
@@ -61,7 +60,7 @@ class Watch:
         model = self._study.model
         if self._study.plan.start is None and (0 not in seen or self._labels is not None):
             seen[0] = Sighting(0, self._health(to_vector(model)))
-        standing = ModelFile(self._study.folder / "model.safetensors").read()
+        standing = self._study.model_file.read()
         if standing is not None and (standing.count not in seen or self._labels is not None):
             seen[standing.count] = Sighting(standing.count, self._health(standing.model.weights))
         found = [seen[number] for number in sorted(seen)]
@@ -71,7 +70,7 @@ class Watch:
 
     def changed(self) -> bool:
         """Has a round closed since the last look?"""
-        standing = ModelFile(self._study.folder / "model.safetensors").read()
+        standing = self._study.model_file.read()
         return standing is not None and standing.count not in {each.round for each in read_sightings(self._study.folder)}
 
     def _health(self, weights: npt.NDArray[np.float32]) -> Health:
