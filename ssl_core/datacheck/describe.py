@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 import tomli_w
 
 from ssl_core.data.reading import is_clean
-from ssl_core.datacheck.files_seen import array_fields, csv_header, modalities
+from ssl_core.datacheck.files_seen import array_fields, csv_header, modalities, parquet_columns, xml_paths
 from ssl_core.datacheck.formats import Format, format_of
 from ssl_core.errors import DataError
 
@@ -172,21 +172,29 @@ def _npz(seen: Seen) -> Draft:
 
 
 def _csv(seen: Seen) -> Draft:
-    header = csv_header(seen.path)
+    return _table(seen, csv_header, "csv")
+
+
+def _parquet(seen: Seen) -> Draft:
+    return _table(seen, parquet_columns, "parquet")
+
+
+def _table(seen: Seen, columns_of: Callable[[Path], list[str]], form: str) -> Draft:
+    header = columns_of(seen.path)
     lower = {name.strip().lower(): name for name in reversed(header)}
     patient = next((lower[name] for name in _PATIENT if name in lower), None)
     text = next((lower[name] for name in _TEXT if name in lower), None)
-    same = [name for name in seen.names if csv_header(seen.root / name) == header]
+    same = [name for name in seen.names if columns_of(seen.root / name) == header]
     path: object = same[0] if len(same) == 1 else same
     asked = [f"patient_column: {'is it the patient, not the record?' if patient else 'no column looks like it; name it'}"]
     keys: dict[str, object] = {"path": path, "patient_column": patient or "WRITE THE COLUMN HERE"}
     if text is not None:
         asked += ["text_column; record_column, where rows share a text; multiline, where quoted texts hold breaks"]
-        return Draft({"kind": "table", "format": "csv", **keys, "text_column": text}, tuple(asked))
+        return Draft({"kind": "table", "format": form, **keys, "text_column": text}, tuple(asked))
     others = ", ".join(repr(name) for name in header if name != patient)
     asked += [f"[columns]: under which header each column of the plan stands, where it is another. The file has {others}"]
     asked += ["[units]: of every column for which the plan names one; missing: cells that stand for no value"]
-    return Draft({"kind": "columns", **keys}, tuple(asked))
+    return Draft({"kind": "columns", **({} if form == "csv" else {"format": form}), **keys}, tuple(asked))
 
 
 def _jsonl(seen: Seen) -> Draft:
@@ -198,6 +206,24 @@ def _jsonl(seen: Seen) -> Draft:
 def _fhir(seen: Seen) -> Draft:
     ask = ("reports, for texts: codes of the DiagnosticReports; numbers and levels, for tables: codes of the Observations",)
     return _folder("fhir", *ask, header=True, files=["*.json"])(seen)
+
+
+def _xml(seen: Seen) -> Draft:
+    paths = xml_paths(seen.path)
+    ask = (
+        "text: the paths of the elements that hold the report, in order. The first file has " + ", ".join(paths),
+        "record: the path of one report, where a file holds several",
+    )
+    return _folder("xml", *ask, files=["*.xml"], text=["WRITE PATHS HERE"])(seen)
+
+
+def _sqlite(seen: Seen) -> Draft:
+    keys: dict[str, object] = {"kind": "omop", "url_file": "omop.url"}
+    ask = (
+        f'url_file: a file beside the TOML, mode 0600, with the line sqlite:///{seen.names[0]} (or "postgresql+psycopg://...")',
+        "notes, for texts: their types and classes; measurements and conditions, for tables: concepts and units of each column",
+    )
+    return Draft(keys, ask)
 
 
 GUESSES: dict[Format, Callable[[Seen], Draft]] = {
@@ -214,5 +240,8 @@ GUESSES: dict[Format, Callable[[Seen], Draft]] = {
     Format.CSV: _csv,
     Format.JSONL: _jsonl,
     Format.JSON: _fhir,
+    Format.XML: _xml,
+    Format.PARQUET: _parquet,
+    Format.SQLITE: _sqlite,
 }
 """Format -> what a source of such files may be declared as."""

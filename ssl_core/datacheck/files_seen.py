@@ -1,7 +1,8 @@
 """Step 1 of 12: a quick look into a file for `describe`: names, shapes, modalities; no value of a patient.
 
-Comes in: paths. Goes out: the header of a CSV file, names, shapes and types of an npz file's arrays without loading them,
-modalities of DICOM files. Raises `DataError` where a file cannot be read as what its name says.
+Comes in: paths. Goes out: the header of a CSV file, columns of a Parquet file, paths of the elements of an XML file that hold
+text, names, shapes and types of an npz file's arrays without loading them, modalities of DICOM files. Raises `DataError`
+where a file cannot be read as what its name says.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from ssl_core.data.csv_rows import open_text
+from ssl_core.data.optional import needed
+from ssl_core.data.xml_files import parse_xml
 from ssl_core.errors import DataError
+
+_MOST_PATHS = 12
 
 
 def csv_header(path: Path) -> list[str]:
@@ -62,3 +67,28 @@ def modalities(paths: Sequence[Path]) -> tuple[Counter[str], int]:
         except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError):
             kinds["not readable"] += 1
     return kinds, waves
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """The names of the columns."""
+    arrow, parquet = needed("pyarrow", "Parquet files"), needed("pyarrow.parquet", "Parquet files")
+    try:
+        return [str(name) for name in parquet.read_schema(path).names]
+    except (OSError, ValueError, arrow.ArrowException) as error:
+        raise DataError(f"file {path.name!r} cannot be read as Parquet", field="path", value=path.name) from error
+
+
+def xml_paths(path: Path) -> list[str]:
+    """Paths of the elements that hold text, from the root, each once, at most `_MOST_PATHS`; names alone."""
+    try:
+        root = parse_xml(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"file {path.name!r} cannot be read as XML", field="path", value=path.name) from error
+    found: dict[str, None] = {}
+    left = [(child, child.tag) for child in root]
+    while left and len(found) < _MOST_PATHS:
+        element, name = left.pop(0)
+        if (element.text or "").strip():
+            found[name] = None
+        left += [(child, f"{name}/{child.tag}") for child in element]
+    return list(found)

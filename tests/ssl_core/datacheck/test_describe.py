@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import stat
 import tomllib
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 from PIL import Image
+from pyarrow import parquet
 from tests_commands import refused, run
 from tests_material import write_reports
 
@@ -122,3 +125,28 @@ def test_the_schema_names_every_kind_and_its_keys() -> None:
     assert set(schema["discriminator"]["mapping"]) == set(MODELS)
     table = schema["$defs"]["TableSource"]
     assert table["additionalProperties"] is False and "text_column" in table["required"]
+
+
+def test_a_parquet_file_is_described_as_its_csv_would_be(tmp_path: Path) -> None:
+    parquet.write_table(pyarrow.table({"Patient_ID": ["a"], "Report": ["one two"]}), tmp_path / "r.parquet")
+    assert keys(tmp_path) == {
+        "kind": "table", "format": "parquet", "path": "r.parquet", "patient_column": "Patient_ID", "text_column": "Report"
+    }  # fmt: skip
+    (tmp_path / "source.toml").write_text(describe(tmp_path))
+    assert inspect_source(read_source(tmp_path / "source.toml"), TextData(kind="text")).patients == 1
+    parquet.write_table(pyarrow.table({"mrn": ["a"], "age": [3.0]}), tmp_path / "r.parquet")
+    assert keys(tmp_path) == {"kind": "columns", "format": "parquet", "path": "r.parquet", "patient_column": "mrn"}
+
+
+def test_reports_as_xml_and_a_database_are_told_what_to_fill_in(tmp_path: Path) -> None:
+    (tmp_path / "p1.xml").write_text("<r><id>secret</id><a><f>a patient's words</f></a></r>")
+    text = describe(tmp_path)
+    assert "a/f" in text and "patient's words" not in text and "secret" not in text
+    assert keys(tmp_path)["kind"] == "xml" and keys(tmp_path)["text"] == ["WRITE PATHS HERE"]
+    (tmp_path / "p1.xml").write_text("<!DOCTYPE r [<!ENTITY x 'y'>]><r>&x;</r>")
+    with pytest.raises(DataError, match="cannot be read as XML"):
+        describe(tmp_path)
+    other = tmp_path / "db"
+    other.mkdir()
+    sqlite3.connect(other / "cdm.sqlite").executescript("CREATE TABLE note (note_id INTEGER);").close()
+    assert keys(other) == {"kind": "omop", "url_file": "omop.url"} and "sqlite:///cdm.sqlite" in describe(other)
