@@ -176,7 +176,9 @@ class Chain:
 def write_durably(path: Path, data: bytes | memoryview) -> None:
     """Replace `path` (mode 0600) so that a crash leaves the old or the new bytes: write, fsync, rename, fsync the folder."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+    # Made here and now: a link, or a file of another's, that waited under this name would be written through.
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())

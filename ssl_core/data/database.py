@@ -82,6 +82,8 @@ def _url(alchemy: Any, declared: OmopSource, folder: Path) -> Any:
     if not text:
         raise DataError("the URL of the database is not set", field=field, value=getattr(declared, field))
     try:
+        if "\0" in text:
+            raise ValueError("a URL has no such character")
         url = alchemy.engine.make_url(text)
     except (alchemy.exc.ArgumentError, ValueError):
         raise DataError(
@@ -132,9 +134,17 @@ def _engine(alchemy: Any, url: Any, folder: Path) -> Any:
 
 
 def _sqlite(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+    # Of a database in WAL mode that nobody has open, SQLite would leave a log and an index beside it, even with mode=ro.
+    alone = _is_wal(path) and not path.with_name(f"{path.name}-wal").exists()
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro{'&immutable=1' if alone else ''}", uri=True)
     connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
     return connection
+
+
+def _is_wal(path: Path) -> bool:
+    """Byte 18 of the header is the version that may write: 2 for WAL (sqlite.org/fileformat2.html, 1.3)."""
+    with path.open("rb") as stream:
+        return stream.read(19)[18:] == b"\x02"
 
 
 def _reached(alchemy: Any, engine: Any) -> Any:

@@ -3,15 +3,20 @@
 Comes in: listed files and a decoder, a picklable function of one path. Goes out, in the order of the files: what was found in
 each, or the `Fault` of a whole file. Nothing is raised for a file: a library's own error, whatever it is, makes the file
 `UNREADABLE`; one that is larger or slower than declared, or takes more memory than `_memory` gives, is counted as that, and one
-that kills its worker as `CRASHED`. What a library prints, warns or logs may quote a patient, so it goes nowhere.
+that kills its worker as `CRASHED`. What a library prints, warns or logs may quote a patient, so it goes nowhere, and a worker
+that crashes leaves no core file. A file may take its worker over: what a worker sends is bounded in size and time, and never
+unpickled: JSON, then the bytes of arrays.
 `workers=0` decodes in this process, without the bounds of time and memory: for files that this program made itself.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import multiprocessing
 import os
+import re
 import resource
 import time
 import warnings
@@ -22,6 +27,9 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from ssl_core.data.folder_files import Listed
 from ssl_core.data.reading import Fault
@@ -29,6 +37,10 @@ from ssl_core.data.rows import Values
 
 _WAITING_A_WORKER = 4
 _START_SECONDS = 60.0
+_SENDING_SECONDS = 60.0
+_LENGTH = 8
+_CHUNK = 1 << 20
+_NUMBERS = re.compile(r"[<>|][iuf][1248]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +144,12 @@ class _Worker:
         result: Sequence[Found] | Fault | None = None
         try:
             if self.pipe.poll():
-                result = self.pipe.recv()
+                whole = _received(self.pipe, self._bounds.memory)
+                result = Fault.TOO_SLOW if whole is None else _unpacked(whole)
             elif self.left() <= 0:
                 result = Fault.TOO_SLOW if self._process.is_alive() else Fault.CRASHED
-        except (EOFError, OSError):
+        except (EOFError, OSError, ValueError, TypeError, RecursionError):
+            # Gone, or it sent what no worker of ours sends.
             result = Fault.CRASHED
         if result is not None:
             self.place = None
@@ -156,13 +170,90 @@ def _serve(pipe: Connection, decoder: Decoder, bounds: Bounds) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _limit_memory(bounds.memory)
     while True:
         try:
             file = pipe.recv()
         except EOFError:
             return
-        pipe.send(_decode(decoder, file, bounds))
+        try:
+            head, parts = _packed(_decode(decoder, file, bounds))
+        except MemoryError:
+            head, parts = _packed(Fault.TOO_LARGE)
+        _send(pipe, head)
+        for part in parts:
+            _send(pipe, part)
+
+
+def _packed(result: Sequence[Found] | Fault) -> tuple[bytes, list[memoryview]]:
+    """Length of what follows, length of the JSON, JSON; the bytes of the arrays, in order."""
+    found = [] if isinstance(result, Fault) else result
+    arrays = [np.ascontiguousarray(each.content) for each in found if not isinstance(each.content, Fault)]
+    told = str(result) if isinstance(result, Fault) else [[each.owner, each.name, _told(each.content)] for each in found]
+    text = json.dumps(told).encode()
+    text += b" " * (-len(text) % _LENGTH)
+    size = _LENGTH + len(text) + sum(array.nbytes for array in arrays)
+    head = size.to_bytes(_LENGTH, "big") + len(text).to_bytes(_LENGTH, "big") + text
+    return head, [array.reshape(-1).view(np.uint8).data for array in arrays]
+
+
+def _told(content: Values | Fault) -> str | list[Any]:
+    return str(content) if isinstance(content, Fault) else [content.dtype.str, list(content.shape)]
+
+
+def _send(pipe: Connection, part: bytes | memoryview) -> None:
+    rest = memoryview(part)
+    while rest:
+        rest = rest[os.write(pipe.fileno(), rest[:_CHUNK]) :]
+
+
+def _received(pipe: Connection, most: int) -> bytearray | None:
+    """One message without its length; None where it does not come in time."""
+    until = time.monotonic() + _SENDING_SECONDS
+    size = bytearray(_LENGTH)
+    if not _filled(size, pipe, until):
+        return None
+    length = int.from_bytes(size, "big")
+    if length > most:
+        raise ValueError("a message larger than a worker's memory")
+    whole = bytearray(length)
+    return whole if _filled(whole, pipe, until) else None
+
+
+def _filled(whole: bytearray, pipe: Connection, until: float) -> bool:
+    rest = memoryview(whole)
+    while rest:
+        if not pipe.poll(max(0.0, until - time.monotonic())):
+            return False
+        count = os.readv(pipe.fileno(), [rest])
+        if not count:
+            raise EOFError
+        rest = rest[count:]
+    return True
+
+
+def _unpacked(whole: bytearray) -> Sequence[Found] | Fault:
+    """What `_packed` was given; ValueError or TypeError for anything that it does not write."""
+    place = _LENGTH + int.from_bytes(whole[:_LENGTH], "big")
+    told = json.loads(whole[_LENGTH:place])
+    if isinstance(told, str):
+        return Fault(told)
+    found = []
+    for owner, name, content in told:
+        if not isinstance(owner, str | None) or not isinstance(name, str):
+            raise TypeError("names are texts")
+        if isinstance(content, str):
+            found.append(Found(owner, name, Fault(content)))
+            continue
+        kind, shape = content
+        if not _NUMBERS.fullmatch(kind) or not all(type(side) is int and side >= 0 for side in shape):
+            raise ValueError("no array of numbers")
+        count = math.prod(shape)
+        values: Any = np.frombuffer(whole, kind, count, place).reshape(shape)
+        place += values.nbytes
+        found.append(Found(owner, name, values))
+    return found
 
 
 def _limit_memory(more: int) -> None:

@@ -2,8 +2,9 @@
 
 Comes in: a path. Goes out: a record of each chosen frame, or a fault. A frame is brought to the units of its modality
 (dicom_pixels.py), then prepared by the plan's constants (picture.py); what the file says of windows is not used. Its owner is
-PatientID; its name orders a patient's records by date and time of the study (else of acquisition), study, series, instance and
-frame. Issuers of ids are not looked at: two patients to whom two issuers gave one id are one unit, protected together.
+PatientID, nobody where there are several; its name orders a patient's records by date and time of the study (else of
+acquisition), study, series, instance and frame. Issuers of ids are not looked at: two patients to whom two issuers gave one id
+are one unit, protected together.
 Faults: a file that is encrypted as a whole `ENCRYPTED`; another modality than declared, or nothing that is a picture (reports,
 waveforms, plans, directories) `WRONG_KIND`; a transfer syntax that nothing installed here decodes `CODEC`; frames that would
 take more than `largest` bytes decoded, or a deflated file that does, `TOO_LARGE`, before any is; all else `UNREADABLE`.
@@ -28,6 +29,8 @@ from ssl_core.spec.data import ImageData
 AnswerT = TypeVar("AnswerT")
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_PIXEL_TAGS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
+_PATIENT_ID = 0x00100020
 _SIZES = ("Rows", "Columns", "BitsAllocated", "SamplesPerPixel")
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _PREAMBLE = 128
@@ -52,7 +55,7 @@ class DicomDecoder:
         header = _opened(path, self.largest)
         if isinstance(header, Fault):
             return [Found(None, "", header)]
-        owner, name = _text(header, "PatientID"), _time_order(header)
+        owner, name = patient_of(header), _time_order(header)
         places = _asked(lambda: self._places(header))
         if isinstance(places, Fault):
             return [Found(owner, name, places)]
@@ -92,7 +95,6 @@ def _asked(question: Callable[[], AnswerT]) -> AnswerT | Fault:
 
 def _opened(path: Path, largest: int) -> Any:
     """The data set of a file, or a fault."""
-    from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
     with path.open("rb") as stream:
@@ -102,13 +104,37 @@ def _opened(path: Path, largest: int) -> Any:
     if head[_PREAMBLE:] == b"DICM" and _inflates_beyond(path, largest):
         return Fault.TOO_LARGE
     try:
-        header = dcmread(path)
+        header = data_set(path)
         # Of pixels that end too early pydicom keeps nothing at all, not even whose they are.
-        return header or dcmread(path, stop_before_pixels=True) or Fault.UNREADABLE
+        return header or data_set(path, pixels=False) or Fault.UNREADABLE
     except InvalidDicomError:
         # Without the file format's own mark anything can be read as DICOM; only what then looks like an image is taken.
-        header = dcmread(path, force=True)
+        header = data_set(path, force=True)
         return header if "Modality" in header and any(keyword in header for keyword in _PIXELS) else Fault.UNREADABLE
+
+
+def data_set(path: Path, *, pixels: bool = True, force: bool = False) -> Any:
+    """What pydicom reads of a file; of an element that stands there twice it keeps the last, so that PatientID is left out."""
+    from pydicom.filereader import read_partial
+
+    named = 0
+
+    def stop(tag: int, kind: str | None, length: int) -> bool:
+        nonlocal named
+        named += tag == _PATIENT_ID
+        return not pixels and tag in _PIXEL_TAGS
+
+    with path.open("rb") as stream:
+        header: Any = read_partial(stream, stop, force=force)
+    if named > 1:
+        del header[_PATIENT_ID]
+    return header
+
+
+def patient_of(header: Any) -> str | None:
+    """PatientID as it was written; None where there is none, or several."""
+    value = _asked(lambda: header.get("PatientID"))
+    return value if isinstance(value, str) else None
 
 
 def _inflates_beyond(path: Path, largest: int) -> bool:

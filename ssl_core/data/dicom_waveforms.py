@@ -22,6 +22,7 @@ import numpy as np
 
 from ssl_core.data.declared_recordings import WaveformSource
 from ssl_core.data.decoding import Found
+from ssl_core.data.dicom import data_set, patient_of
 from ssl_core.data.gathering import gather_folder
 from ssl_core.data.optional import needed
 from ssl_core.data.reading import Fault, Reading
@@ -54,10 +55,8 @@ class WaveformDecoder:
 
     def __call__(self, path: Path) -> Sequence[Found]:
         """See the module docstring."""
-        import pydicom
-
-        dataset = pydicom.dcmread(path)
-        owner = str(dataset.get("PatientID", "")) or None if self.source.patient_from == "header" else None
+        dataset = data_set(path)
+        owner = patient_of(dataset) if self.source.patient_from == "header" else None
         start = _start(dataset)
         group = self._group(list(dataset.get("WaveformSequence") or []))
         if isinstance(group, Fault):

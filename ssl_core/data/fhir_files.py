@@ -4,9 +4,11 @@ Comes in: a file, a bundle or a single resource, or one resource or bundle a lin
 one `Fault` for a line that is none. Decimals keep their digits, as texts. A subject is found within the file alone:
 "Patient/7" and "https://a.example/fhir/Patient/7/_history/2" are patient 7; "urn:uuid:..." is the Patient of the bundle's entry
 with that address, by its id. With a declared identifier system it is the identifier of that system, of the reference itself or
-of the Patient that it leads to, in the bundle or contained. Otherwise a contained Patient, whose id means nothing outside its
-resource, names nobody; nor does a Group, a Device, or an address that nothing in the file has: a guess could give one patient
-two names, and a patient with two names would be protected as two.
+of the Patient that it leads to, in the bundle or contained; one that is marked as old does not count, and several that differ
+name nobody. An address on a server never leads to a Patient that the bundle gives another server's address. Without a system a
+contained Patient, whose id means nothing outside its resource, names nobody; nor does a Group, a Device, an address that
+nothing in the file has, or that two Patients have: a guess could give one patient two names, and a patient with two names would
+be protected as two. An object with a key twice is no JSON here: its subject could be either.
 """
 
 from __future__ import annotations
@@ -18,11 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ssl_core.data.patients import unit_id
 from ssl_core.data.reading import Fault
 
 _REFERENCE = re.compile(r"(?:.*/)?Patient/([A-Za-z0-9.\-]{1,64})(?:/_history/[^/]{1,64})?")
+_SERVER = re.compile("https?://", re.IGNORECASE)
 _UNSAID = ("entered-in-error", "cancelled")
 _WHEN = ("effectiveDateTime", "effectiveInstant", "issued", "date")
+
+
+Patients = dict[str, list[tuple[str, dict[str, Any]]]]
+"""Address -> the Patients that have it: their own address in the bundle, or none, and their body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +51,15 @@ class Resource:
 def resources(path: Path, kind: str, system: str | None) -> Iterator[Resource | Fault]:
     """Every resource of type `kind`, in the order of the file; ValueError or RecursionError where the file is no JSON."""
     found: list[dict[str, Any]] = []
-    patients: dict[str, dict[str, Any]] = {}
+    patients: Patients = {}
     for document in _documents(path):
         if isinstance(document, Fault):
             yield document
             continue
         for address, body in _entries(document):
             if body.get("resourceType") == "Patient":
-                patients[address] = body
+                for known in {address, f"Patient/{body.get('id')}"} - {""}:
+                    patients.setdefault(known, []).append((address, body))
             elif body.get("resourceType") == kind and body.get("status") not in _UNSAID:
                 found.append(body)
     for body in found:
@@ -90,13 +99,20 @@ def _documents(path: Path) -> Iterator[dict[str, Any] | Fault]:
 
 
 def _parsed(raw: bytes) -> Any:
-    return json.loads(raw, parse_float=str, parse_int=str)
+    return json.loads(raw, parse_float=str, parse_int=str, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
 
 
 def _entries(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Address and body of the resources of a document."""
+    """Address, empty where there is none, and body of the resources of a document."""
     if document.get("resourceType") != "Bundle":
-        yield f"Patient/{document.get('id')}", document
+        yield "", document
         return
     for entry in map(mapping, items(document.get("entry"))):
         body = mapping(entry.get("resource"))
@@ -105,23 +121,36 @@ def _entries(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         address = entry.get("fullUrl")
         yield (address if isinstance(address, str) else ""), body
-        if body.get("resourceType") == "Patient":
-            yield f"Patient/{body.get('id')}", body
 
 
-def _owner(body: dict[str, Any], patients: dict[str, dict[str, Any]], system: str | None) -> str | None:
+def _owner(body: dict[str, Any], patients: Patients, system: str | None) -> str | None:
     subject = mapping(body.get("subject"))
     reference = subject.get("reference")
     address = reference if isinstance(reference, str) else ""
     match = _REFERENCE.fullmatch(address)
-    contained = (mapping(each) for each in items(body.get("contained")))
-    local = {f"#{each.get('id')}": each for each in contained if each.get("resourceType") == "Patient"}
-    target = local.get(address) or patients.get(address) or (patients.get(f"Patient/{match[1]}") if match else None) or {}
+    if address.startswith("#"):
+        contained = [mapping(each) for each in items(body.get("contained"))]
+        targets = [each for each in contained if each.get("resourceType") == "Patient" and f"#{each.get('id')}" == address]
+    else:
+        targets = _targets(address, match, patients)
     if system is not None:
-        given = [subject.get("identifier"), *items(target.get("identifier"))]
-        values = [each.get("value") for each in map(mapping, given) if each.get("system") == system]
-        return next((value for value in values if isinstance(value, str) and value.strip()), None)
+        given = [subject.get("identifier"), *(each for target in targets for each in items(target.get("identifier")))]
+        texts = [each.get("value") for each in map(mapping, given) if each.get("system") == system and each.get("use") != "old"]
+        return _only({unit_id(text) for text in texts if isinstance(text, str)} - {""})
     if match:
         return match[1]
-    found = target.get("id") if address not in local else None
-    return found if isinstance(found, str) else None
+    return None if address.startswith("#") else _only({found for each in targets if isinstance(found := each.get("id"), str)})
+
+
+def _targets(address: str, match: re.Match[str] | None, patients: Patients) -> list[dict[str, Any]]:
+    """The Patients that an address may mean: those that have it, else those of its id that no other server's address has."""
+    if not match or address in patients:
+        return [body for _, body in patients.get(address, ())]
+    here = address.partition("/_history/")[0]
+    absolute = not here.startswith("Patient/")
+    known = patients.get(f"Patient/{match[1]}", ())
+    return [body for full, body in known if full == here or not (absolute and _SERVER.match(full))]
+
+
+def _only(names: set[str]) -> str | None:
+    return names.pop() if len(names) == 1 else None

@@ -2,7 +2,9 @@
 
 Comes in: a `FolderSource` and the folder of its TOML. Goes out: `Listed` files, sorted by name below the declared folder, each
 with the patient that the declared rule gives, or None where the file itself must say or nobody can. Folders are never entered
-through symbolic links, and a file that a link leads out of the declared folder is not opened. Raises `DataError` for what
+through symbolic links, and a file that a link leads out of the declared folder, or to what the rule gives to another patient,
+is not opened. What a file itself says counts only where the rule is `header`: elsewhere a header's id and the rule's are names
+of two kinds, and may be equal for two patients. Raises `DataError` for what
 concerns the whole folder: it is missing, lies outside, holds no file, or the index cannot be read or names a file twice.
 """
 
@@ -24,12 +26,16 @@ from ssl_core.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One file: its name below the declared folder, its path, whose it is by the declared rule; `inside`: no link leaves."""
+    """One file: its name below the declared folder, its path, whose it is by the declared rule.
+
+    inside: no link leads elsewhere; says: without an owner, what the file itself says counts.
+    """
 
     name: str = field(repr=False)
     path: Path = field(repr=False)
     owner: str | None = field(repr=False)
     inside: bool = True
+    says: bool = True
 
 
 def list_files(source: FolderSource, folder: Path) -> list[Listed]:
@@ -42,13 +48,17 @@ def list_files(source: FolderSource, folder: Path) -> list[Listed]:
         name = path.relative_to(root).as_posix()
         if not any(fnmatchcase(path.name.lower(), pattern.lower()) for pattern in source.files):
             continue
-        real = path.resolve()
-        if real == index:
+        real = _real(path)
+        if real is not None and real == index:
             continue
         # Bytes of a name that are no UTF-8 cannot name a patient, and are shown as they can be.
         shown = name if is_clean(name) else os.fsencode(name).decode("utf-8", "replace")
         owner = owner_of(name) if is_clean(name) else None
-        found.append(Listed(shown, path, owner, real.is_relative_to(root) and real.is_file()))
+        inside = real is not None and real.is_relative_to(root)
+        if real is not None and inside and real != path:
+            of = owner_of(real.relative_to(root).as_posix())
+            inside = of is None or of == owner
+        found.append(Listed(shown, path, owner, inside, source.patient_from == "header"))
     if not found:
         raise DataError(
             "the declared folder holds no file that the source asks for",
@@ -57,6 +67,16 @@ def list_files(source: FolderSource, folder: Path) -> list[Listed]:
             remedy="correct path or files in the source file",
         )
     return sorted(found, key=lambda each: each.name)
+
+
+def _real(path: Path) -> Path | None:
+    """The file that a path leads to; None where that is no file, or cannot be told."""
+    try:
+        real = path.resolve()
+        return real if real.is_file() else None
+    except (OSError, RuntimeError):
+        # Links in a circle, a target whose name is too long, or that may not be looked at: the text would name the file.
+        return None
 
 
 def _root(source: FolderSource, folder: Path) -> Path:
@@ -117,7 +137,7 @@ def _index(source: FolderSource, index: str, folder: Path) -> dict[str, str]:
     owners: dict[str, str] = {}
     with open_text(path, index) as stream:
         for number, row in enumerate(csv_rows(stream, index, columns, multiline=False), start=2):
-            if not isinstance(row, list) or not all(is_clean(cell) and unit_id(cell) for cell in row):
+            if not isinstance(row, list) or not all(map(is_clean, row)) or not row[0].strip() or not unit_id(row[1]):
                 raise DataError("a row of the index does not name a file and a patient", field="index", value=f"row {number}")
             name = PurePosixPath(row[0].strip()).as_posix()
             if owners.setdefault(name, unit_id(row[1])) != unit_id(row[1]):

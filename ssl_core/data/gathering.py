@@ -1,8 +1,8 @@
 """Step 1 of 12: records as they are decoded to one `Reading`; what does not fit in memory lies in a file without a name.
 
 Comes in: the files of a folder with what was found in each (decoding.py), in order. Goes out: `Reading`, with one tally for the
-folder. A record whose file names no patient, and is given none by the declared rule, is left out and counted, and so is one of
-another kind; a bad record of a known patient is a record of padding.
+folder. A record that the declared rule gives no patient (rule `header`: whose file names none) is left out and counted, and so
+is one of another kind; a bad record of a known patient is a record of padding.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def gather(
                 records = [Found(None, "", Fault.EMPTY)]
             for found in records:
                 tally.rows += 1
-                owner = file.owner or row_id(found.owner)
+                owner = file.owner or (row_id(found.owner) if file.says else None)
                 bad = isinstance(found.content, Fault)
                 if bad or owner is None:
                     tally.add_bad_file(file.name, found.content if isinstance(found.content, Fault) else Fault.NO_PATIENT)

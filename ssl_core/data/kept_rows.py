@@ -48,6 +48,7 @@ class KeptRows:
             raise TypeError("records are chosen by whole numbers")
         if places.size and not -count <= places.min() <= places.max() < count:
             raise IndexError("a record beyond the last was asked for")
+        places = places.astype(np.int64)
         places = np.where(places < 0, places + count, places)
         out = np.empty((*places.shape, *self.shape[1:]), self.dtype)
         rows = out.reshape(places.size, *self.shape[1:])

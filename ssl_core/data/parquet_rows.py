@@ -22,7 +22,8 @@ from ssl_core.data.optional import needed
 from ssl_core.data.reading import Fault
 from ssl_core.errors import DataError
 
-ROWS_AT_ONCE = 4096
+# Few: a cell may take megabytes where the file, compressed or with a dictionary, takes a few bytes for each.
+ROWS_AT_ONCE = 256
 
 _EPOCH = datetime(1970, 1, 1)
 _IDS = ("patient_column", "record_column")

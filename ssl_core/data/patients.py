@@ -20,6 +20,8 @@ from ssl_core.data.rows import Values, in_order
 from ssl_core.errors import DataError
 from ssl_core.trust.random import unit_tag
 
+_LOST = "\N{REPLACEMENT CHARACTER}"
+
 Records = Values | KeptRows
 """Of a kept copy, the records stay in their file: `records[index]` reads those and no other."""
 
@@ -78,8 +80,14 @@ class Patients:
 
 
 def unit_id(cell: str) -> str:
-    """A patient id as it is compared: Unicode NFC, without space around it. Empty where there is none."""
-    return unicodedata.normalize("NFC", cell).strip()
+    """A patient id as it is compared: Unicode NFC, without space around it. Empty where there is none.
+
+    One in which a character stands for those that could not be decoded is none: two patients' ids may have become equal. Nor is
+    one with a character that nobody sees (control, zero width, direction): one patient's ids may have become two.
+    """
+    text = unicodedata.normalize("NFC", cell).strip()
+    hidden = not text.isprintable() and any(unicodedata.category(char) in ("Cc", "Cf") for char in text)
+    return "" if hidden or _LOST in text else text
 
 
 def group(

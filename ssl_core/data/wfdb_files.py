@@ -6,7 +6,8 @@ what a segment lacks is missing. A channel with several samples a frame has that
 
 A header names other files, so it is read here too, before wfdb sees it: each name must be a plain one, of a file that lies
 beside the header and nowhere else (`OUTSIDE`), which, where the folder does not say whose the files are, begins as the
-header's own name does (`_belongs`): no record is ever made of another patient's file. Their sizes count against
+header's own name does (`_belongs`) and is not nearer to another header's: no record is ever made of another patient's file.
+A header whose segment is another patient's, by the rule or by its own comment, is `OUTSIDE` too. Sizes of all count against
 `largest_mib`. A header that another one of the same patient names as its segment is no record by itself. A signal whose
 header gives no gain has no units. wfdb opens names through fsspec, which would take "://" and "::" for a network address: a
 path with these is refused.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,8 @@ class WfdbDecoder:
 
     def __call__(self, path: Path) -> Sequence[Found]:
         """See the module docstring; the header says whose the record is where the declaration asks it."""
-        lines = _lines(path)
+        # wfdb would open the file of that ending, which may be another one.
+        lines = _lines(path) if path.suffix == ".hea" else Fault.UNREADABLE
         if isinstance(lines, Fault):
             return [Found(None, "", lines)]
         owner = _comment(lines, self.source.patient_comment)
@@ -97,6 +99,8 @@ class WfdbDecoder:
                 if isinstance(found, Fault):
                     return found
                 total, texts = total + head.stat().st_size, found
+                if _comment(texts, self.source.patient_comment) not in (None, _comment(lines, self.source.patient_comment)):
+                    return Fault.OUTSIDE
             if _names_another_place(texts):
                 return Fault.OUTSIDE
             part = whole if name is None else wfdb.rdheader(_plain(head))
@@ -106,6 +110,8 @@ class WfdbDecoder:
                 fault = self._beside(path, path.with_name(file))
                 if fault is not None:
                     return fault
+                if self.source.patient_from != "folder" and self._is_of_another(path.with_name(file), head):
+                    return Fault.OUTSIDE
                 total += path.with_name(file).stat().st_size
             part.uncalibrated = [_no_gain(line) for line in _signal_lines(texts)]
             parts.append(part)
@@ -124,6 +130,12 @@ class WfdbDecoder:
         if real.parent != header.parent.resolve() or not _belongs(real.name, header.stem, self.source):
             return Fault.OUTSIDE
         return None
+
+    def _is_of_another(self, file: Path, header: Path) -> bool:
+        """Is there a header whose name is a longer beginning of the file's name? A link's name is that of its target."""
+        name = file.resolve().name
+        stems = (name[:end] for end in range(len(header.stem) + 1, len(name)))
+        return any(_belongs(name, stem, self.source) and header.with_name(f"{stem}.hea").is_file() for stem in stems)
 
     @staticmethod
     def _samples(part: Any) -> int:
@@ -223,15 +235,31 @@ def _belongs(name: str, stem: str, source: WfdbSource) -> bool:
 
 
 def _without_segments(files: Sequence[Listed], source: WfdbSource) -> list[Listed]:
-    """All headers but those that another one of the same patient names as its segments."""
+    """All headers but those that another one of the same patient names as its segments; who names another's reads nothing."""
     owners = {file.path: file.owner for file in files}
     segments: set[Path] = set()
+    stolen: set[Path] = set()
     for file in files:
         for name in _segments(file) if file.inside else ():
             part = file.path.with_name(f"{name}.hea")
-            if part != file.path and owners.get(part) == file.owner and _belongs(part.name, file.path.stem, source):
+            if part == file.path or part not in owners or not _belongs(part.name, file.path.stem, source):
+                continue
+            mine, theirs = owners[file.path] or _said(file.path, source), owners[part] or _said(part, source)
+            if mine == theirs or (source.patient_from == "header" and theirs is None):
                 segments.add(part)
-    return [file for file in files if file.path not in segments]
+            elif theirs is not None:
+                stolen.add(file.path)
+    kept = (file for file in files if file.path not in segments)
+    return [replace(file, inside=False) if file.path in stolen else file for file in kept]
+
+
+def _said(path: Path, source: WfdbSource) -> str | None:
+    """Whom a header's comment names, where the declaration asks it."""
+    try:
+        lines = _lines(path) if source.patient_comment is not None else Fault.EMPTY
+    except OSError:
+        return None
+    return None if isinstance(lines, Fault) else _comment(lines, source.patient_comment)
 
 
 def _segments(file: Listed) -> list[str]:

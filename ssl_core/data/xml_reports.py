@@ -2,7 +2,8 @@
 
 Comes in: a declared folder (declared_xml.py). Goes out: a `Reading`, int32 [m, words, codes], one record a file or, where
 `record` is declared, one a found element. A record without any of the declared elements, or without a word in them, is bad; a
-file with a document type declaration or an entity, or that is not well-formed, is unreadable (xml_files.py).
+file with a document type declaration or an entity, or that is not well-formed, is unreadable (xml_files.py). A record in which
+the declared path names several patients is nobody's: it holds texts of each. One that holds another record is bad.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from xml.etree import ElementTree
 from ssl_core.data.declared_xml import XmlSource, split_attribute
 from ssl_core.data.decoding import Found
 from ssl_core.data.gathering import gather_folder
+from ssl_core.data.patients import unit_id
 from ssl_core.data.reading import Effort, Fault, Reading
 from ssl_core.data.table import words_of
 from ssl_core.data.words import encode
@@ -43,7 +45,14 @@ class XmlDecoder:
         if self.declared.record is None:
             # Named by its file: records of a patient come in the order of the files' names.
             return [self._found(root, "")]
-        return [self._found(each, f"{path.name} {place:09d}") for place, each in enumerate(root.iterfind(self.declared.record))]
+        records = list(root.iterfind(self.declared.record))
+        known = set(records)
+        return [
+            Found(self._owner(each), name, Fault.SHAPE)
+            if any(inner in known for inner in each.iter() if inner is not each)
+            else self._found(each, name)
+            for each, name in ((each, f"{path.name} {place:09d}") for place, each in enumerate(records))
+        ]
 
     def _found(self, record: ElementTree.Element, name: str) -> Found:
         parts = [text_of(each) for path in self.declared.text for each in record.iterfind(path)]
@@ -54,7 +63,7 @@ class XmlDecoder:
         if self.declared.patient_path is None:
             return None
         path, attribute = split_attribute(self.declared.patient_path)
-        element = record.find(path)
-        if element is None:
-            return None
-        return text_of(element) if attribute is None else element.get(attribute)
+        elements = record.findall(path)
+        texts = map(text_of, elements) if attribute is None else (element.get(attribute, "") for element in elements)
+        names = {unit_id(text) for text in texts} - {""}
+        return names.pop() if len(names) == 1 else None

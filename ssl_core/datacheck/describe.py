@@ -63,7 +63,8 @@ def describe(folder: Path) -> str:
         "# A first version, made by looking; nothing is certain until you have read it.",
         f"# {seen.all:,} files: {_told(seen)}.",
     ]
-    lines += [f"# Decide: {line}" for line in draft.decide]
+    # What a file's own names hold must not end the comment that it stands in.
+    lines += [f"# Decide: {''.join(char if char.isprintable() else '?' for char in line)}" for line in draft.decide]
     lines.append("# Then: choral site data check --source THIS_FILE --plan PLAN")
     return "\n".join(lines) + "\n\n" + tomli_w.dumps(draft.keys)
 
@@ -89,7 +90,8 @@ def _walk(folder: Path) -> list[str]:
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [(Path(place) / name).relative_to(folder).as_posix() for name in names if not name.startswith(".")]
-    return [name for name in found if is_clean(name)]
+    # To open what is no file, a pipe, could take for ever.
+    return [name for name in found if is_clean(name) and os.path.isfile(folder / name)]
 
 
 def _told(seen: Seen) -> str:

@@ -1,34 +1,41 @@
 """Step 1 of 12: a quick look into a file for `describe`: names, shapes, modalities; no value of a patient.
 
 Comes in: paths. Goes out: the header of a CSV file, columns of a Parquet file, paths of the elements of an XML file that hold
-text, names, shapes and types of an npz file's arrays without loading them, modalities of DICOM files. Raises `DataError`
-where a file cannot be read as what its name says.
+text, names, shapes and types of an npz file's arrays without loading them, modalities of DICOM files, which are opened in a
+worker with bounds of time and memory (decoding.py). Raises `DataError` where a file cannot be read as what its name says.
 """
 
 from __future__ import annotations
 
 import csv
-import warnings
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ssl_core.data.csv_rows import open_text
+from ssl_core.data.decoding import Bounds, Found, decode_all
+from ssl_core.data.folder_files import Listed
 from ssl_core.data.optional import needed
+from ssl_core.data.reading import Fault
 from ssl_core.data.xml_files import parse_xml
 from ssl_core.errors import DataError
 
+_LONGEST_LINE = 1 << 20
+_LARGEST_XML = 16 << 20
 _MOST_PATHS = 12
+_BOUNDS = Bounds(512 << 20, 20.0)
 
 
 def csv_header(path: Path) -> list[str]:
     """The cells of the first line."""
     with open_text(path, path.name) as stream:
         try:
-            return next(csv.reader(stream), [])
+            return next(csv.reader(iter(lambda: stream.readline(_LONGEST_LINE), "")), [])
         except csv.Error as error:
             raise DataError(f"file {path.name!r} cannot be read as CSV", field="path", value=path.name) from error
 
@@ -45,27 +52,18 @@ def array_fields(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
                     shape, _, dtype = read(stream)
                 if not dtype.hasobject:
                     found[name.removesuffix(".npy")] = (shape, dtype.kind)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"file {path.name!r} cannot be read as npz", field="path", value=path.name) from error
     return found
 
 
 def modalities(paths: Sequence[Path]) -> tuple[Counter[str], int]:
     """How many files are of each modality, and how many hold waveforms."""
-    from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
-
     kinds: Counter[str] = Counter()
     waves = 0
-    for path in paths:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                dataset = dcmread(path, stop_before_pixels=True, specific_tags=["Modality", "WaveformSequence"])
-                kinds[str(dataset.get("Modality", "") or "none")] += 1
-                waves += "WaveformSequence" in dataset
-        except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError):
-            kinds["not readable"] += 1
+    for _, found in decode_all([Listed(path.name, path, None) for path in paths], _Modality(), _BOUNDS, workers=1):
+        kinds["not readable" if isinstance(found, Fault) else found[0].name] += 1
+        waves += not isinstance(found, Fault) and bool(np.any(found[0].content))
     return kinds, waves
 
 
@@ -81,7 +79,8 @@ def parquet_columns(path: Path) -> list[str]:
 def xml_paths(path: Path) -> list[str]:
     """Paths of the elements that hold text, from the root, each once, at most `_MOST_PATHS`; names alone."""
     try:
-        root = parse_xml(path.read_bytes())
+        with path.open("rb") as stream:
+            root = parse_xml(stream.read(_LARGEST_XML))
     except (OSError, ValueError) as error:
         raise DataError(f"file {path.name!r} cannot be read as XML", field="path", value=path.name) from error
     found: dict[str, None] = {}
@@ -92,3 +91,15 @@ def xml_paths(path: Path) -> list[str]:
             found[name] = None
         left += [(child, f"{name}/{child.tag}") for child in element]
     return list(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Modality:
+    """Decoder: a file's modality as the name, 1 where it holds waveforms."""
+
+    def __call__(self, path: Path) -> Sequence[Found]:
+        from pydicom import dcmread
+
+        dataset = dcmread(path, stop_before_pixels=True, specific_tags=["Modality", "WaveformSequence"])
+        waves = np.array(["WaveformSequence" in dataset], np.float32)
+        return [Found(None, str(dataset.get("Modality", "") or "none"), waves)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from glob import escape
+from pathlib import PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -81,14 +82,20 @@ def _of_folder(source: Source, declared: FolderSource, data: Data, wanted: str |
         files = [file for file in files if file.owner == wanted]
     for file in files[:_MOST_TRIED]:
         # Read by the site's own reader, which takes patterns of names: files of this name in other folders come along.
-        alone = replace(source, declared=declared.model_copy(update={"files": (escape(file.path.name),)}))
+        within = declared.model_copy(update={"files": (escape(file.path.name),)})
+        if declared.patient_from == "header":
+            below = file.path.parent.relative_to((source.folder / declared.path).resolve())
+            within = within.model_copy(update={"path": (PurePosixPath(declared.path) / below.as_posix()).as_posix()})
+        alone = replace(source, declared=within)
         reading = read_records(alone, data, effort)
+        same = sum(each.inside and each.owner == file.owner for each in list_files(within, source.folder))
         owner = wanted or file.owner or (reading.owners[0] if reading.owners else None)
         if owner in reading.owners:
             after = np.array(reading.records[reading.owners.index(owner)])
             if wanted is None and not _good(after):
                 continue
-            return Shown(owner, raw_of(file, declared, effort), after)
+            # Of several files of one name, in folders below one another, it is not known of which the record is.
+            return Shown(owner, raw_of(file, declared, effort) if same == 1 else None, after)
     raise ConfigError(
         "no file of this patient was found", field="--patient", limit=f"the first {_MOST_TRIED} files",
         remedy="name a patient of one of the first files, or none",

@@ -9,7 +9,7 @@ import unicodedata
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ssl_core.spec.sound import SoundData as SoundData
 from ssl_core.spec.strict import StrictModel
@@ -30,7 +30,8 @@ class TextData(StrictModel):
         return self.words, self.codes
 
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+# A negative zero is zero: two plans that are equal have one hash.
+Finite = Annotated[float, Field(allow_inf_nan=False), AfterValidator(lambda value: value + 0.0)]
 
 _FARTHEST = 1e9
 _AS_BEFORE: dict[str, Any] = {"fit": "exact", "window": None}

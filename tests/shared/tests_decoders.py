@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import resource
 import time
 import warnings
 from collections.abc import Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 
 from ssl_core.data.decoding import Found
 from ssl_core.data.reading import Fault
+
+
+class _Hijack:
+    """What runs a command where it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, int]]:
+        return os.mkdir, (self._path, 0o700)
+
+
+def _pipe() -> Connection:
+    """The worker's own end, as a file that took it over would find it."""
+    return next(each for each in gc.get_objects() if isinstance(each, Connection))
 
 
 def decode(path: Path) -> Sequence[Found]:
@@ -26,10 +44,28 @@ def decode(path: Path) -> Sequence[Found]:
     if text == "print":
         print("a patient's name")
         warnings.warn("a patient's name", stacklevel=1)
+    if text == "core":
+        assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
+    if text == "hijack":
+        _pipe().send(_Hijack(f"{path}.run"))
+        os._exit(0)
+    if text == "half":
+        os.write(_pipe().fileno(), (1 << 16).to_bytes(8, "big") + b"abc")
+        time.sleep(3600)
+    if text == "huge":
+        os.write(_pipe().fileno(), (1 << 60).to_bytes(8, "big"))
+        time.sleep(3600)
+    if text == "mixed":
+        return [
+            Found(None, "é \udcff", np.arange(6, dtype=np.int32).reshape(3, 2)[:, ::-1]),
+            Found("p", "", Fault.FLAT),
+            Found("q", "", np.zeros((0, 2), np.float32)),
+            Found("r", "", np.float64([1.5])),
+        ]
     if text == "fault":
         return [Found("p1", "", Fault.CODEC)]
     if text == "nothing":
         return []
-    if text == "print":
+    if text in ("print", "core"):
         text = "0"
     return [Found("p1", f"{number:03d}", np.full(3, number, np.float32)) for number in range(int(text))]

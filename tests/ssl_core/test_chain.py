@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from ssl_core.chain import Chain
+from ssl_core.chain import Chain, write_durably
 from ssl_core.errors import ChainError, StateError
 
 
@@ -117,3 +118,13 @@ def test_two_processes_append_to_one_chain(tmp_path: Path) -> None:
         child.join()
     assert [child.exitcode for child in children] == [0, 0]
     assert len(Chain(path).entries()) == 40
+
+
+def test_what_is_written_never_goes_through_a_link_that_waited(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"")
+    elsewhere.chmod(0o644)
+    (tmp_path / f".page.html.{os.getpid()}").symlink_to(elsewhere)
+    write_durably(tmp_path / "page.html", b"a record")
+    assert elsewhere.read_bytes() == b"" and (tmp_path / "page.html").read_bytes() == b"a record"
+    assert not (tmp_path / "page.html").is_symlink() and (tmp_path / "page.html").stat().st_mode & 0o777 == 0o600

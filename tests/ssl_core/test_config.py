@@ -11,7 +11,7 @@ import pytest
 from ssl_core.config import StudyPlan, parse, read_toml
 from ssl_core.errors import ConfigError
 from ssl_core.spec.coupled import CoupledTask
-from ssl_core.spec.data import SignalData, SoundData, TableData
+from ssl_core.spec.data import ImageData, SignalData, SoundData, TableData
 from ssl_core.spec.fit import TOGETHER
 from ssl_core.spec.refused import REFUSED
 
@@ -368,3 +368,8 @@ def test_a_file_that_is_missing_or_no_toml_names_itself(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("a = [")
     with pytest.raises(ConfigError, match="not valid TOML"):
         read_toml(StudyPlan, tmp_path / "bad.toml", "study plan")
+
+
+def test_a_negative_zero_is_zero_in_the_bytes_of_a_plan() -> None:
+    made = [ImageData(kind="image", height=16, width=16, window=(low, 1.0)) for low in (0.0, -0.0)]
+    assert made[0] == made[1] and made[0].model_dump_json() == made[1].model_dump_json()

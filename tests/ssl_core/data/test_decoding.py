@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tests_decoders import decode
 
+from ssl_core.data import decoding
 from ssl_core.data.decoding import Bounds, Found, decode_all
 from ssl_core.data.folder_files import Listed
 from ssl_core.data.reading import Fault
@@ -51,3 +52,36 @@ def test_the_size_of_a_file_and_links_are_looked_at_before_it_is_opened(tmp_path
 
 def test_what_was_found_shows_nothing_of_it() -> None:
     assert repr(Found("p1", "name", np.zeros(3, np.float32))) == "Found()"
+
+
+def test_what_a_hostile_worker_sends_is_never_run_nor_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "_SENDING_SECONDS", 0.5)
+    files = _files(tmp_path, ["hijack", "half", "huge", "core", "2"])
+    results = [found for _, found in decode_all(files, decode, BOUNDS, workers=1)]
+    assert results[:3] == [Fault.CRASHED, Fault.TOO_SLOW, Fault.CRASHED]
+    assert [len(found) for found in results[3:] if not isinstance(found, Fault)] == [0, 2]
+    assert not list(tmp_path.glob("*.run"))
+
+
+def test_a_worker_gives_what_this_process_would_find(tmp_path: Path) -> None:
+    files = _files(tmp_path, ["mixed"])
+    ((_, here),), ((_, there),) = (list(decode_all(files, decode, BOUNDS, workers=workers)) for workers in (0, 1))
+    assert not isinstance(here, Fault) and not isinstance(there, Fault) and len(here) == len(there) == 4
+    for mine, other in zip(here, there, strict=True):
+        assert (mine.owner, mine.name) == (other.owner, other.name)
+        if isinstance(mine.content, Fault) or isinstance(other.content, Fault):
+            assert mine.content is other.content
+        else:
+            assert mine.content.dtype == other.content.dtype and np.array_equal(mine.content, other.content)
+
+
+@pytest.mark.parametrize(
+    "told",
+    ['{"a": 1}', "[1]", '[["a"]]', '[[1, "", "empty"]]', '[["a", "", "no fault"]]', '"no fault"', "[", "\xff", "3",
+     '[["a", "", ["|O8", [1]]]]', '[["a", "", ["<f4", [-1]]]]', '[["a", "", ["<f4", [9]]]]', '[["a", "", ["<f4", [true]]]]',
+     '[["a", "", ["<f4", 1]]]', "[" * 100_000],
+)  # fmt: skip
+def test_no_other_message_is_taken(told: str) -> None:
+    text = told.encode("latin-1")
+    with pytest.raises((ValueError, TypeError, RecursionError)):
+        decoding._unpacked(bytearray(len(text).to_bytes(8, "big") + text + bytes(4)))

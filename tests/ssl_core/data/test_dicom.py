@@ -16,7 +16,7 @@ from pydicom.uid import (
 from tests_dicom import DATA, decoded, made, only, pixels, same, written
 
 from ssl_core.data.check import check_source, inspect_source
-from ssl_core.data.reading import Effort, Fault
+from ssl_core.data.reading import Effort, Fault, row_id
 from ssl_core.data.source import load_patients, read_source
 from ssl_core.errors import DataError
 
@@ -156,3 +156,25 @@ def test_patients_are_those_of_the_declared_rule_and_nothing_of_a_header_is_show
         check_source(source, DATA, Effort(workers=0))
     shown = [str(raised.value), *inspect_source(source, DATA, Effort(workers=0)).lines(), *capfd.readouterr()]
     assert "SECRETPATIENT" not in "".join(shown)
+
+
+def test_an_id_that_could_be_two_patients_is_nobodys(tmp_path: Path) -> None:
+    path = written(tmp_path / "x", made(PatientID="p1\\p2"))
+    assert [found.owner for found in decoded(path)] == [None]
+    path = written(tmp_path / "x", made(PatientID="p1"))
+    path.write_bytes(path.read_bytes() + bytes.fromhex("10002000") + b"LO\x02\x00p2")
+    assert [found.owner for found in decoded(path)] == [None]
+    path = written(tmp_path / "x", made(SpecificCharacterSet="ISO_IR 192", PatientID="QQQQQQ"))
+    path.write_bytes(path.read_bytes().replace(b"QQQQQQ", b"M\xfcller"))
+    (found,) = decoded(path)
+    assert row_id(found.owner) is None
+
+
+def test_an_id_in_the_header_counts_only_where_it_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "data" / "p1").mkdir(parents=True)
+    written(tmp_path / "data" / "p1" / "x", made(PatientID="other"))
+    written(tmp_path / "data" / "loose", made(pixels(2), PatientID="p1"))
+    text = 'kind = "dicom"\npath = "data"\nmodalities = ["CT"]\npatient_from = "folder"\n'
+    (tmp_path / "source.toml").write_text(text, encoding="utf-8")
+    patients = load_patients(read_source(tmp_path / "source.toml"), DATA, Effort(workers=0))
+    assert patients.units == ("p1",) and len(patients.records) == 1

@@ -298,3 +298,43 @@ def test_columns_units_and_levels_are_the_plans(tmp_path: Path, export: Path, ch
 def test_a_declaration_that_contradicts_itself_is_refused(tmp_path: Path, changes: dict[str, Any], match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         declare(tmp_path, **changes)
+
+
+def _numbered(identity: str, *numbers: str, **more: Any) -> dict[str, Any]:
+    given = [{"system": MRN, "value": number, **more} for number in numbers]
+    return {"resourceType": "Patient", "id": identity, "identifier": given}
+
+
+@pytest.mark.parametrize(
+    ("people", "addresses", "subject", "system", "owner"),
+    [
+        ([patient("p1", "1")], (), None, None, None),
+        ([patient("p1", "1")], (), {"display": "someone"}, MRN, None),
+        ([patient("p1", "1")], ("https://b.example/Patient/p1",), to_me("https://a.example/Patient/p1"), MRN, None),
+        ([patient("p1", "1")], ("https://a.example/Patient/p1",), to_me("https://a.example/Patient/p1/_history/2"), MRN, "1"),
+        ([patient("p1", "1")], (), to_me("https://a.example/Patient/p1"), MRN, "1"),
+        ([patient("p1", "1")], (UUID,), to_me("Patient/p1"), MRN, "1"),
+        ([patient("p1", "1"), patient("p1", "2")], ("https://a.example/Patient/p1", "https://b.example/Patient/p1"),
+         to_me("Patient/p1"), MRN, None),
+        ([patient("p1", "1"), patient("p2", "2")], (UUID, UUID), to_me(UUID), None, None),
+        ([patient("p1", "1"), patient("p2", "2")], (UUID, UUID), to_me(UUID), MRN, None),
+        ([patient("p1", "1")], (UUID,), to_me(UUID) | {"identifier": {"system": MRN, "value": "2"}}, MRN, None),
+        ([_numbered("p1", "1", "2")], (UUID,), to_me(UUID), MRN, None),
+        ([_numbered("p1", "1", use="old")], (UUID,), to_me(UUID), MRN, None),
+        ([_numbered("p1", "1", " 1 ")], (UUID,), to_me(UUID), MRN, "1"),
+    ],
+)  # fmt: skip
+def test_no_resource_lands_at_a_patient_whom_it_does_not_name(
+    tmp_path: Path, people: list[dict[str, Any]], addresses: tuple[str, ...], subject: dict[str, Any] | None,
+    system: str | None, owner: str | None,
+) -> None:  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps(bundle(*people, report("r", subject, "words"), addresses=addresses)))
+    declared = FhirSource.model_validate({"kind": "fhir", "patient_identifier": system})
+    assert [found.owner for found in ReportDecoder(declared, TEXT)(tmp_path / "a.json")] == [owner]
+
+
+def test_a_key_that_stands_there_twice_makes_the_file_unreadable(tmp_path: Path) -> None:
+    text = json.dumps(report("r", to_me("Patient/p1"), "words"))
+    (tmp_path / "a.json").write_text(text[:-1] + ', "subject": {"reference": "Patient/p2"}}')
+    decoder = ReportDecoder(FhirSource(kind="fhir"), TEXT)
+    assert _decode(decoder, Listed("a.json", tmp_path / "a.json", None), Bounds(1 << 20, 5)) is Fault.UNREADABLE

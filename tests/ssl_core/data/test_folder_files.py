@@ -89,3 +89,22 @@ def test_a_folder_that_is_missing_outside_or_without_such_files_is_refused(tmp_p
 def test_a_rule_that_says_too_little_or_too_much_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="validation error"):
         _source(**changes)
+
+
+def test_a_link_to_what_is_another_patients_is_not_followed(tmp_path: Path) -> None:
+    _make(tmp_path, "p1/a.png", "p2/b.png")
+    (tmp_path / "data" / "p1" / "b.png").symlink_to("../p2/b.png")
+    (tmp_path / "index.csv").write_text("file,patient\np1/b.png,p1\np2/b.png,p2\n")
+    indexed = {"patient_from": "index", "index": "index.csv"}
+    for changes in ({}, {"patient_from": "pattern", "patient_pattern": "^(?P<patient>p.)"}, indexed):
+        listed = {file.name: file.inside for file in list_files(_source(**changes), tmp_path)}
+        assert listed == {"p1/a.png": True, "p1/b.png": False, "p2/b.png": True}
+    assert all(file.inside and file.says for file in list_files(_source(patient_from="header"), tmp_path))
+
+
+def test_a_link_in_a_circle_or_with_a_target_too_long_is_no_file(tmp_path: Path) -> None:
+    _make(tmp_path, "p1/a.png")
+    (tmp_path / "data" / "p1" / "b.png").symlink_to("b.png")
+    (tmp_path / "data" / "p1" / "c.png").symlink_to("x" * 300)
+    listed = {file.name: file.inside for file in list_files(_source(), tmp_path)}
+    assert listed == {"p1/a.png": True, "p1/b.png": False, "p1/c.png": False}

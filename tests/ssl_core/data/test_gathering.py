@@ -65,3 +65,16 @@ def test_padding_is_what_the_readers_of_tables_and_arrays_use() -> None:
     text = TextData(kind="text", words=4, codes=2)
     assert padding(text).tolist() == [[-1, -1]] * 4 and padding(text).dtype == np.int32
     assert not padding(SIGNAL).any() and padding(SIGNAL).dtype == np.float32
+
+
+def test_what_a_file_says_counts_only_where_it_is_asked() -> None:
+    found = [Found("7", "", _record(1))]
+    reading = gather("folder", [(Listed("1", Path(), "7"), found), (Listed("2", Path(), None, says=False), found)], SIGNAL)
+    assert reading.owners == ["7"] and reading.tallies[0].faults == {Fault.NO_PATIENT: 1}
+
+
+def test_an_id_that_lost_a_character_or_hides_one_names_nobody() -> None:
+    hidden = ["M\N{REPLACEMENT CHARACTER}ller", "p\N{ZERO WIDTH SPACE}1", "\ufeffp1", "p1\0", "p\t1"]
+    found = [Found(owner, "", _record(1)) for owner in [*hidden, "Müller \N{NO-BREAK SPACE}1", "p1\n"]]
+    reading = gather("folder", [(Listed("1", Path(), None), found)], SIGNAL)
+    assert reading.owners == ["Müller \N{NO-BREAK SPACE}1", "p1"] and reading.tallies[0].faults == {Fault.NO_PATIENT: 5}

@@ -178,3 +178,9 @@ def test_what_is_checked_and_what_is_trained_on_are_one_reading(tmp_path: Path, 
     table.write_text("patient,text\np2,\n")
     with pytest.raises(DataError, match="more records are bad"):
         check_and_load(source, TEXT)
+
+
+def test_a_row_is_found_by_whole_numbers_of_any_width(tmp_path: Path) -> None:
+    patients = some(SIGNAL, units=150)
+    records = read_kept(keep(tmp_path / "k.npz", patients), SIGNAL).records
+    assert len(records) > 256 and np.array_equal(records[np.array([3, 255], np.uint8)], patients.whole[[3, 255]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -352,3 +353,22 @@ def test_columns_units_and_levels_are_the_plans(tmp_path: Path, changes: dict[st
 def test_a_declaration_that_contradicts_itself_is_refused(tmp_path: Path, changes: dict[str, Any], match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         Database("sqlite:///cdm.db", None, tmp_path).declare(**changes)
+
+
+def test_nothing_is_left_beside_a_database_with_a_log(tmp_path: Path) -> None:
+    """In WAL mode SQLite writes beside a database even for a reader; what somebody has in its log is read all the same."""
+    with closing(sqlite3.connect(tmp_path / "cdm.db")) as writer:
+        writer.execute("pragma journal_mode = wal")
+        writer.execute(f"create table note ({', '.join(omop.TABLES['note'])})")
+        writer.execute("insert into note (note_id, person_id, note_date, note_text) values (1, 7, '2020-01-01', 'one')")
+        writer.commit()
+    (tmp_path / "url").write_text("sqlite:///cdm.db")
+    (tmp_path / "url").chmod(0o600)
+    (tmp_path / "s.toml").write_text('kind = "omop"\nurl_file = "url"\n')
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(read_records(read_source(tmp_path / "s.toml"), TEXT).owners) == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    with closing(sqlite3.connect(tmp_path / "cdm.db")) as writer:
+        writer.execute("insert into note (note_id, person_id, note_date, note_text) values (2, 7, '2020-01-02', 'two')")
+        writer.commit()
+        assert len(read_records(read_source(tmp_path / "s.toml"), TEXT).owners) == 2

@@ -15,7 +15,7 @@ from ssl_core.data.splits import dirichlet_sites, domain_sites, sized_sites, spl
 from ssl_core.errors import DataError
 
 SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}
-names = st.text(st.characters(codec="ascii", min_codepoint=48), min_size=1, max_size=6)
+names = st.text(st.characters(codec="ascii", min_codepoint=48, max_codepoint=126), min_size=1, max_size=6)
 many = st.lists(names, min_size=6, max_size=60, unique=True)
 quick = settings(max_examples=50, deadline=None, derandomize=True)
 

@@ -261,3 +261,36 @@ def test_no_bytes_make_the_decoder_raise(tmp_path_factory: pytest.TempPathFactor
     if not isinstance(found, Fault):
         for each in found:
             assert isinstance(each.content, Fault) or (each.content.shape == (1000,) and np.isfinite(each.content).all())
+
+
+def test_a_file_belongs_to_the_header_that_is_nearest_to_its_name(tmp_path: Path) -> None:
+    for name in ("p1", "p1b"):
+        write_wfdb(tmp_path, name, waves(seed=len(name)))
+    rule = {"patient_from": "pattern", "patient_pattern": r"^(?P<patient>p\w+)"}
+    (tmp_path / "p1.hea").write_text((tmp_path / "p1.hea").read_text().replace("p1.dat", "p1b.dat"))
+    reading = recorded(tmp_path, **rule)
+    assert faults(reading) == {Fault.OUTSIDE: 1} and reading.owners == ["p1", "p1b"] and not reading.records[0].any()
+    (tmp_path / "p1b.hea").unlink()
+    assert not faults(recorded(tmp_path, **rule))
+
+
+def test_a_segment_of_another_patient_is_not_read_and_stays_his(tmp_path: Path) -> None:
+    (tmp_path / "r.hea").write_text("r/1 2 100 1300\nr_1 1300\n# subject: p1\n")
+    write_wfdb(tmp_path, "r_1", waves(), comments=["subject: p2"])
+    (tmp_path / "index.csv").write_text("file,patient\nr.hea,p1\nr_1.hea,p2\n")
+    by_header = {"patient_from": "header", "patient_comment": "subject"}
+    for rule in ({"patient_from": "index", "index": "index.csv"}, by_header):
+        reading = recorded(tmp_path, **rule)
+        assert faults(reading)[Fault.OUTSIDE] == 1 and "p2" in reading.owners
+        assert reading.records[reading.owners.index("p2")].any()
+        assert not any(row.any() for owner, row in zip(reading.owners, reading.records, strict=True) if owner == "p1")
+    (tmp_path / "r_1.hea").write_text((tmp_path / "r_1.hea").read_text().replace("subject: p2", "filter: none"))
+    assert recorded(tmp_path, **by_header).owners == ["p1"]
+
+
+def test_a_header_with_another_ending_is_not_taken_for_its_neighbour(tmp_path: Path) -> None:
+    path = write_wfdb(tmp_path, "r", waves())
+    (tmp_path / "r.HEA").write_bytes(path.read_bytes())
+    (tmp_path / "index.csv").write_text("file,patient\nr.hea,p1\nr.HEA,p2\n")
+    reading = recorded(tmp_path, patient_from="index", index="index.csv")
+    assert faults(reading) == {Fault.UNREADABLE: 1} and not reading.records[reading.owners.index("p2")].any()

@@ -206,3 +206,19 @@ def test_the_indiana_reports_are_read_as_they_are(tmp_path: Path, reports: Path)
         empty += not words
         assert np.array_equal(found[path.stem], encode([words], TEXT)[0])
     assert reading.tallies[0].faults == {Fault.NO_WORDS: empty} and 0 < empty < 100
+
+
+def test_texts_of_two_patients_are_nobodys(tmp_path: Path) -> None:
+    two = "<all>{}<r><id>p</id><t>one</t>{}</r></all>"
+    other = "<r><id>q</id><t>two words</t></r>"
+    path = tmp_path / "a.xml"
+    path.write_text(two.format(other, ""))
+    whole = XmlSource(kind="xml", text=(".//t",), patient_from="header", patient_path=".//id")
+    assert [found.owner for found in XmlDecoder(whole, TEXT)(path)] == [None]
+    path.write_text(two.format("", "<id> p</id>"))
+    assert [found.owner for found in XmlDecoder(whole, TEXT)(path)] == ["p"]
+    path.write_text(two.format("", other))
+    each = XmlSource(kind="xml", text=(".//t",), record=".//r", patient_from="header", patient_path="id")
+    outer, inner = XmlDecoder(each, TEXT)(path)
+    assert (outer.owner, outer.content) == ("p", Fault.SHAPE)
+    assert inner.owner == "q" and np.array_equal(inner.content, encode([["two", "words"]], TEXT)[0])

@@ -7,6 +7,8 @@ import os
 import sqlite3
 import stat
 import tomllib
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +16,15 @@ import pyarrow
 import pytest
 from PIL import Image
 from pyarrow import parquet
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 from tests_commands import refused, run
+from tests_dicom import made, written
 from tests_material import write_reports
 
 from ssl_core.data.check import inspect_source
 from ssl_core.data.source import MODELS, read_source
 from ssl_core.datacheck.describe import describe
+from ssl_core.datacheck.files_seen import modalities
 from ssl_core.datacheck.schema import source_schema
 from ssl_core.errors import DataError
 from ssl_core.spec.data import ImageData, TextData
@@ -150,3 +155,31 @@ def test_reports_as_xml_and_a_database_are_told_what_to_fill_in(tmp_path: Path) 
     other.mkdir()
     sqlite3.connect(other / "cdm.sqlite").executescript("CREATE TABLE note (note_id INTEGER);").close()
     assert keys(other) == {"kind": "omop", "url_file": "omop.url"} and "sqlite:///cdm.sqlite" in describe(other)
+
+
+def test_a_pipe_is_not_opened_and_a_name_does_not_end_its_comment(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.npz")
+    with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
+        for name, values in (
+            ("image", np.zeros((2, 16, 16))),
+            ("who", np.arange(2)),
+            ("x\nmax_bad_share = 0.9\n#", np.zeros(2)),
+        ):
+            with archive.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, values)
+    assert keys(tmp_path) == {"kind": "npz", "path": "b.npz", "image_field": "image", "patient_field": "who"}
+
+
+def test_a_file_that_breaks_its_parser_is_looked_at_elsewhere(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.dcm", made())
+    (tmp_path / "b.dcm").write_bytes(b"nothing of the kind")
+    kinds, waves = modalities([path, tmp_path / "b.dcm"])
+    assert kinds == {"CT": 1, "not readable": 1} and waves == 0
+    deflated = made(np.zeros((8, 12), np.uint16))
+    deflated.PixelData = bytes(1 << 28)
+    path = written(tmp_path / "a.dcm", deflated, DeflatedExplicitVRLittleEndian)
+    tracemalloc.start()
+    modalities([path])
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert path.stat().st_size < 1 << 20 and most < 1 << 24

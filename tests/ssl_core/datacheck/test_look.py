@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from tests_dicom import made, pixels, same, written
 from tests_pictures import register
 
 from ssl_core.data.reading import Effort, Fault
@@ -126,3 +127,16 @@ def test_formats_are_told_by_first_bytes_and_names(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         assert format_of(tmp_path / name) is expected
     assert format_of(tmp_path / "absent") is None
+
+
+def test_the_picture_that_is_shown_is_the_patients_where_all_files_have_one_name(tmp_path: Path) -> None:
+    """As archives name them: IM0001 in each folder."""
+    for number, owner in enumerate(("ann", "ben")):
+        (tmp_path / "data" / str(number)).mkdir(parents=True)
+        written(tmp_path / "data" / str(number) / "IM0001", made(pixels(number), PatientID=owner))
+    (tmp_path / "source.toml").write_text('kind = "dicom"\npath = "data"\nmodalities = ["CT"]\n')
+    data = ImageData(kind="image", height=8, width=12)
+    shown = look_at(read_source(tmp_path / "source.toml"), data, Effort(0), patient="ben", picture=True).shown
+    assert shown is not None and shown.patient == "ben"
+    assert np.array_equal(shown.before, pixels(1))  # type: ignore[arg-type]
+    assert same(shown.after, pixels(1))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests_recordings import waves, write_wfdb
 
 from ssl_core.datacheck.headers import header_identifiers
 from ssl_core.datacheck.raw import raw_array
@@ -87,3 +88,11 @@ def test_recordings_and_sounds(tmp_path: Path) -> None:
     assert "patient" in header_identifiers(tmp_path / "a.edf")
     edfio.Edf([edfio.EdfSignal(WAVE, 100, label="I")]).write(tmp_path / "b.edf")
     assert "patient" not in header_identifiers(tmp_path / "b.edf")
+
+
+def test_a_wfdb_header_that_names_other_files_is_not_shown(tmp_path: Path) -> None:
+    for name in ("p1", "p2"):
+        write_wfdb(tmp_path, name, waves())
+    assert raw_array(tmp_path / "p1.hea") is not None
+    (tmp_path / "p1.hea").write_text((tmp_path / "p1.hea").read_text().replace("p1.dat", "p2.dat"))
+    assert raw_array(tmp_path / "p1.hea") is None
