@@ -153,8 +153,10 @@ def audit(
 @fail_on_error
 def demo(
     modality: Annotated[
-        Literal["text", "image", "signal", "table"] | None,
-        typer.Option("--modality", help="Default: text, from the wheel. The others are generated; nothing is fetched."),
+        Literal["text", "image", "signal", "table", "sound", "audio"] | None,
+        typer.Option(
+            "--modality", help="Default: text, from the wheel. The others are generated; nothing is fetched. audio: sound."
+        ),
     ] = None,
     images: Annotated[
         Path | None, typer.Option("--images", help="Run on images of yours: .npz with image, patient, label.")
@@ -171,7 +173,8 @@ def demo(
         Path | None, typer.Option("--wheel", help="The torchxrayvision 1.5.7 wheel with the PadChest table.")
     ] = None,
     warm: Annotated[
-        bool, typer.Option("--warm", help="Begin from weights pretrained on generated images or signals: it costs no epsilon.")
+        bool,
+        typer.Option("--warm", help="Begin from weights pretrained on generated records (image, signal, sound): no epsilon."),
     ] = False,
     out: Annotated[Path, typer.Option("--out", help="Folder for the report and the federation's state.")] = Path("choral-demo"),
 ) -> None:
@@ -180,7 +183,7 @@ def demo(
     from deploy.demo_choice import DemoChoice
 
     choice = DemoChoice(
-        modality=modality,
+        modality="sound" if modality == "audio" else modality,
         images=images,
         signals=signals,
         classes=tuple(classes.split(",")) if classes else (),

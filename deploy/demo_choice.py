@@ -15,11 +15,16 @@ from typing import Any, Literal
 from deploy.demo_data.sites import DemoSites, Sizes
 from ssl_core.config import parse
 from ssl_core.errors import ConfigError
-from ssl_core.spec.data import ImageData, SignalData, TableData
+from ssl_core.spec.data import ImageData, SignalData, SoundData, TableData
 
-Modality = Literal["text", "image", "signal", "table"]
-Study = Literal["reports", "images", "signals", "procedural-images", "procedural-signals", "procedural-tables"]
+Modality = Literal["text", "image", "signal", "table", "sound"]
+Study = Literal[
+    "reports", "images", "signals", "procedural-images", "procedural-signals", "procedural-tables", "procedural-sounds"
+]
 
+_GENERATED_ALONE: dict[Modality, Study] = {"table": "procedural-tables", "sound": "procedural-sounds"}
+_DRAWS: dict[Modality, int] = {"signal": 4, "table": 4, "sound": 3}
+_WARM: tuple[Modality, ...] = ("image", "signal", "sound")
 # Typed by a person; never computed from the data (ruling 16).
 _NOMINAL: dict[str, Sizes] = {
     "reports": (6000,) * 5,
@@ -28,6 +33,7 @@ _NOMINAL: dict[str, Sizes] = {
     "procedural-images": (2000,) * 5,
     "procedural-signals": (1000,) * 5,
     "procedural-tables": (3000,) * 5,
+    "procedural-sounds": (500,) * 5,
 }
 
 
@@ -61,10 +67,10 @@ class DemoChoice:
                 raise ConfigError(f"{option} goes with --modality {kind}", field="--modality", value=self.kind)
         if self.classes and not given:
             raise ConfigError("--classes goes with --images or --signals", field="--classes")
-        if self.warm and self.kind not in arrays:
+        if self.warm and self.kind not in _WARM:
             raise ConfigError(
                 "there are no generated data that would teach anything of real ones", field="--warm", value=self.kind,
-                limit="image, signal",
+                limit=", ".join(_WARM),
             )  # fmt: skip
 
     @property
@@ -83,7 +89,7 @@ class DemoChoice:
             return "procedural-images" if self.images is None else "images"
         if self.kind == "signal":
             return "procedural-signals" if self.signals is None else "signals"
-        return "procedural-tables"
+        return _GENERATED_ALONE[self.kind]
 
     @property
     def nominal_sizes(self) -> Sizes:
@@ -93,7 +99,7 @@ class DemoChoice:
     @property
     def draws(self) -> int:
         """Label draws of the scoring: a transformer is trained whole in three arms for each, which takes minutes."""
-        return 4 if self.kind in ("signal", "table") else 10
+        return _DRAWS.get(self.kind, 10)
 
     def plan(self) -> dict[str, Any]:
         """The frozen study plan, without its sites."""
@@ -109,6 +115,11 @@ class DemoChoice:
 
             columns = parse(TableData, data, "study plan")
             return procedural_tables.write_sites(folder, columns, nominal_sizes=sizes, seed=self.seed)
+        if self.kind == "sound":
+            from deploy.demo_data import procedural_sounds
+
+            sounds = parse(SoundData, data, "study plan")
+            return procedural_sounds.write_sites(folder, sounds, nominal_sizes=sizes, seed=self.seed)
         if self.images is not None:
             from deploy.demo_data import images
 

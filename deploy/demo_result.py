@@ -145,7 +145,8 @@ _LABELS: Mapping[Arm, str] = {
 
 def arm_label(arm: Arm, modality: str) -> str:
     """How an arm is called in table and report."""
-    floors = {"text": "bag of words", "image": "pixels", "signal": "power spectrum", "table": "columns", "events": "counts"}
+    floors = {"text": "bag of words", "image": "pixels", "signal": "power spectrum", "table": "columns"}
+    floors |= {"sound": "band levels", "events": "counts"}
     raw = floors[modality]
     if arm is Arm.FLOOR:
         return f"raw floor: {raw}"

@@ -21,6 +21,7 @@ import torch
 from ssl_core.card import read_encoder
 from ssl_core.chain import write_durably
 from ssl_core.data.labels import Labels, read_labels
+from ssl_core.data.reading import Effort
 from ssl_core.data.source import load_patients, read_source
 from ssl_core.encoders.base import Encoder
 from ssl_core.errors import ChoralError, ConfigError, DataError
@@ -82,7 +83,8 @@ def evaluate_site(
 
 def _labelled(source_toml: Path, data: Data, table: Labels) -> Labelled:
     source = read_source(source_toml)
-    patients = load_patients(source, data)
+    # These files are the demo's own, so no worker need guard this process from them.
+    patients = load_patients(source, data, Effort(workers=0))
     raw = floor_patients(source, patients, data)
     index, labels = table.align(patients)
     if not len(index):

@@ -3,6 +3,7 @@
     <folder>/<site>/reports.csv, images.npz, ... the patients that pretrain, declared by source.toml
     <folder>/<site>/pool.csv|npz, pool.toml      labelled patients from whom the few labels are drawn
     <folder>/<site>/test.csv|npz, test.toml      labelled patients that are only scored
+    <folder>/<site>/sounds/, pool/, test/        of sounds: one folder a patient, in place of these files
     <folder>/<site>/labels.csv                   "patient" and one 0/1 column a finding, for pool and test
 
 A site's nominal size is a constant that a person typed; nothing here is computed from a count (ruling 16).

@@ -10,6 +10,7 @@ here is private.
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -118,7 +119,10 @@ def write_sounds(folder: Path, declared: SoundSource, data: SoundData, rows: Row
         raise DataError("sound files have a whole number of samples a second", field="rate_hz", value=data.rate_hz)
     for _, path, content in _paths(folder, rows):
         values = np.tile(np.asarray(content, np.float32), min(declared.windows, _MOST_WINDOWS))
-        soundfile.write(path.with_suffix(".wav"), values.T, int(data.rate_hz), subtype="FLOAT")
+        # In memory first: closing a file, the library waits until it is on the disk, which is most of this check's time.
+        whole = io.BytesIO()
+        soundfile.write(whole, values.T, int(data.rate_hz), format="WAV", subtype="FLOAT")
+        path.with_suffix(".wav").write_bytes(whole.getvalue())
     return _read_here(declared, "*.wav")
 
 

@@ -23,13 +23,14 @@ from ssl_core.data.labels import read_labels
 from ssl_core.data.patients import Patients
 from ssl_core.errors import ConfigError
 from ssl_core.evaluation.auroc import macro_auroc
-from ssl_core.evaluation.floor import log_power
+from ssl_core.evaluation.floor import log_power, loudness
 from ssl_core.finetuning.probe import fit_ridge, standardise
 from ssl_core.objectives.base import PretextModel
 from ssl_core.objectives.build import build_model
 from ssl_core.procedural.images import made_images
 from ssl_core.procedural.signals import procedural_signals
-from ssl_core.spec.data import ImageData, SignalData
+from ssl_core.procedural.sounds import procedural_sounds
+from ssl_core.spec.data import ImageData, SignalData, SoundData
 from ssl_core.spec.fit import TOGETHER, check_fit
 from ssl_core.spec.objective import Objective
 from ssl_core.warm_start.pretraining import Schedule, pretrain
@@ -64,7 +65,10 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Best first. `floor`: of raw records, of signals their log-power; `unfit`: tasks that the plan cannot have so, and why."""
+    """Best first. `floor`: of raw records, of signals their log-power, of sounds their loudness.
+
+    `unfit`: tasks that the plan cannot have so, and why.
+    """
 
     measure: str
     floor: float
@@ -73,7 +77,7 @@ class Ranking:
 
 
 def generated_exam(plan: StudyPlan, units: int, seed: int) -> Exam:
-    """Generated images or signals, and what they were made from; `ConfigError` for data that cannot be generated."""
+    """Generated images, signals or sounds, and what they were made from; `ConfigError` for data that cannot be generated."""
     data, probe = plan.data.model_copy(update={"records_per_patient": 1}), seed + 1
     training = PublicUnits.from_seed(seed, units, data)
     probed = PublicUnits.from_seed(probe, _PROBED, data).patients
@@ -81,6 +85,8 @@ def generated_exam(plan: StudyPlan, units: int, seed: int) -> Exam:
         truth = made_images(probe, _PROBED, data).factors
     elif isinstance(data, SignalData):
         truth = procedural_signals(probe, _PROBED, data).factors
+    elif isinstance(data, SoundData):
+        truth = procedural_sounds(probe, _PROBED, data).factors
     else:
         raise ConfigError("there are no generated records of this kind", field="data.kind", value=data.kind)
     # The factors must not teach here: the tasks alone are compared.
@@ -122,6 +128,8 @@ def rank(plan: StudyPlan, exam: Exam, schedule: Schedule) -> Ranking:
     raw = np.asarray(exam.probed.whole, np.float32).reshape(len(exam.probed.records), -1)
     if isinstance(plan.data, SignalData):
         raw = log_power(raw, plan.data)
+    elif isinstance(plan.data, SoundData):
+        raw = loudness(raw, plan.data)
     ranked = tuple(sorted(found, key=lambda each: -each.after))
     return Ranking(exam.name, _score(exam, exam.probed.mean_by_unit(raw)), ranked, unfit)
 

@@ -5,7 +5,7 @@ ten equal parts of the run. No clipping, no noise, no charge: the weights are a 
 study adds to them keeps the guarantee that it has from any start (docs/warm-start.md). Kingma and Ba, "Adam" (ICLR 2015),
 with a linear warm-up and a cosine to zero.
 
-Where the units know what they were made from (generated signals), a Linear on the encoder's features predicts these
+Where the units know what they were made from (generated signals and sounds), a Linear on the encoder's features predicts these
 factors beside the task, and is dropped: a multi-task loss as in Caruana, "Multitask Learning" (1997), section 2, the
 second task free because the data are synthetic. A coupled task (coupled.py) trains the encoder alone; the plan's heads then
 start from its seed. Same model, units and schedule: the same bytes on one machine with one

@@ -1,9 +1,9 @@
 """Before step 1, at the operator: the only units that a warm start can train on: made from a seed, or a public corpus.
 
 Goes out: `PublicUnits`: `Patients` in the study's declared format (each unit with as many records as a study draws of a
-patient), for generated signals the factors float32 [m, F] of each record, and `origin`, plain facts for the file of the start
-weights. Nothing of a hospital can come in: no module of a hospital imports this package (import-linter holds it), and a
-corpus whose declaration or files lie in a site's state folder is refused. That a corpus is public is the word of the person
+patient), for generated signals and sounds the factors float32 [m, F] of each record, and `origin`, plain facts for the file of
+the start weights. Nothing of a hospital can come in: no module of a hospital imports this package (import-linter holds it), and
+a corpus whose declaration or files lie in a site's state folder is refused. That a corpus is public is the word of the person
 who names it. Raises `ConfigError`, `DataError`.
 """
 
@@ -22,12 +22,17 @@ from ssl_core.data.patients import Patients
 from ssl_core.data.source import read_source
 from ssl_core.errors import ConfigError
 from ssl_core.procedural.images import procedural_images
-from ssl_core.procedural.signals import FACTORS, procedural_signals
-from ssl_core.spec.data import Data, EventData, ImageData, SoundData, TableData, TextData
+from ssl_core.procedural.signals import FACTORS as OF_SIGNALS
+from ssl_core.procedural.signals import procedural_signals
+from ssl_core.procedural.sounds import FACTORS as OF_SOUNDS
+from ssl_core.procedural.sounds import procedural_sounds
+from ssl_core.spec.data import Data, EventData, ImageData, SignalData, SoundData, TableData, TextData
 from ssl_core.trust.random import unit_tag
 
 _MOST_BYTES = 8 << 30
 _OF_A_SITE = ("site.toml", "chain.db")
+
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +45,8 @@ class PublicUnits:
 
     @classmethod
     def from_seed(cls, seed: int, units: int, data: Data) -> PublicUnits:
-        """`units` units of procedural data; texts, tables, sounds and events have none."""
-        if isinstance(data, TextData | TableData | SoundData | EventData):
+        """`units` units of procedural data; texts, tables and events have none."""
+        if isinstance(data, TextData | TableData | EventData):
             raise ConfigError(
                 f"there is no procedural {data.kind}: generated ones would teach nothing of real ones", field="data.kind",
                 value=data.kind, remedy="name a public corpus: --public SOURCE.toml",
@@ -52,17 +57,13 @@ class PublicUnits:
                 "so many public units would not fit in memory", field="--units", value=units,
                 limit=_MOST_BYTES // (4 * data.values * data.records_per_patient),
             )  # fmt: skip
-        if isinstance(data, ImageData):
-            records, factors = procedural_images(seed, count, data), None
-        else:
-            made = procedural_signals(seed, count, data)
-            records, factors = made.records, made.factors
+        records, factors, known = _made(seed, count, data)
         names = tuple(f"public-{number:08d}" for number in range(units))
         tags = np.frombuffer(b"".join(map(unit_tag, names)), np.uint8).reshape(units, 16)
         offsets = np.arange(units + 1, dtype=np.int64) * data.records_per_patient
         origin: dict[str, Any] = {"kind": f"procedural {data.kind}", "seed": seed, "units": units}
         if factors is not None:
-            origin["factors"] = list(FACTORS)
+            origin["factors"] = list(known)
         return cls(Patients(names, tags, offsets, records), factors, origin)
 
     @classmethod
@@ -80,3 +81,14 @@ class PublicUnits:
         patients = check_and_load(declared, data).patients
         hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
         return cls(patients, None, {"kind": f"public corpus of {data.kind}", "units": len(patients), "sha256": hashes})
+
+
+def _made(seed: int, count: int, data: ImageData | SignalData | SoundData) -> tuple[Floats, Floats | None, tuple[str, ...]]:
+    """Records, their factors where the generator knows them, and the factors' names."""
+    if isinstance(data, ImageData):
+        return procedural_images(seed, count, data), None, ()
+    if isinstance(data, SoundData):
+        sounds = procedural_sounds(seed, count, data)
+        return sounds.records, sounds.factors, OF_SOUNDS
+    signals = procedural_signals(seed, count, data)
+    return signals.records, signals.factors, OF_SIGNALS

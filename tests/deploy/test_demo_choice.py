@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from tests_commands import run
 
+from deploy import demo
 from deploy.demo_choice import DemoChoice, Study
 from ssl_core.config import StudyPlan, parse
 from ssl_core.errors import ConfigError
@@ -20,6 +22,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "procedural-images": {"modality": "image"},
     "procedural-signals": {"modality": "signal", "procedural": True},
     "procedural-tables": {"modality": "table"},
+    "procedural-sounds": {"modality": "sound"},
 }
 
 
@@ -43,6 +46,22 @@ def test_frozen_plans_are_plans_and_spend_at_most_8_over_their_rounds(study: str
     assert 6.5 < spent <= 8.0
 
 
+@pytest.mark.parametrize("word", ["sound", "audio"])
+def test_audio_is_another_word_for_sound(word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[DemoChoice] = []
+
+    def keep(choice: DemoChoice, out: Path) -> int:
+        chosen.append(choice)
+        return 0
+
+    monkeypatch.setattr(demo, "run_demo", keep)
+    done = run("demo", "--modality", word, "--warm", "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    (choice,) = chosen
+    choice.check()
+    assert (choice.kind, choice.study) == ("sound", "procedural-sounds")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -55,6 +74,8 @@ def test_frozen_plans_are_plans_and_spend_at_most_8_over_their_rounds(study: str
         ({"classes": ("a", "b"), "modality": "image"}, "--classes goes with"),
         ({"wheel": SOME, "modality": "table"}, "--wheel goes with"),
         ({"wheel": SOME, "procedural": True}, "--wheel goes with"),
+        ({"wheel": SOME, "modality": "sound"}, "--wheel goes with"),
+        ({"signals": SOME, "modality": "sound"}, "--signals goes with --modality signal"),
         ({"warm": True}, "no generated data"),
         ({"warm": True, "modality": "table"}, "no generated data"),
     ],

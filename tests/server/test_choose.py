@@ -13,7 +13,7 @@ import tomli_w
 from sklearn.metrics import r2_score
 from tests_commands import refused
 from tests_commands import run as choral
-from tests_plans import IMAGE, SIGNAL, plan_of, written
+from tests_plans import IMAGE, SIGNAL, SOUND, plan_of, written
 
 from server.choose import lines, price
 from ssl_core.privacy.accountant import Schedule, epsilon
@@ -46,6 +46,14 @@ def test_every_task_that_fits_the_encoder_is_ranked_and_nothing_is_written(tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["plan.toml"]
     words = run(_plan(tmp_path, IMAGE), "--choose", *QUICK).output
     assert "denoising" in words and "masked-image" in words and "epsilon 0" in words and "choose" in words
+
+
+def test_sounds_are_ranked_by_what_the_generator_drew_beside_their_loudness(tmp_path: Path) -> None:
+    facts = json.loads(run(_plan(tmp_path, SOUND), "--choose", "--json", *QUICK).stdout)
+    named = {each["task"] for each in facts["tasks"]} | set(facts["unfit"])
+    assert named == {task for kind, encoder, task in TOGETHER if (kind, encoder) == ("sound", "vit")}
+    # Mean and deviation of eight bands tell rates and murmurs in part.
+    assert "factors" in facts["measure"] and 0.0 < facts["floor"] < 0.9
 
 
 def test_more_training_is_seen_in_the_score() -> None:

@@ -1,4 +1,4 @@
-"""Small study plans of images and signals, as large as procedural data need: a signal lasts two seconds."""
+"""Small study plans of images, signals and sounds, as large as procedural data need: signals and sounds last two seconds."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ SIGNAL: dict[str, Any] = {
     "data": {"kind": "signal", "channels": 2, "samples": 80, "rate_hz": 40, "units": ["mV"], "typical": [0.2]},
     "encoder": {"name": "signal-transformer", "size": "nano", "patch": 8},
     "objective": {"name": "masked-autoencoding", "mask_fraction": 0.5, "decoder_width": 32, "decoder_depth": 1},
+}
+SOUND: dict[str, Any] = {
+    "data": {"kind": "sound", "rate_hz": 2000, "seconds": 2.048, "mels": 8, "high_hz": 1000, "window": 256, "hop": 256},
+    "encoder": {"name": "vit", "size": "nano", "patch": 4},
+    "objective": SIGNAL["objective"],
 }
 ORDER: dict[str, Any] = {
     "data": SIGNAL["data"] | {"records_per_patient": 2},

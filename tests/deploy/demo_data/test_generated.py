@@ -1,4 +1,4 @@
-"""Generated images, signals and tables: their readers read what is written, and the labels are what the generator drew."""
+"""Generated images, signals, sounds and tables: what is written is read back, and labels are the generator's."""
 
 from __future__ import annotations
 
@@ -13,23 +13,28 @@ import pytest
 from tests_demo_sites import check_shape, digest
 
 from deploy.demo_choice import DemoChoice
-from deploy.demo_data import procedural_images, procedural_signals, procedural_tables, sites
+from deploy.demo_data import procedural_images, procedural_signals, procedural_sounds, procedural_tables, sites
 from deploy.demo_data.sites import DemoSites
 from ssl_core.config import parse
 from ssl_core.data.labels import read_labels
+from ssl_core.data.reading import Effort
 from ssl_core.data.source import load_patients, read_source
+from ssl_core.errors import ConfigError
 from ssl_core.evaluation.auroc import macro_auroc
 from ssl_core.evaluation.floor import one_hot
 from ssl_core.finetuning.probe import fit_ridge, standardise
 from ssl_core.procedural.images import procedural_images as pictures
 from ssl_core.procedural.signals import procedural_signals as waves
-from ssl_core.spec.data import Data, ImageData, SignalData, TableData
+from ssl_core.procedural.sounds import FACTORS as SOUND_FACTORS
+from ssl_core.procedural.sounds import procedural_sounds as sounds
+from ssl_core.spec.data import Data, ImageData, SignalData, SoundData, TableData
 
 SIZES = (400, 400, 400, 400, 400)
 IMAGES = ImageData(kind="image", height=16, width=16)
 SIGNALS = SignalData(
     kind="signal", channels=2, samples=120, rate_hz=40.0, units=("mV", "V"), typical=(0.2, 0.0002), centre=(0.0, 1.0)
 )
+SOUNDS = SoundData(kind="sound", rate_hz=2000, seconds=2.048, mels=8, high_hz=1000, window=128, hop=64)
 TABLES = parse(TableData, DemoChoice(modality="table").plan()["data"], "study plan")
 
 
@@ -44,6 +49,7 @@ KINDS = [
     Kind(procedural_images.write_sites, IMAGES, procedural_images.LABEL_NAMES),
     Kind(procedural_signals.write_sites, SIGNALS, procedural_signals.LABEL_NAMES),
     Kind(procedural_tables.write_sites, TABLES, procedural_tables.LABEL_NAMES),
+    Kind(procedural_sounds.write_sites, SOUNDS, procedural_sounds.LABEL_NAMES),
 ]
 BY_KIND = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.data.kind)
 
@@ -56,7 +62,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def records(path: Path, data: Data) -> npt.NDArray[Any]:
-    return np.asarray(load_patients(read_source(path), data).records)
+    return np.asarray(load_patients(read_source(path), data, Effort(workers=0)).records)
 
 
 @BY_KIND
@@ -75,11 +81,14 @@ def test_readers_read_what_is_written_and_no_patient_is_in_two_parts(kind: Kind,
 
 
 @BY_KIND
-@pytest.mark.usefixtures("few")
-def test_a_seed_gives_the_same_bytes_and_another_seed_others(kind: Kind, tmp_path: Path) -> None:
+def test_a_seed_gives_the_same_bytes_and_another_seed_others(
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sites, "_POOL", 10)
+    monkeypatch.setattr(sites, "_TEST", 10)
     folders = [tmp_path / name for name in "abc"]
     for folder, seed in zip(folders, (3, 3, 4), strict=True):
-        kind.write(folder, kind.data, nominal_sizes=SIZES, seed=seed, patients=20)
+        kind.write(folder, kind.data, nominal_sizes=SIZES, seed=seed, patients=10)
     first, again, other = map(digest, folders)
     assert first == again != other
 
@@ -109,6 +118,30 @@ def test_labels_of_signals_are_the_generator_s(tmp_path: Path) -> None:
     labels = read_labels(demo.sites[0].labels).values
     assert np.array_equal(labels[:, 0], factors[:, 2] > 0) and 0.2 < labels[:, 0].mean() < 0.4
     assert np.array_equal(labels[:, 3], factors[:, 0] > 0.491)
+
+
+@pytest.mark.usefixtures("few")
+def test_sounds_come_back_from_their_files_as_the_generator_made_them_and_so_do_their_labels(tmp_path: Path) -> None:
+    demo = procedural_sounds.write_sites(tmp_path / "a", SOUNDS, nominal_sizes=SIZES, seed=3, patients=100)
+    made = sounds(sites.generator_seed(3, 1), 320, SOUNDS)
+    site = demo.sites[1]
+    assert [len(list((site.folder / part).glob("*/chest.wav"))) for part in ("sounds", "pool", "test")] == [100, 100, 120]
+    read = np.concatenate([records(path, SOUNDS) for path in (site.source, site.pool, site.test)])
+    # 16 bits: what they cut away lies near the floor of -80 dB.
+    assert np.abs(read - made.records)[made.records > -0.5].max() < 0.01 and np.abs(read - made.records).mean() < 0.002
+    labels = read_labels(site.labels).values
+    present = dict(zip(SOUND_FACTORS, made.factors[100:].T > 0, strict=True))
+    assert np.array_equal(labels[:, 0], present["ejection"] | present["holosystolic"]) and 0.15 < labels[:, 0].mean() < 0.45
+    assert np.array_equal(labels[:, 1], present["early diastolic"] | present["rumble"])
+    assert np.array_equal(labels[:, 2], present["fine crackles"] | present["coarse crackles"])
+    assert np.array_equal(labels[:, 3], present["wheezes"] | present["rhonchi"]) and 0.15 < labels[:, 3].mean() < 0.45
+
+
+def test_a_rate_that_no_wav_file_names_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    odd = SOUNDS.model_copy(update={"rate_hz": 2000.5})
+    with pytest.raises(ConfigError, match="whole number of samples a second"):
+        procedural_sounds.write_sites(tmp_path / "a", odd, nominal_sizes=SIZES, patients=2)
+    assert list(tmp_path.iterdir()) == []
 
 
 def auroc(demo: DemoSites, *, shuffled: bool) -> float:

@@ -19,11 +19,12 @@ from ssl_core.warm_start.public import PublicUnits
 
 IMAGE = ImageData(kind="image", height=16, width=16, records_per_patient=3)
 SIGNAL = SignalData(kind="signal", channels=2, samples=300, rate_hz=100, units=("mV",), typical=(0.2,), records_per_patient=2)
+SOUND = SoundData(kind="sound", rate_hz=2000, seconds=2, mels=8, high_hz=1000, window=128, hop=64, records_per_patient=2)
 TEXT = TextData(kind="text", words=8, codes=1, buckets=32)
 
 
 def test_generated_units_have_as_many_records_as_a_study_draws_of_a_patient() -> None:
-    for data in (IMAGE, SIGNAL):
+    for data in (IMAGE, SIGNAL, SOUND):
         made = PublicUnits.from_seed(4, 10, data)
         assert len(made.patients) == 10 and set(made.patients.counts()) == {data.records_per_patient}
         assert made.patients.records.shape == (10 * data.records_per_patient, data.values)
@@ -31,13 +32,12 @@ def test_generated_units_have_as_many_records_as_a_study_draws_of_a_patient() ->
         assert (made.factors is None) == (data.kind == "image")
         if made.factors is not None:
             assert len(made.factors) == len(made.patients.records)
+            assert made.factors.shape[1] == len(made.origin["factors"])
 
 
 def test_there_is_no_generated_text() -> None:
     with pytest.raises(ConfigError, match=r"no procedural text.*--public"):
         PublicUnits.from_seed(0, 10, TEXT)
-    with pytest.raises(ConfigError, match=r"no procedural sound"):
-        PublicUnits.from_seed(0, 10, SoundData(kind="sound", rate_hz=4000, seconds=1, high_hz=2000))
 
 
 def test_more_than_fits_in_memory_is_refused_before_it_is_made() -> None:
