@@ -15,15 +15,26 @@ from typing import Any, Literal
 from deploy.demo_data.sites import DemoSites, Sizes
 from ssl_core.config import parse
 from ssl_core.errors import ConfigError
-from ssl_core.spec.data import ImageData, SignalData, SoundData, TableData
+from ssl_core.spec.data import ImageData, PairData, SignalData, SoundData, TableData
 
-Modality = Literal["text", "image", "signal", "table", "sound"]
+Modality = Literal["text", "image", "signal", "table", "sound", "pair"]
 Study = Literal[
-    "reports", "images", "signals", "procedural-images", "procedural-signals", "procedural-tables", "procedural-sounds"
+    "reports",
+    "images",
+    "signals",
+    "procedural-images",
+    "procedural-signals",
+    "procedural-tables",
+    "procedural-sounds",
+    "procedural-pairs",
 ]
 
-_GENERATED_ALONE: dict[Modality, Study] = {"table": "procedural-tables", "sound": "procedural-sounds"}
-_DRAWS: dict[Modality, int] = {"signal": 4, "table": 4, "sound": 3}
+_GENERATED_ALONE: dict[Modality, Study] = {
+    "table": "procedural-tables",
+    "sound": "procedural-sounds",
+    "pair": "procedural-pairs",
+}
+_DRAWS: dict[Modality, int] = {"signal": 4, "table": 4, "sound": 3, "pair": 4}
 _WARM: tuple[Modality, ...] = ("image", "signal", "sound")
 # Typed by a person; never computed from the data (ruling 16).
 _NOMINAL: dict[str, Sizes] = {
@@ -34,6 +45,7 @@ _NOMINAL: dict[str, Sizes] = {
     "procedural-signals": (1000,) * 5,
     "procedural-tables": (3000,) * 5,
     "procedural-sounds": (500,) * 5,
+    "procedural-pairs": (2000,) * 5,
 }
 
 
@@ -120,6 +132,11 @@ class DemoChoice:
 
             sounds = parse(SoundData, data, "study plan")
             return procedural_sounds.write_sites(folder, sounds, nominal_sizes=sizes, seed=self.seed)
+        if self.kind == "pair":
+            from deploy.demo_data import procedural_pairs
+
+            pairs = parse(PairData, data, "study plan")
+            return procedural_pairs.write_sites(folder, pairs, nominal_sizes=sizes, seed=self.seed)
         if self.images is not None:
             from deploy.demo_data import images
 

@@ -69,7 +69,7 @@ class DemoResult:
 
     release: str
     plan_hash: str
-    modality: Literal["text", "image", "signal", "table", "sound", "events"]
+    modality: Literal["text", "image", "signal", "table", "sound", "events", "pair"]
     procedural: bool
     simulated_sites: bool
     warm: bool
@@ -146,7 +146,7 @@ _LABELS: Mapping[Arm, str] = {
 def arm_label(arm: Arm, modality: str) -> str:
     """How an arm is called in table and report."""
     floors = {"text": "bag of words", "image": "pixels", "signal": "power spectrum", "table": "columns"}
-    floors |= {"sound": "band levels", "events": "counts"}
+    floors |= {"sound": "band levels", "events": "counts", "pair": "pixels and words"}
     raw = floors[modality]
     if arm is Arm.FLOOR:
         return f"raw floor: {raw}"

@@ -25,7 +25,7 @@ from ssl_core.config import Name, Sha256Hex, StudyPlan, parse
 from ssl_core.errors import ConfigError, TrustError
 from ssl_core.folder import new_folder
 from ssl_core.session import read_roster
-from ssl_core.spec.data import Data, EventData, SignalData, SoundData, TableData
+from ssl_core.spec.data import Data, EventData, PairData, SignalData, SoundData, TableData
 from ssl_core.spec.strict import StrictModel
 from ssl_core.trust.envelope import canonical, open_envelope, peek, seal
 from ssl_core.trust.identity import Identity, fingerprint
@@ -95,11 +95,15 @@ class Card(StrictModel):
 
 
 def _described(data: Data) -> str:
-    """The kind of data and, of signals, tables and events, what a source must hold: whoever loads the encoder needs it."""
+    """The kind of data and, of all but texts and images, what a source must hold: whoever loads the encoder needs it."""
     if isinstance(data, TableData):
         numbers = [column.name + (f" ({column.unit})" if column.unit else "") for column in data.numeric]
         levels = [f"{column.name} ({', '.join(column.levels)})" for column in data.categorical]
         return f"table, {len(data.columns)} columns: {'; '.join([*numbers, *levels])}"
+    if isinstance(data, PairData):
+        return (
+            f"pair, images of {data.image.height} x {data.image.width} with their reports; its features are of the images alone"
+        )
     if isinstance(data, SoundData):
         return f"sound, {data.mels} log-mel bands x {data.width} frames, {data.seconds:g} s at {data.rate_hz:g} Hz"
     if isinstance(data, EventData):

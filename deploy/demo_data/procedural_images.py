@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from deploy.demo_data.sites import DemoSites, Sizes, generated_sites, generator_seed, write_images, write_labels
 from ssl_core.procedural.images import FACTORS, made_images
@@ -33,7 +34,7 @@ def write_sites(folder: Path, data: ImageData, *, nominal_sizes: Sizes, seed: in
 
     def write(place: Path, number: int, parts: Mapping[str, list[str]]) -> None:
         made = made_images(generator_seed(seed, number), sum(map(len, parts.values())), whole)
-        pictures = np.clip(np.rint(_MIDDLE + _SPREAD * made.records), 0, 255).astype(np.uint8).reshape(-1, *data.shape)
+        pictures = eight_bits(made.records).reshape(-1, *data.shape)
         known = made.factors[:, [FACTORS.index(name) for name in LABEL_NAMES]].astype(int)
         labels: list[tuple[str, list[int]]] = []
         begin = 0
@@ -48,3 +49,9 @@ def write_sites(folder: Path, data: ImageData, *, nominal_sizes: Sizes, seed: in
     return generated_sites(
         folder, write, nominal_sizes=nominal_sizes, label_names=LABEL_NAMES, notice=NOTICE, patients=patients
     )
+
+
+def eight_bits(records: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Standardised pixels as grey values, of the same shape."""
+    grey: npt.NDArray[np.uint8] = np.clip(np.rint(_MIDDLE + _SPREAD * records), 0, 255).astype(np.uint8)
+    return grey

@@ -181,6 +181,19 @@ def write_images(folder: Path, stem: str, toml: str, images: npt.NDArray[np.uint
     (folder / toml).write_text(tomli_w.dumps(source), encoding="utf-8")
 
 
+def write_pairs(
+    folder: Path, stem: str, toml: str, images: npt.NDArray[np.uint8], texts: Sequence[str], patients: Sequence[str]
+) -> None:
+    """`stem`.npz, `stem`.csv and their source TOML: one image and its report a patient."""
+    studies = [f"{patient}-study" for patient in patients]
+    np.savez(folder / f"{stem}.npz", image=images, patient=np.array(patients), study=np.array(studies))
+    _write_csv(folder / f"{stem}.csv", REPORT_COLUMNS, zip(patients, studies, texts, strict=True))
+    table = {"kind": "table", "path": f"{stem}.csv", "format": "csv"}
+    columns = {"patient_column": "patient", "record_column": "report", "text_column": "text"}
+    source = {"kind": "pairs", "study_from": "field", "image": {"kind": "npz", "path": f"{stem}.npz"}, "text": table | columns}
+    (folder / toml).write_text(tomli_w.dumps(source), encoding="utf-8")
+
+
 def write_signals(
     folder: Path,
     stem: str,

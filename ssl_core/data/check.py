@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from ssl_core.data.columns import check_levels
 from ssl_core.data.contents import contents_of
 from ssl_core.data.declared_folder import FolderSource
+from ssl_core.data.declared_pairs import PairsSource
 from ssl_core.data.events import check_codes
+from ssl_core.data.gathering import padding
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.reading import Effort, Fault, Reading, Span
 from ssl_core.data.source import Source, read_records
@@ -28,7 +30,8 @@ class FileReport:
     """One file: rows read, rows that repeat a record already read, bad rows by reason, the first lines to look at.
 
     `undeclared`: rows of a table with a level, or of events with a code, that the plan does not declare; they are no bad rows.
-    `named`: of a folder, the first bad files of each reason.
+    `unpaired`: images without a report or reports without an image, which are left out. `named`: of a folder, the first bad
+    files of each reason.
     """
 
     file: str
@@ -37,6 +40,7 @@ class FileReport:
     faults: Mapping[Fault, int]
     spans: tuple[Span, ...] = ()
     undeclared: int = 0
+    unpaired: int = 0
     named: tuple[tuple[str, Fault], ...] = field(default=(), repr=False)
 
     @property
@@ -82,6 +86,7 @@ class CheckReport:
                 if file.undeclared
                 else []
             )
+            out += [f"{file.file}: {file.unpaired} of which the other half is missing, left out"] if file.unpaired else []
             out += [f"{file.file}: look at {file.lines}"] if file.spans else []
             out += [f"{file.file}: {fault.value}: {name!a}" for name, fault in file.named]
         out.append(f"bad share {self.bad_share:.4f}, declared at most {self.max_bad_share}")
@@ -116,25 +121,33 @@ def check_and_load(source: Source, data: Data, effort: Effort | None = None) -> 
 
 def report_of(source: Source, reading: Reading, data: Data) -> CheckReport:
     """What is counted of one reading; `DataError` where none of it can be used."""
-    for tally in reading.tallies:
+    for place, tally in enumerate(reading.tallies):
         if tally.rows and tally.faults[Fault.NO_PATIENT] == tally.rows:
-            if isinstance(source.declared, FolderSource):
+            declared = source.declared.parts[min(place, 1)] if isinstance(source.declared, PairsSource) else source.declared
+            if isinstance(declared, FolderSource):
                 raise DataError(
                     "no file of the folder belongs to a patient",
                     field="patient_from",
-                    value=source.declared.patient_from,
+                    value=declared.patient_from,
                     remedy="declare another rule: header, folder, pattern or index",
                 )
-            column = getattr(source.declared, "patient_column", None) or getattr(source.declared, "patient_field", None)
+            column = getattr(declared, "patient_column", None) or getattr(declared, "patient_field", None)
             raise DataError(f"patient column {column!r} is empty in file {tally.file!r}", field="patient_column", value=column)
+    if isinstance(source.declared, PairsSource) and not reading.owners:
+        raise DataError(
+            "no image has a report of its patient and its study",
+            field="study_from",
+            value=source.declared.study_from,
+            remedy="compare the study of an image with record_column of the reports, and their patient ids",
+        )
     if isinstance(data, TableData):
         check_levels(reading.records, data)
     if isinstance(data, EventData):
         check_codes(reading.records, data)
-    contents = contents_of(reading.records)
+    contents = contents_of(reading.records, padding(data))
     return CheckReport(
         files=tuple(
-            FileReport(t.file, t.rows, t.repeated, dict(+t.faults), tuple(t.spans), t.undeclared, tuple(t.named))
+            FileReport(t.file, t.rows, t.repeated, dict(+t.faults), tuple(t.spans), t.undeclared, t.unpaired, tuple(t.named))
             for t in reading.tallies
         ),
         patients=len(set(reading.owners)),

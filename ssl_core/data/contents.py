@@ -1,7 +1,7 @@
 """Step 1 of 12: which records have the same content: within a patient, across patients, across any other groups.
 
 Comes in: records [m, ...] and who each belongs to. Goes out: `Contents`, 128 bits of BLAKE2b a record, so that no second copy
-of the records is held. Padding and zero records stand for unreadable ones and equal nothing. Equal records are reported and
+of the records is held. Padding stands for unreadable records and equals nothing. Equal records are reported and
 never dropped: dropping one would make a patient's records depend on another's (ruling 17).
 """
 
@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from ssl_core.data.rows import Values
+
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """`same` int64 [m]: records of one number are equal; -1 for padding and zeros."""
+    """`same` int64 [m]: records of one number are equal; -1 for padding."""
 
     same: npt.NDArray[np.int64] = field(repr=False)
 
@@ -40,15 +42,14 @@ class Contents:
         return shared
 
 
-def contents_of(records: npt.NDArray[np.int32] | npt.NDArray[np.float32]) -> Contents:
-    """The contents of m records."""
-    size = records[:1].nbytes
-    empty = {_hash(bytes(size)), _hash(b"\xff" * size)}
+def contents_of(records: Values, padding: Values) -> Contents:
+    """The contents of m records; `padding`: the record that stands for one that could not be read (gathering.py)."""
+    empty = _hash(padding.tobytes())
     hashes = bytearray()
     blank = np.zeros(len(records), np.bool_)
     for place, record in enumerate(records):
         found = _hash(record.tobytes())
-        blank[place] = found in empty
+        blank[place] = found == empty
         hashes += found
     halves = np.frombuffer(bytes(hashes), np.uint64).reshape(-1, 2)
     _, same = np.unique(halves, axis=0, return_inverse=True)

@@ -45,11 +45,15 @@ _NUMBERS = re.compile(r"[<>|][iuf][1248]")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One record of a file. owner: what the file itself says, as written; name: orders a patient's records, by time."""
+    """One record of a file. owner: what the file itself says, as written; name: orders a patient's records, by time.
+
+    study: the examination that it belongs to, where the file itself says it; only images with reports ask for it.
+    """
 
     owner: str | None = field(repr=False)
     name: str = field(repr=False)
     content: Values | Fault = field(repr=False)
+    study: str | None = field(default=None, repr=False)
 
 
 Decoder = Callable[[Path], Sequence[Found]]
@@ -190,7 +194,11 @@ def _packed(result: Sequence[Found] | Fault) -> tuple[bytes, list[memoryview]]:
     """Length of what follows, length of the JSON, JSON; the bytes of the arrays, in order."""
     found = [] if isinstance(result, Fault) else result
     arrays = [np.ascontiguousarray(each.content) for each in found if not isinstance(each.content, Fault)]
-    told = str(result) if isinstance(result, Fault) else [[each.owner, each.name, _told(each.content)] for each in found]
+    told = (
+        str(result)
+        if isinstance(result, Fault)
+        else [[each.owner, each.name, each.study, _told(each.content)] for each in found]
+    )
     text = json.dumps(told).encode()
     text += b" " * (-len(text) % _LENGTH)
     size = _LENGTH + len(text) + sum(array.nbytes for array in arrays)
@@ -240,11 +248,11 @@ def _unpacked(whole: bytearray) -> Sequence[Found] | Fault:
     if isinstance(told, str):
         return Fault(told)
     found = []
-    for owner, name, content in told:
-        if not isinstance(owner, str | None) or not isinstance(name, str):
+    for owner, name, study, content in told:
+        if not isinstance(owner, str | None) or not isinstance(study, str | None) or not isinstance(name, str):
             raise TypeError("names are texts")
         if isinstance(content, str):
-            found.append(Found(owner, name, Fault(content)))
+            found.append(Found(owner, name, Fault(content), study))
             continue
         kind, shape = content
         if not _NUMBERS.fullmatch(kind) or not all(type(side) is int and side >= 0 for side in shape):
@@ -252,7 +260,7 @@ def _unpacked(whole: bytearray) -> Sequence[Found] | Fault:
         count = math.prod(shape)
         values: Any = np.frombuffer(whole, kind, count, place).reshape(shape)
         place += values.nbytes
-        found.append(Found(owner, name, values))
+        found.append(Found(owner, name, values, study))
     return found
 
 

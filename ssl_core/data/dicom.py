@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from ssl_core.data.decoding import Found
 from ssl_core.data.dicom_pixels import check_codec, grey_frame, is_inverted
@@ -43,24 +43,28 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class DicomDecoder:
-    """One file to its records; `largest`: bytes that its decoded frames, or its inflated content, may take."""
+    """One file to its records; `largest`: bytes that its decoded frames, or its inflated content, may take.
+
+    `study`: the element that names the examination.
+    """
 
     modalities: tuple[str, ...]
     frames: int
     largest: int
     data: ImageData
+    study: Literal["StudyInstanceUID", "AccessionNumber"] = "StudyInstanceUID"
 
     def __call__(self, path: Path) -> Sequence[Found]:
         """The chosen frames of the file, or one fault of the whole."""
         header = _opened(path, self.largest)
         if isinstance(header, Fault):
             return [Found(None, "", header)]
-        owner, name = patient_of(header), _time_order(header)
+        owner, name, study = patient_of(header), _time_order(header), _text(header, self.study)
         places = _asked(lambda: self._places(header))
         if isinstance(places, Fault):
-            return [Found(owner, name, places)]
+            return [Found(owner, name, places, study)]
         frames = ((place, _asked(partial(self._frame, header, place))) for place in places)
-        return [Found(owner, f"{name}|{place:08d}", content) for place, content in frames]
+        return [Found(owner, f"{name}|{place:08d}", content, study) for place, content in frames]
 
     def _places(self, header: Any) -> list[int] | Fault:
         """The frames to decode, or what is wrong with the file before any is decoded."""

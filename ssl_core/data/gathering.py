@@ -15,13 +15,16 @@ import numpy as np
 from ssl_core.data.declared_folder import FolderSource
 from ssl_core.data.decoding import Bounds, Decoder, Found, decode_all
 from ssl_core.data.folder_files import Listed, list_files
+from ssl_core.data.pair_rows import padding_row
 from ssl_core.data.reading import Effort, Fault, Reading, Tally, row_id
 from ssl_core.data.rows import Rows, Values
-from ssl_core.spec.data import Data, EventData, TextData
+from ssl_core.spec.data import Data, EventData, PairData, TextData
 
 
 def padding(data: Data) -> Values:
-    """The record that stands for one that could not be read: int32 -1 for texts and events, float32 zeros for all else."""
+    """The record that stands for one that could not be read: -1 for texts and events, zeros for others; pairs have both."""
+    if isinstance(data, PairData):
+        return padding_row(data)
     if isinstance(data, TextData | EventData):
         return np.full(data.shape, -1, np.int32)
     return np.zeros(data.values, np.float32)

@@ -1,23 +1,26 @@
 """Step 1 of 12: readers of folders of images: DICOM files, pictures, NIfTI volumes.
 
 Comes in: a source with such a declaration, and the plan's data. Goes out: a `Reading`, one record a frame, page or slice,
-float32 [pixels]. Raises `DataError` for what concerns the whole folder (folder_files.py), and for a library that is missing,
-before a file is opened; what is wrong with a file is its fault in the tally.
+float32 [pixels]; `decode_images` gives them one by one. Raises `DataError` for what concerns the whole folder
+(folder_files.py), and for a library that is missing, before a file is opened; what is wrong with a file is its fault in the
+tally.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, cast
 
 from ssl_core.data.declared_folder import FolderSource
 from ssl_core.data.declared_images import DicomSource, NiftiSource, PicturesSource
-from ssl_core.data.decoding import Decoder
+from ssl_core.data.decoding import Bounds, Decoder, Found, decode_all
 from ssl_core.data.dicom import DicomDecoder
-from ssl_core.data.gathering import gather_folder
+from ssl_core.data.folder_files import Listed, list_files
+from ssl_core.data.gathering import gather
 from ssl_core.data.nifti import NiftiDecoder
 from ssl_core.data.optional import needed
 from ssl_core.data.pictures import PictureDecoder
-from ssl_core.data.reading import Effort, Reading
+from ssl_core.data.reading import Effort, Fault, Reading
 from ssl_core.spec.data import ImageData
 
 if TYPE_CHECKING:
@@ -25,36 +28,40 @@ if TYPE_CHECKING:
     from ssl_core.data.source import Source
 
 
-def read_dicom(source: Source, data: ImageData, effort: Effort) -> Reading:
-    """The frames of all files of a `DicomSource`."""
-    declared = cast("DicomSource", source.declared)
-    decoder = DicomDecoder(declared.modalities, declared.frames, declared.largest_mib << 20, data)
-    return _read(source, declared, decoder, data, effort, "pydicom")
+Decoded = Iterator[tuple[Listed, Sequence[Found] | Fault]]
+Study = Literal["StudyInstanceUID", "AccessionNumber"]
 
 
-def read_pictures(source: Source, data: ImageData, effort: Effort) -> Reading:
-    """The pages of all files of a `PicturesSource`."""
-    declared = cast("PicturesSource", source.declared)
-    decoder = PictureDecoder(declared.pages, declared.largest_mib << 20, data)
-    return _read(source, declared, decoder, data, effort, "PIL.Image")
+def read_images(source: Source, data: ImageData, effort: Effort) -> Reading:
+    """The frames, pages or slices of all files."""
+    declared = cast("FolderSource", source.declared)
+    return gather(declared.path, decode_images(source, data, effort), data, effort.scratch)
 
 
-def read_nifti(source: Source, data: ImageData, effort: Effort) -> Reading:
-    """The slices of all volumes of a `NiftiSource`."""
-    declared = cast("NiftiSource", source.declared)
-    decoder = NiftiDecoder(
-        axis=declared.axis,
-        slices=declared.slices,
-        first=declared.first,
-        last=declared.last,
-        volume=declared.volume,
-        largest=declared.largest_mib << 20,
-        data=data,
-    )
-    return _read(source, declared, decoder, data, effort, "nibabel")
-
-
-def _read(source: Source, declared: FolderSource, decoder: Decoder, data: ImageData, effort: Effort, library: str) -> Reading:
+def decode_images(source: Source, data: ImageData, effort: Effort, study: Study = "StudyInstanceUID") -> Decoded:
+    """Every file with what was found in it, in order; `study`: the element of a DICOM header that names the examination."""
+    declared = cast("FolderSource", source.declared)
+    decoder, library = _decoder(declared, data, study)
     for module in (library, *([] if data.fit == "exact" else ["PIL.Image"])):
         needed(module, "files of this kind")
-    return gather_folder(declared, source.folder, decoder, data, effort)
+    files = list_files(declared, source.folder)
+    return decode_all(files, decoder, Bounds(declared.largest_mib << 20, declared.seconds_a_file), workers=effort.workers)
+
+
+def _decoder(declared: FolderSource, data: ImageData, study: Study) -> tuple[Decoder, str]:
+    """What decodes a file of this declaration, and the library that it needs."""
+    largest = declared.largest_mib << 20
+    if isinstance(declared, DicomSource):
+        return DicomDecoder(declared.modalities, declared.frames, largest, data, study), "pydicom"
+    if isinstance(declared, PicturesSource):
+        return PictureDecoder(declared.pages, largest, data), "PIL.Image"
+    slices = cast("NiftiSource", declared)
+    return NiftiDecoder(
+        axis=slices.axis,
+        slices=slices.slices,
+        first=slices.first,
+        last=slices.last,
+        volume=slices.volume,
+        largest=largest,
+        data=data,
+    ), "nibabel"

@@ -28,17 +28,8 @@ def read_npz(source: NpzSource, files: tuple[Path, ...], data: ImageData) -> Rea
     """All images of the one declared file; see the module docstring."""
     (path,) = files
     fields = load_fields(path, source.path, (source.image_field, source.patient_field))
-    images, patients = fields[source.image_field], fields[source.patient_field]
-    shape = (data.height, data.width)
-    if images.ndim != 3 or images.shape[1:] != shape or images.dtype.kind not in "uif":
-        raise DataError(
-            f"array {source.image_field!r} of file {source.path!r} has another shape or type than the study asks for",
-            field="image_field",
-            value=f"{images.dtype} {['m', *images.shape[1:]]}",
-            limit=f"real numbers ['m', {data.height}, {data.width}]",
-            remedy=None if data.fit == "exact" else "resample the file: fit is for folders of pictures, not for an array",
-        )
-    owners = owners_of(source, patients, len(images))
+    images = checked_images(source, fields[source.image_field], data)
+    owners = owners_of(source, fields[source.patient_field], len(images))
     records, broken, blank = standardise(images, data)
     tally = Tally(source.path, rows=len(images))
     kept = np.array([bool(owner) for owner in owners], np.bool_)
@@ -48,15 +39,34 @@ def read_npz(source: NpzSource, files: tuple[Path, ...], data: ImageData) -> Rea
     return Reading([o for o in owners if o], [""] * int(kept.sum()), records[kept], (tally,))
 
 
+def checked_images(source: NpzSource, images: npt.NDArray[np.generic], data: ImageData) -> npt.NDArray[np.generic]:
+    """The array as it came; `DataError` where it has another shape or type than the plan says."""
+    shape = (data.height, data.width)
+    if images.ndim != 3 or images.shape[1:] != shape or images.dtype.kind not in "uif":
+        raise DataError(
+            f"array {source.image_field!r} of file {source.path!r} has another shape or type than the study asks for",
+            field="image_field",
+            value=f"{images.dtype} {['m', *images.shape[1:]]}",
+            limit=f"real numbers ['m', {data.height}, {data.width}]",
+            remedy=None if data.fit == "exact" else "resample the file: fit is for folders of pictures, not for an array",
+        )
+    return images
+
+
 def owners_of(source: NpzSource | SignalSource, patients: npt.NDArray[np.generic], count: int) -> list[str]:
     """The patient id of each of `count` records, "" where there is none; `DataError` for an array of another form."""
-    if patients.shape != (count,) or patients.dtype.kind not in "Uui":
+    return ids_of(source.path, "patient_field", source.patient_field, patients, count)
+
+
+def ids_of(path: str, key: str, name: str, ids: npt.NDArray[np.generic], count: int) -> list[str]:
+    """The id of each of `count` records in array `name`, which the source file's `key` names, "" where there is none."""
+    if ids.shape != (count,) or ids.dtype.kind not in "Uui":
         raise DataError(
-            f"array {source.patient_field!r} of file {source.path!r} must hold one text or integer per record",
-            field="patient_field",
-            value=f"{patients.dtype}, {patients.ndim} dimensions",
+            f"array {name!r} of file {path!r} must hold one text or integer per record",
+            field=key,
+            value=f"{ids.dtype}, {ids.ndim} dimensions",
         )
-    return [_owner(cell) for cell in patients.tolist()]
+    return [_id(cell) for cell in ids.tolist()]
 
 
 def load_fields(path: Path, name: str, fields: tuple[str, ...]) -> dict[str, npt.NDArray[np.generic]]:
@@ -79,8 +89,8 @@ def load_fields(path: Path, name: str, fields: tuple[str, ...]) -> dict[str, npt
         ) from error
 
 
-def _owner(cell: object) -> str:
-    """The patient id, or "" where there is none."""
+def _id(cell: object) -> str:
+    """The id, or "" where there is none."""
     if isinstance(cell, str):
         return "" if any("\ud800" <= char <= "\udfff" for char in cell) else unit_id(cell)
     return str(cell)

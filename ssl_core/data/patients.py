@@ -35,7 +35,8 @@ class Patients:
     offsets: int64 [n + 1]; unit i owns records[offsets[i] : offsets[i + 1]], at least one.
     records: text int32 [m, words, codes], -1 where there is no word; events int32 [m, events, 2], -1 where there is none;
         image float32 [m, pixels], standardised per image; signal float32 [m, channels * samples], scaled by the plan's
-        constants; table float32 [m, values] (columns.py); sound float32 [m, mels * frames] (sounds.py).
+        constants; table float32 [m, values] (columns.py); sound float32 [m, mels * frames] (sounds.py); image with report
+        float32 [m, pixels + words * codes] (pair_rows.py).
     """
 
     units: tuple[str, ...] = field(repr=False)

@@ -3,7 +3,8 @@
 A bad record whose patient is known stays: it is an all-padding (text, events) or all-zero (image, signal, table) record, whose
 unit gives a finite or zero row. A row without a trustworthy patient belongs to no unit and is left out. Both are counted here
 for the check before approval; afterwards nothing is read anew (ruling 15). A level that the plan does not declare is no fault:
-it has a code; rows with one are counted for the site's staff. Lines that one record of a CSV file swallowed are counted each:
+it has a code; rows with one are counted for the site's staff. An image without a report and a report without an image are no
+faults: they are left out, and counted for the site's staff. Lines that one record of a CSV file swallowed are counted each:
 a lost quote may hide as many patients as there are lines.
 """
 
@@ -54,6 +55,8 @@ class Fault(StrEnum):
     NO_TIME = "with a time that is no ISO 8601 date or time"
     NO_CODE = "without a code"
     NO_VALUE = "without a value in any column"
+    NO_STUDY = "without the study that links image and report"
+    OTHER_PATIENT = "of a study whose report is another patient's"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class Tally:
     rows: int = 0
     repeated: int = 0
     undeclared: int = 0
+    unpaired: int = 0
     faults: Counter[Fault] = field(default_factory=Counter)
     spans: list[Span] = field(default_factory=list)
     named: list[tuple[str, Fault]] = field(default_factory=list, repr=False)

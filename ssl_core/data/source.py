@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ssl_core.data.declared_fhir import FhirSource
 from ssl_core.data.declared_folder import FolderSource
 from ssl_core.data.declared_images import DicomSource, NiftiSource, PicturesSource
 from ssl_core.data.declared_omop import OmopSource
+from ssl_core.data.declared_pairs import PairsSource
 from ssl_core.data.declared_recordings import EdfSource, SoundSource, WaveformSource, WfdbSource
 from ssl_core.data.declared_xml import XmlSource
 from ssl_core.data.dicom_waveforms import read_waveforms
@@ -29,9 +30,10 @@ from ssl_core.data.edf_files import read_edf
 from ssl_core.data.events import read_events
 from ssl_core.data.fhir import read_observations, read_reports
 from ssl_core.data.folder_files import list_files
-from ssl_core.data.image_folders import read_dicom, read_nifti, read_pictures
+from ssl_core.data.image_folders import read_images
 from ssl_core.data.npz import read_npz
 from ssl_core.data.omop import read_notes, read_visits
+from ssl_core.data.pairs import read_pairs
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.reading import Effort, Fault, Reading
 from ssl_core.data.signals import read_signals
@@ -58,6 +60,7 @@ MODELS: dict[str, type[Declared]] = {
     "xml": XmlSource,
     "omop": OmopSource,
     "fhir": FhirSource,
+    "pairs": PairsSource,
 }
 """What may stand in a source TOML, by its `kind`."""
 
@@ -71,6 +74,8 @@ class Source:
 
     def files(self) -> tuple[Path, ...]:
         """The declared files, resolved, of a database none; `DataError` where one is missing or lies outside the folder."""
+        if isinstance(self.declared, PairsSource):
+            return tuple(file for part in self.declared.parts for file in replace(self, declared=part).files())
         if isinstance(self.declared, FolderSource):
             return tuple(file.path for file in list_files(self.declared, self.folder))
         root = self.folder.resolve()
@@ -110,9 +115,9 @@ READERS: dict[tuple[str, str], Reader] = {
     ("npz", "image"): _of_files(read_npz),
     ("signals", "signal"): _of_files(read_signals),
     ("columns", "table"): _of_files(read_columns),
-    ("dicom", "image"): read_dicom,
-    ("pictures", "image"): read_pictures,
-    ("nifti", "image"): read_nifti,
+    ("dicom", "image"): read_images,
+    ("pictures", "image"): read_images,
+    ("nifti", "image"): read_images,
     ("wfdb", "signal"): read_wfdb,
     ("edf", "signal"): read_edf,
     ("dicom-waveform", "signal"): read_waveforms,
@@ -123,6 +128,7 @@ READERS: dict[tuple[str, str], Reader] = {
     ("omop", "table"): _of_folder(read_visits),
     ("fhir", "text"): _of_folder(read_reports),
     ("fhir", "table"): _of_folder(read_observations),
+    ("pairs", "pair"): read_pairs,
 }
 """Who reads what: kind of the source, kind of the study's data -> reader."""
 

@@ -10,15 +10,16 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ssl_core.data.csv_rows import csv_rows, open_text
 from ssl_core.data.declared import TableSource
 from ssl_core.data.declared_folder import FolderSource
+from ssl_core.data.declared_pairs import PairsSource
 from ssl_core.data.folder_files import list_files
 from ssl_core.data.source import Source
 from ssl_core.datacheck.findings import MOST_PLACES, Finding, Weight
-from ssl_core.spec.data import Data
+from ssl_core.spec.data import Data, PairData
 
 _LONGEST = 100_000
 _MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|mai|okt|dez"
@@ -92,6 +93,8 @@ def name_findings(source: Source) -> list[Finding]:
 
 def note_findings(source: Source, data: Data) -> list[Finding]:
     """What looks like a person in the notes that a study would read."""
+    if isinstance(source.declared, PairsSource) and isinstance(data, PairData):
+        return note_findings(replace(source, declared=source.declared.text), data.words)
     if data.kind != "text":
         return []
     notes = NOTES.get(source.declared.kind)
@@ -106,6 +109,8 @@ def note_findings(source: Source, data: Data) -> list[Finding]:
 
 
 def _names(source: Source) -> list[str]:
+    if isinstance(source.declared, PairsSource):
+        return [name for part in source.declared.parts for name in _names(replace(source, declared=part))]
     if isinstance(source.declared, FolderSource):
         return [file.name for file in list_files(source.declared, source.folder)]
     return list(source.declared.paths)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ssl_core.data.check import CheckReport, report_of
 from ssl_core.data.contents import Contents, contents_of
+from ssl_core.data.gathering import padding
 from ssl_core.data.reading import Effort, Reading
 from ssl_core.data.source import Source, read_records
 from ssl_core.datacheck.findings import Finding, Weight, first, remedy_of
@@ -87,7 +88,7 @@ def look_at(
     reading = read_records(source, data, effort)
     seconds = time.monotonic() - begun
     report = report_of(source, reading, data)
-    contents = contents_of(reading.records)
+    contents = contents_of(reading.records, padding(data))
     findings = [
         *_verdict(report),
         *_faults(report),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ssl_core.data.reading import Reading
 from ssl_core.datacheck.findings import MOST_PLACES, Finding, Weight
-from ssl_core.spec.data import Data, TableData, TextData
+from ssl_core.spec.data import Data, PairData, TableData, TextData
 
 _CHUNK = 1024
 _FAR = 5.0
@@ -121,6 +121,12 @@ def _text(records: _Records, data: TextData) -> list[Finding]:
     )  # fmt: skip
 
 
+def _pair(records: _Records, data: PairData) -> list[Finding]:
+    """Pictures as such; of the notes the first code of each word is looked at. Both are views: nothing is copied."""
+    count = data.shape[0]
+    return [*_image(records[:, :count], data), *_text(records[:, count :: data.text.codes, None], data.words)]
+
+
 def _table(records: _Records, data: TableData) -> list[Finding]:
     out = []
     numbers = len(data.numeric)
@@ -181,4 +187,4 @@ def _counted(
     return [Finding(topic, what, remedy, int(which.sum()), of, places, weight)] if which.any() else []
 
 
-_LOOKS: dict[str, Callable[..., list[Finding]]] = {"image": _image, "text": _text, "table": _table}
+_LOOKS: dict[str, Callable[..., list[Finding]]] = {"image": _image, "text": _text, "table": _table, "pair": _pair}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ssl_core.data.declared import NpzSource
 from ssl_core.data.declared_folder import FolderSource
+from ssl_core.data.declared_pairs import PairsSource
 from ssl_core.data.decoding import Bounds, Found, decode_all
 from ssl_core.data.folder_files import Listed, list_files
 from ssl_core.data.npz import load_fields
@@ -26,7 +27,7 @@ from ssl_core.datacheck.burnt_in import text_lines
 from ssl_core.datacheck.findings import MOST_PLACES, Finding, Weight
 from ssl_core.datacheck.headers import header_identifiers
 from ssl_core.datacheck.raw import raw_array
-from ssl_core.spec.data import Data
+from ssl_core.spec.data import Data, PairData
 
 _MOST = 200
 
@@ -66,6 +67,8 @@ class _Raw:
 def scan_findings(source: Source, data: Data, effort: Effort) -> list[Finding]:
     """Headers and pictures; see the module docstring."""
     declared = source.declared
+    if isinstance(declared, PairsSource) and isinstance(data, PairData):
+        return scan_findings(replace(source, declared=declared.image), data.pixels, effort)
     if isinstance(declared, NpzSource):
         return _text_findings(*_array_lines(source, declared))
     if not isinstance(declared, FolderSource):

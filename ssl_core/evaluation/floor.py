@@ -11,7 +11,9 @@ Audio Electroacoust. 15, 1967), one rectangular segment. Sounds: of each band of
 deviation over time, for the same reason. Tables: of each numeric column its value and whether it is there, of each level
 of the others, "missing" and "not declared" too, 0 or 1; standardised by mean and deviation over the label pool, whose
 labels are not looked at. Events: of each code and each gap the logarithm of one more than how often a record has it,
-standardised likewise. A patient's feature is the mean over the patient's records.
+standardised likewise. Images with reports: both, the pixels of an image brought to length 1 as its words are, side by
+side; whoever has the report at hand may use it, though the encoder's features are of the image alone. A patient's
+feature is the mean over the patient's records.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import numpy.typing as npt
 from ssl_core.data.patients import Patients
 from ssl_core.data.source import Source, load_patients
 from ssl_core.finetuning.probe import Scaling, standardise
-from ssl_core.spec.data import Data, EventData, SignalData, SoundData, TableData, TextData
+from ssl_core.spec.data import Data, EventData, PairData, SignalData, SoundData, TableData, TextData, TextForm
 
 BUCKETS = 2048
 _WORDS = 512
@@ -33,12 +35,14 @@ _BANDS = 32
 
 def floor_data(data: Data) -> Data:
     """How a source is read for the floor: texts as one code of 2,048 buckets a word, the others as they are."""
+    if isinstance(data, PairData):
+        return data.model_copy(update={"text": TextForm(words=_WORDS, codes=1, buckets=BUCKETS)})
     return TextData(kind="text", words=_WORDS, codes=1, buckets=BUCKETS) if isinstance(data, TextData) else data
 
 
 def floor_patients(source: Source, patients: Patients, data: Data) -> Patients:
     """The `patients` of `source`, read by `data`, as the floor sees them."""
-    if isinstance(data, TextData):
+    if isinstance(data, TextData | PairData):
         return load_patients(source, floor_data(data))
     if isinstance(data, SignalData):
         records = log_power(np.asarray(patients.whole, np.float32), data)
@@ -99,9 +103,13 @@ def log_power(signals: npt.NDArray[np.float32], data: SignalData) -> npt.NDArray
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """Raw features with constants from the label pool: `weight` float64 [F] (idf) of texts, `scaling` of tables and events."""
+    """Raw features with constants from the label pool: `weight` float64 [F] (idf) of texts, `scaling` of tables and events.
+
+    `pixels`: entries of a record that stand before its words.
+    """
 
     weight: npt.NDArray[np.float64] | None = None
+    pixels: int = 0
     scaling: Scaling | None = None
 
     def features(self, patients: Patients) -> npt.NDArray[np.float64]:
@@ -109,9 +117,9 @@ class Floor:
         if self.weight is None:
             plain = patients.mean_by_unit(np.asarray(patients.whole, np.float32))
             return plain.astype(np.float64) if self.scaling is None else self.scaling(plain)
-        weighted = _present(patients) * self.weight
-        length = np.linalg.norm(weighted, axis=1, keepdims=True)
-        rows = weighted / np.where(length > 0, length, 1.0)
+        rows = _directions(_present(patients, self.pixels) * self.weight)
+        if self.pixels:
+            rows = np.hstack([_directions(patients.whole[:, : self.pixels].astype(np.float64)), rows])
         sums = np.add.reduceat(rows, patients.offsets[:-1], axis=0) if len(patients) else rows
         mean: npt.NDArray[np.float64] = sums / patients.counts()[:, None]
         return mean
@@ -121,15 +129,23 @@ def fit_floor(pool: Patients, data: Data) -> Floor:
     """The floor for a label pool of `data`, as `floor_patients` gives it; labels are not looked at."""
     if isinstance(data, TableData | EventData):
         return Floor(scaling=standardise(pool.mean_by_unit(np.asarray(pool.whole, np.float32))))
-    if not isinstance(data, TextData):
+    if not isinstance(data, TextData | PairData):
         return Floor()
-    present = _present(pool)
-    return Floor(weight=np.log((1 + len(present)) / (1 + present.sum(axis=0))) + 1)
+    pixels = data.shape[0] if isinstance(data, PairData) else 0
+    present = _present(pool, pixels)
+    return Floor(weight=np.log((1 + len(present)) / (1 + present.sum(axis=0))) + 1, pixels=pixels)
 
 
-def _present(patients: Patients) -> npt.NDArray[np.float64]:
-    """Which buckets occur in each record, float64 [m, 2048] of 0 and 1."""
-    codes = patients.whole[:, :, 0]
+def _directions(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Rows [m, F] at length 1; one of zeros stays."""
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: npt.NDArray[np.float64] = rows / np.where(length > 0, length, 1.0)
+    return scaled
+
+
+def _present(patients: Patients, pixels: int) -> npt.NDArray[np.float64]:
+    """Which buckets occur in each record after its `pixels`, float64 [m, 2048] of 0 and 1."""
+    codes = patients.whole[:, pixels:] if pixels else patients.whole[:, :, 0]
     rows, columns = np.nonzero(codes >= 0)
     out = np.zeros((len(codes), BUCKETS))
     out[rows, np.asarray(codes[rows, columns], np.int64)] = 1.0

@@ -19,10 +19,12 @@ from ssl_core.encoders.conv_signal import ConvSignal
 from ssl_core.encoders.mlp_image import MlpImage
 from ssl_core.encoders.resnet import ResNet
 from ssl_core.encoders.signal_transformer import SignalTransformer
+from ssl_core.encoders.two_tower import TwoTower
 from ssl_core.encoders.vit import VisionTransformer
 from ssl_core.objectives.augment import Augmentation
 from ssl_core.objectives.base import PretextModel
 from ssl_core.objectives.byol import ByolModel
+from ssl_core.objectives.caption import CaptionModel
 from ssl_core.objectives.contrastive_predictive import ContrastivePredictiveModel
 from ssl_core.objectives.crops_contrast import CropsContrastModel
 from ssl_core.objectives.denoising import DenoisingModel
@@ -40,6 +42,7 @@ from ssl_core.objectives.own_contrast import OwnContrastModel
 from ssl_core.objectives.rotation import RotationModel
 from ssl_core.objectives.shuffled_order import ShuffledOrderModel
 from ssl_core.objectives.simsiam import SimSiamModel
+from ssl_core.objectives.text_target import TextTargetModel
 from ssl_core.objectives.vicreg_own import Terms, VicregOwnModel
 from ssl_core.spec.data import Data
 from ssl_core.spec.encoder import Encoder
@@ -99,6 +102,19 @@ def _crops_contrast(data: Any, encoder: Any, task: Any) -> PretextModel:
     return CropsContrastModel(data, _whole(data, encoder), **_given(task, "projector", "crops", "temperature"), how=how)
 
 
+def _caption(data: Any, encoder: Any, task: Any) -> PretextModel:
+    how = Augmentation(**_given(task, *Augmentation._fields))
+    return CaptionModel(data, TwoTower(data, **_given(encoder, "size", "patch", "joint")), how=how)
+
+
+def _text_target(data: Any, encoder: Any, task: Any) -> PretextModel:
+    how, towers = (
+        Augmentation(**_given(task, *Augmentation._fields)),
+        TwoTower(data, **_given(encoder, "size", "patch", "joint")),
+    )
+    return TextTargetModel(data, towers, **_given(task, "bank", "temperature"), how=how)
+
+
 # By kind of data, name of encoder, name of task: all of spec/fit.py's TOGETHER, each called with the plan's three parts.
 MODELS: dict[tuple[str, str, str], Callable[[Any, Any, Any], PretextModel]] = {
     ("text", "hashed-words", "masked-words"): lambda data, encoder, task: MaskedWordsModel(
@@ -152,6 +168,8 @@ MODELS: dict[tuple[str, str, str], Callable[[Any, Any, Any], PretextModel]] = {
     ("signal", "conv1d", "crops-contrast"): _crops_contrast,
     ("sound", "vit", "masked-autoencoding"): _autoencoding,
     ("sound", "vit", "latent-prediction"): _latent,
+    ("pair", "two-tower", "caption"): _caption,
+    ("pair", "two-tower", "text-target"): _text_target,
 }
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_core.data.columns import LARGEST
+from ssl_core.data.gathering import padding
 from ssl_core.data.patients import Patients, group
-from ssl_core.spec.data import Data, EventData, TableData, TextData
+from ssl_core.spec.data import Data, EventData, PairData, TableData, TextData
 
 Kind = Literal["changed", "empty", "longest", "extreme", "not finite"]
 Records = npt.NDArray[np.int32] | npt.NDArray[np.float32]
@@ -53,11 +54,13 @@ def _other(data: Data, kind: Kind) -> Records:
     generator = np.random.default_rng(1)
     records = _records(data, generator, _LONGEST if kind == "longest" else 3)
     if kind == "empty":
-        records[:] = -1 if isinstance(data, TextData | EventData) else 0
+        records[:] = padding(data)
     elif kind == "extreme" and isinstance(data, TableData):
         count = len(data.numeric)
         records[:, :count] = LARGEST * np.sign(records[:, :count])
         records[:, 2 * count :] = np.array(data.codes[count:]) - 1
+    elif kind == "extreme" and isinstance(data, PairData):
+        records[:, : data.shape[0]], records[:, data.shape[0] :] = 1e30, data.text.buckets - 1
     elif kind == "extreme" and isinstance(data, EventData):
         records[:] = data.codes - 1, data.gaps - 1
     elif kind == "extreme":
@@ -72,6 +75,9 @@ def _records(data: Data, generator: np.random.Generator, count: int) -> Records:
         drawn, numbers = generator.integers(0, data.codes, (count, len(data.codes))), len(data.numeric)
         values = generator.standard_normal((count, numbers)) * drawn[:, :numbers]
         return np.hstack([values, drawn]).astype(np.float32)
+    if isinstance(data, PairData):
+        reports = _records(data.words, generator, count).reshape(count, data.shape[1])
+        return np.hstack([_records(data.pixels, generator, count), reports]).astype(np.float32)
     if isinstance(data, EventData):
         events = generator.integers(0, (data.codes, data.gaps), (count, *data.shape)).astype(np.int32)
         events[:, 0, 1] = 0

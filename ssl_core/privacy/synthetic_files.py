@@ -11,20 +11,33 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import cycle
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from ssl_core.data.columns import LARGEST
 from ssl_core.data.declared import ColumnsSource, Declared, EventsSource, NpzSource, SignalSource, TableSource
+from ssl_core.data.declared_pairs import PairsSource
 from ssl_core.data.declared_recordings import SoundSource
 from ssl_core.data.patients import Patients
 from ssl_core.data.reading import Effort
 from ssl_core.data.source import Source, load_patients
 from ssl_core.errors import PrivacyError
 from ssl_core.privacy.synthetic import Kind, kinds
-from ssl_core.privacy.synthetic_rows import Cells, Content, Events, Row
+from ssl_core.privacy.synthetic_rows import Array, Cells, Content, Events, Pair, Row
 from ssl_core.privacy.synthetic_writers import WRITERS
-from ssl_core.spec.data import Data, EventData, ImageData, SignalData, SoundData, TableData, TextData
+from ssl_core.spec.data import (
+    Data,
+    EventData,
+    ImageData,
+    ImageForm,
+    PairData,
+    SignalData,
+    SoundData,
+    TableData,
+    TextData,
+    TextForm,
+)
 
 _LONGEST = 200
 _FIRST_TIME = datetime(1950, 1, 1)
@@ -50,9 +63,10 @@ class SyntheticFolders:
         return self._read("removed", [row for row in self.rows() if row[0] != unit])
 
     def with_other(self, unit: str, kind: Kind) -> Patients:
-        """The same units, one with other records, which stand first in the file."""
+        """The same units, one with other records, which stand first and last in the file."""
         others = [row for row in self.rows() if row[0] != unit]
-        return self._read(kind, [*((unit, content) for content in self._other(kind)), *others])
+        first, *rest = [(unit, content) for content in self._other(kind)]
+        return self._read(kind, [first, *others, *rest])
 
     def larger(self) -> Patients:
         """Twice as many; the new ones come first by name."""
@@ -67,13 +81,19 @@ class SyntheticFolders:
     def _other(self, kind: Kind) -> list[Content]:
         generator = np.random.default_rng(1)
         records = [self._content(generator) for _ in range(_LONGEST if kind == "longest" else 3)]
-        if isinstance(self.data, TextData):
-            special = {"empty": "", "extreme": _EXTREME_TEXT}
-            return [special.get(kind, record) for record in records]
         if isinstance(self.data, TableData):
             return [_spoilt_cells(self.data, kind) or record for record in records]
         if isinstance(self.data, EventData):
             return [_spoilt_events(self.data, kind) or record for record in records]
+        if isinstance(self.data, PairData):
+            pairs = cast("list[Pair]", records)
+            return [(self._spoilt(kind, image), _spoilt_text(kind, text)) for image, text in pairs]
+        if isinstance(self.data, TextData):
+            return [_spoilt_text(kind, text) for text in cast("list[str]", records)]
+        return [self._spoilt(kind, array) for array in cast("list[Array]", records)]
+
+    def _spoilt(self, kind: Kind, content: Array) -> Array:
+        """An image or a signal for one of `kind`."""
         counts = self._counts
         values = {"empty": (0.0, 0.0), "extreme": (-3e38, 3e38), "not finite": (np.nan, np.inf)}
         if counts:
@@ -81,10 +101,10 @@ class SyntheticFolders:
             lowest = self.declared.missing if isinstance(self.declared, SignalSource) else None
             values |= {"extreme": (-32767, 32767), "not finite": (-32768 if lowest is None else lowest, 0)}
         if kind in values:
-            whole = np.empty(self.data.shape, np.int16 if counts else np.float32)
+            whole = np.empty(content.shape, np.int16 if counts else np.float32)
             whole[:], whole[:, ::2] = values[kind]
-            return [whole for _ in records]
-        return records
+            return whole
+        return content
 
     @property
     def _counts(self) -> bool:
@@ -95,18 +115,17 @@ class SyntheticFolders:
         if isinstance(self.data, SignalData):
             drawn = generator.standard_normal(self.data.shape)
             return (100 * drawn).astype(np.int16) if self._counts else drawn.astype(np.float32)
+        if isinstance(self.data, PairData):
+            return _picture(self.data.image, generator), _text(self.data.text, generator)
         if isinstance(self.data, SoundData):
             return generator.uniform(-1.0, 1.0, self.data.shape).astype(np.float32)
         if isinstance(self.data, ImageData):
-            # Within the window, or none of them would have a contrast.
-            if self.data.window is not None:
-                return generator.uniform(*self.data.window, self.data.shape).astype(np.float32)
-            return generator.integers(0, 256, self.data.shape).astype(np.float32)
+            return _picture(self.data, generator)
         if isinstance(self.data, TableData):
             return _cells(self.data, generator)
         if isinstance(self.data, EventData):
             return _events(self.data, generator)
-        return " ".join(f"w{number}" for number in generator.integers(0, 5000, int(generator.integers(2, self.data.words + 2))))
+        return _text(self.data, generator)
 
     def _read(self, name: str, rows: Sequence[Row]) -> Patients:
         folder = self.root / name.replace(" ", "-")
@@ -133,7 +152,11 @@ def default_source(data: Data) -> Declared:
             kind="events", path="records.csv", patient_column="patient", time_column="time", code_column="code",
             record_column="record",
         )  # fmt: skip
-    return TableSource(kind="table", path="records.csv", format="csv", patient_column="patient", text_column="text")
+    texts = TableSource(kind="table", path="records.csv", format="csv", patient_column="patient", text_column="text")
+    if isinstance(data, PairData):
+        image, text = NpzSource(kind="npz", path="records.npz"), texts.model_copy(update={"record_column": "study"})
+        return PairsSource(kind="pairs", image=image, text=text, study_from="field")
+    return texts
 
 
 def check_reader(folders: SyntheticFolders, base: Patients, victim: str) -> list[tuple[str, Patients]]:
@@ -156,6 +179,21 @@ def _equal(base: Patients, unit: str, other: Patients, place: int) -> bool:
     mine = base.take(np.array([base.units.index(unit)], np.int64))
     theirs = other.take(np.array([place], np.int64))
     return bool((mine.tags == theirs.tags).all()) and mine.whole.tobytes() == theirs.whole.tobytes()
+
+
+def _picture(form: ImageForm, generator: np.random.Generator) -> Array:
+    # Within the window, or none of them would have a contrast.
+    if form.window is not None:
+        return generator.uniform(*form.window, form.shape).astype(np.float32)
+    return generator.integers(0, 256, form.shape).astype(np.float32)
+
+
+def _text(form: TextForm, generator: np.random.Generator) -> str:
+    return " ".join(f"w{number}" for number in generator.integers(0, 5000, int(generator.integers(2, form.words + 2))))
+
+
+def _spoilt_text(kind: Kind, text: str) -> str:
+    return {"empty": "", "extreme": _EXTREME_TEXT}.get(kind, text)
 
 
 def _cells(data: TableData, generator: np.random.Generator) -> Cells:

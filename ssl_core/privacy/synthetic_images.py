@@ -1,9 +1,10 @@
 """Synthetic records as DICOM files, pictures and NIfTI volumes; for the isolation check.
 
-Comes in: a folder, a declaration, the plan's data, and rows (patient, float32 [height, width]). Goes out: one file a row, in a
-folder of its patient, and the declaration that reads them: whose a file is, its header says where that is declared, else its
-folder. Where the study says how sizes are made equal, the files have another size than its own. Whole numbers are written as
-such, anything else as floats, so that what no picture should hold is met too. Nothing here is private.
+Comes in: a folder, a declaration, the plan's data, and rows (patient, float32 [height, width]). Goes out: one file a row, in
+a folder of its patient, named by study and number, and the declaration that reads them: whose a file is, its header says
+where that is declared, else its folder. Where the study says how sizes are made equal, the files have another size than its
+own. Whole numbers are written as such, anything else as floats, so that what no picture should hold is met too. Nothing here
+is private.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Floats = npt.NDArray[np.float32]
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
 _EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
-_UID_ROOT = "2.25."
+UID_ROOT = "2.25."
 _PATTERNS = {"dicom": ("*.dcm",), "pictures": ("*.png", "*.tif"), "nifti": ("*.nii.gz",)}
 
 
@@ -37,7 +38,8 @@ def write_dicom(folder: Path, declared: DicomSource, data: ImageData, rows: Sequ
         whole, intercept, slope = _whole(content, data)
         header = pydicom.Dataset()
         header.SOPClassUID = _PARAMETRIC_MAP if whole is None else _SECONDARY_CAPTURE
-        header.SOPInstanceUID, header.StudyInstanceUID = f"{_UID_ROOT}{number + 1}", f"{_UID_ROOT}1"
+        header.SOPInstanceUID, header.StudyInstanceUID = f"{UID_ROOT}{number}", f"{UID_ROOT}{study_of(number)}"
+        header.AccessionNumber = str(study_of(number))
         header.PatientID, header.Modality = unit, declared.modalities[0]
         header.StudyDate, header.StudyTime, header.InstanceNumber = "20200101", "120000", number
         header.Rows, header.Columns, header.SamplesPerPixel = *content.shape, 1
@@ -79,6 +81,11 @@ def write_nifti(folder: Path, declared: NiftiSource, data: ImageData, rows: Sequ
     return _declared(declared)
 
 
+def study_of(number: int) -> int:
+    """The study of a patient's image of that number, from 1: every third image is of the study of the one before it."""
+    return number - (number % 3 == 0)
+
+
 def _named(folder: Path, data: ImageData, rows: Sequence[tuple[str, Any]]) -> Iterator[tuple[Path, str, int, Floats]]:
     """A path without suffix for each row, its patient, its number within the patient, and its content in the files' size."""
     # Numbered within each patient, so that one patient more changes no other record's name.
@@ -90,7 +97,7 @@ def _named(folder: Path, data: ImageData, rows: Sequence[tuple[str, Any]]) -> It
         content = np.asarray(given, np.float32)
         if data.fit != "exact":
             content = np.ascontiguousarray(np.repeat(content, 2, axis=0)[:-1])
-        yield place / f"{numbers[unit]:06d}", unit, numbers[unit], content
+        yield place / f"{study_of(numbers[unit]):06d}-{numbers[unit]:06d}", unit, numbers[unit], content
 
 
 def _whole(content: Floats, data: ImageData) -> tuple[npt.NDArray[np.uint16] | None, float, float]:

@@ -1,8 +1,7 @@
 """Synthetic records as rows, whatever format they are written in; for the isolation check.
 
 A row is a patient and a content: a text; the cells of a table's columns in the plan's order; the events of a
-record, each a time and a code; float32 or, for counts, int16 of
-the data's `shape`.
+record, each a time and a code; float32 or, for counts, int16 of the data's `shape`; an image and its report.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float32] | npt.NDArray[np.int16]
 Cells = tuple[str, ...]
 Events = tuple[tuple[str, str], ...]
-Content = str | Cells | Array | Events
+Pair = tuple[Array, str]
+Content = str | Cells | Array | Events | Pair
 Row = tuple[str, Content]
 
 

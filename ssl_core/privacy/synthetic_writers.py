@@ -9,20 +9,21 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 import numpy as np
 
 from ssl_core.data.declared import ColumnsSource, Declared, EventsSource, NpzSource, SignalSource, TableSource
+from ssl_core.data.declared_pairs import PairsSource
 from ssl_core.data.optional import needed
 from ssl_core.privacy.synthetic_fhir import write_fhir
-from ssl_core.privacy.synthetic_images import write_dicom, write_nifti, write_pictures
+from ssl_core.privacy.synthetic_images import UID_ROOT, study_of, write_dicom, write_nifti, write_pictures
 from ssl_core.privacy.synthetic_omop import write_omop
 from ssl_core.privacy.synthetic_recordings import write_edf, write_sounds, write_waveforms, write_wfdb
-from ssl_core.privacy.synthetic_rows import Content, Events, Row, numbered
+from ssl_core.privacy.synthetic_rows import Content, Events, Pair, Row, numbered
 from ssl_core.privacy.synthetic_xml import write_xml
-from ssl_core.spec.data import TableData
+from ssl_core.spec.data import PairData, TableData
 
 Writer = Callable[[Path, Any, Any, Sequence[Row]], Declared]
 
@@ -38,9 +39,7 @@ def _write_npz(folder: Path, declared: NpzSource | SignalSource, data: object, r
 
 
 def _write_table(folder: Path, declared: TableSource, data: object, rows: Sequence[Row]) -> Declared:
-    file = f"records.{declared.format}"
-    _write_texts(folder / file, declared, rows)
-    return declared.model_copy(update={"path": file})
+    return _write_texts(folder, declared, [(unit, f"{unit}-{number}", text) for unit, number, text in numbered(rows)])
 
 
 def _write_columns(folder: Path, declared: ColumnsSource, data: TableData, rows: Sequence[Row]) -> Declared:
@@ -80,21 +79,64 @@ def _write_parquet(path: Path, header: Sequence[str], rows: Sequence[Sequence[ob
     parquet.write_table(arrow.Table.from_arrays(columns, list(header)), path, row_group_size=7)
 
 
-def _write_texts(path: Path, declared: TableSource, rows: Sequence[Row]) -> None:
+def _write_texts(folder: Path, declared: TableSource, rows: Sequence[tuple[str, str, Content]]) -> TableSource:
+    """Rows (patient, record, text) as the one file of a table."""
+    path = folder / f"records.{declared.format}"
+    written = declared.model_copy(update={"path": path.name})
     named: list[dict[str, Content]] = []
-    for unit, number, content in numbered(rows):
-        record = {} if declared.record_column is None else {declared.record_column: f"{unit}-{number}"}
+    for unit, number, content in rows:
+        record = {} if declared.record_column is None else {declared.record_column: number}
         named.append({declared.patient_column: unit, declared.text_column: content, **record})
     if declared.format == "parquet":
         _write_parquet(path, list(named[0]), [tuple(row.values()) for row in named])
-        return
+        return written
     with path.open("w", newline="", encoding="utf-8") as stream:
         if declared.format == "jsonl":
             stream.writelines(json.dumps(row) + "\n" for row in named)
-            return
-        writer = csv.DictWriter(stream, list(named[0]))
-        writer.writeheader()
-        writer.writerows(named)
+        else:
+            writer = csv.DictWriter(stream, list(named[0]))
+            writer.writeheader()
+            writer.writerows(named)
+    return written
+
+
+def _write_pairs(folder: Path, declared: PairsSource, data: PairData, rows: Sequence[Row]) -> Declared:
+    """Images in one folder, reports in another; studies are numbered within a patient, so that all patients share their names.
+
+    Two images may be of one study (`study_of`), whose report is that of the first; every fourth report of a patient stands
+    under another one, of whom there is no image.
+    """
+    places = folder / "images", folder / "reports"
+    for place in places:
+        place.mkdir(exist_ok=True)
+    images: list[Row] = []
+    studies: list[str] = []
+    reports: list[tuple[str, str, Content]] = []
+    for unit, number, content in numbered(rows):
+        image, text = cast("Pair", content)
+        study = study_of(number)
+        images.append((unit, image))
+        studies.append(_study(declared, study))
+        if study == number:
+            reports.append((unit if study % 4 else f"another of {unit}", studies[-1], text))
+    written = WRITERS[declared.image.kind](places[0], declared.image, data.pixels, images)
+    if isinstance(written, NpzSource):
+        fields = dict(np.load(places[0] / written.path, allow_pickle=False))
+        np.savez(places[0] / written.path, allow_pickle=False, **fields, **{declared.study_field: np.array(studies)})
+    below = {"path": str(PurePosixPath("images", *written.paths))}
+    table = _write_texts(places[1], declared.text, reports)
+    changes: dict[str, object] = {"image": written.model_copy(update=below)}
+    changes["text"] = table.model_copy(update={"path": str(PurePosixPath("reports", *table.paths))})
+    if declared.study_from in ("pattern", "index"):
+        changes |= {"study_from": "pattern", "study_pattern": r"/(?P<study>\d+)-\d+\."}
+    return declared.model_copy(update=changes)
+
+
+def _study(declared: PairsSource, study: int) -> str:
+    """Its name, as the images of the declared kind are written with it."""
+    if declared.study_from in ("uid", "accession"):
+        return f"{UID_ROOT}{study}" if declared.study_from == "uid" else str(study)
+    return f"{study:06d}"
 
 
 WRITERS: dict[str, Writer] = {
@@ -113,5 +155,6 @@ WRITERS: dict[str, Writer] = {
     "xml": write_xml,
     "omop": write_omop,
     "fhir": write_fhir,
+    "pairs": _write_pairs,
 }
 """Kind of a source -> what writes one."""

@@ -14,15 +14,22 @@ from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model
 from ssl_core.spec.sound import SoundData as SoundData
 from ssl_core.spec.strict import StrictModel
 
+Several = Annotated[int, Field(ge=1, le=16)]
 
-class TextData(StrictModel):
-    """Short texts: at most `words` words of a record are read, each as `codes` public hash codes of `buckets`."""
 
-    kind: Literal["text"]
+class TextForm(StrictModel):
+    """At most `words` words of a text are read, each as `codes` public hash codes of `buckets`."""
+
     words: Annotated[int, Field(ge=2, le=512)] = 24
     codes: Annotated[int, Field(ge=1, le=4)] = 2
     buckets: Annotated[int, Field(ge=16, le=1 << 16)] = 512
-    records_per_patient: Annotated[int, Field(ge=1, le=16)] = 1
+
+
+class TextData(TextForm):
+    """Short texts; see `TextForm`."""
+
+    kind: Literal["text"]
+    records_per_patient: Several = 1
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -37,7 +44,7 @@ _FARTHEST = 1e9
 _AS_BEFORE: dict[str, Any] = {"fit": "exact", "window": None}
 
 
-class ImageData(StrictModel):
+class ImageForm(StrictModel):
     """Grey images [height, width]; means over `pool` x `pool` squares, then standardised image by image.
 
     `window`: (low, high) in the units of the modality, Hounsfield for CT; values beyond are set to these before anything else.
@@ -45,11 +52,9 @@ class ImageData(StrictModel):
     side by itself; pad: as large as goes in with its proportions, dark around it; crop: as small as covers, the middle of it.
     """
 
-    kind: Literal["image"]
     height: Annotated[int, Field(ge=8, le=512)]
     width: Annotated[int, Field(ge=8, le=512)]
     pool: Annotated[int, Field(ge=1, le=16)] = 1
-    records_per_patient: Annotated[int, Field(ge=1, le=16)] = 1
     fit: Literal["exact", "stretch", "pad", "crop"] = "exact"
     window: tuple[Finite, Finite] | None = None
 
@@ -74,6 +79,13 @@ class ImageData(StrictModel):
         # A plan that says nothing of these keeps the bytes, and so the hash, that it had before they could be said.
         body: dict[str, Any] = handler(self)
         return {name: value for name, value in body.items() if name not in _AS_BEFORE or value != _AS_BEFORE[name]}
+
+
+class ImageData(ImageForm):
+    """Grey images; see `ImageForm`."""
+
+    kind: Literal["image"]
+    records_per_patient: Several = 1
 
 
 Unit = Annotated[str, Field(pattern=r"^[!-~µ°]{1,20}\z")]
@@ -218,7 +230,39 @@ class EventData(StrictModel):
         return self
 
 
+class PairData(StrictModel):
+    """Images, each with its report; a record holds the pixels of one image, then the codes of the words of its report.
+
+    All of it is float32: a code is a whole number below 2^16, or -1 where there is no word, so it is exact.
+    """
+
+    kind: Literal["pair"]
+    image: ImageForm
+    text: TextForm
+    records_per_patient: Several = 1
+
+    @property
+    def pixels(self) -> ImageData:
+        """What is read of the images, as a study of images alone would say it."""
+        return ImageData(kind="image", **{name: getattr(self.image, name) for name in ImageForm.model_fields})
+
+    @property
+    def words(self) -> TextData:
+        """What is read of the reports, as a study of texts alone would say it."""
+        return TextData(kind="text", **{name: getattr(self.text, name) for name in TextForm.model_fields})
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How many entries of a record are pixels, and how many are codes."""
+        return self.image.values, self.text.words * self.text.codes
+
+    @property
+    def values(self) -> int:
+        """Entries of a record."""
+        return sum(self.shape)
+
+
 Picture = ImageData | SoundData
 """What an encoder of images takes: `height`, `width`, `pool`."""
 
-Data = TextData | ImageData | SignalData | TableData | SoundData | EventData
+Data = TextData | ImageData | SignalData | TableData | SoundData | EventData | PairData

@@ -84,6 +84,15 @@ class TableTransformerEncoder(StrictModel):
     size: TableTransformerSize = "tiny"
 
 
+class TwoTowerEncoder(StrictModel):
+    """A `vit` that is trained, and beside it a frozen public map of words to `joint` numbers, into which it is projected."""
+
+    name: Literal["two-tower"]
+    size: VitSize = "tiny"
+    patch: Annotated[int, Field(ge=2, le=64)] = 8
+    joint: Annotated[int, Field(ge=8, le=512)] = 64
+
+
 Encoder = (
     HashedWordsEncoder
     | MlpImageEncoder
@@ -94,4 +103,5 @@ Encoder = (
     | TextTransformerEncoder
     | EventTransformerEncoder
     | TableTransformerEncoder
+    | TwoTowerEncoder
 )

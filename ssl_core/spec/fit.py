@@ -5,8 +5,8 @@ Raises `ValueError` with one line, which the reader of the plan turns into a `Co
 
 from __future__ import annotations
 
-from ssl_core.spec.data import Data, ImageData, Picture, SignalData, SoundData
-from ssl_core.spec.encoder import Encoder, SignalTransformerEncoder, VitEncoder
+from ssl_core.spec.data import Data, ImageData, PairData, Picture, SignalData, SoundData
+from ssl_core.spec.encoder import Encoder, SignalTransformerEncoder, TwoTowerEncoder, VitEncoder
 from ssl_core.spec.objective import (
     ContrastivePredictive,
     Denoising,
@@ -58,6 +58,8 @@ TOGETHER = {
     ("signal", "conv1d", "crops-contrast"),
     ("sound", "vit", "masked-autoencoding"),
     ("sound", "vit", "latent-prediction"),
+    ("pair", "two-tower", "caption"),
+    ("pair", "two-tower", "text-target"),
 }
 
 # Tasks for pictures that turn, mirror or crop them as a camera might have.
@@ -65,6 +67,7 @@ _VIEWS = ("rotation", "jigsaw", "simsiam", "byol", "vicreg-own", "crops-contrast
 
 _LEAST_SEGMENT = 8
 _LEAST_TILE = 4
+_MOST_SIGNS = 1 << 24
 
 
 def check_fit(data: Data, encoder: Encoder, objective: Objective) -> None:
@@ -83,16 +86,22 @@ def check_fit(data: Data, encoder: Encoder, objective: Objective) -> None:
         )
     if kinds not in TOGETHER:
         raise ValueError(f"data, encoder and objective do not fit together: {', '.join(kinds)}")
-    if isinstance(data, ImageData | SoundData):
-        _check_squares(data, encoder, objective)
+    if isinstance(data, ImageData | SoundData | PairData):
+        _check_squares(data.pixels if isinstance(data, PairData) else data, encoder, objective)
     if isinstance(data, SignalData):
         _check_pieces(data, encoder, objective)
+    if isinstance(data, PairData) and isinstance(encoder, TwoTowerEncoder):
+        if data.text.codes * data.text.buckets * encoder.joint > _MOST_SIGNS:
+            raise ValueError(
+                f"codes x buckets x joint must be at most {_MOST_SIGNS}: the frozen map of words has so many entries"
+            )
 
 
 def _check_squares(data: Picture, encoder: Encoder, objective: Objective) -> None:
     """Refuse squares that do not fill the image, and one square, which leaves nothing to predict from."""
     step = data.pool
-    if isinstance(encoder, VitEncoder):
+    transformer = isinstance(encoder, VitEncoder | TwoTowerEncoder)
+    if isinstance(encoder, VitEncoder | TwoTowerEncoder):
         step *= encoder.patch
     elif isinstance(objective, MaskedImage):
         step *= objective.patch
@@ -102,8 +111,8 @@ def _check_squares(data: Picture, encoder: Encoder, objective: Objective) -> Non
         )
     if data.height % step or data.width % step:
         raise ValueError("image height and width must be multiples of pool x patch")
-    if isinstance(encoder, VitEncoder) and data.height * data.width == step * step:
-        raise ValueError("a vit needs images of at least two squares of pool x patch")
+    if transformer and data.height * data.width == step * step:
+        raise ValueError(f"a {encoder.name} needs images of at least two squares of pool x patch")
     if isinstance(objective, MaskedAutoencoding | Denoising) and objective.target != "values":
         raise ValueError("target log-power is for signals")
     if isinstance(objective, Rotation) and data.height != data.width:

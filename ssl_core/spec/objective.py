@@ -185,6 +185,29 @@ class LatentPrediction(StrictModel):
     decoder_depth: Annotated[int, Field(ge=1, le=12)] = 2
 
 
+class _ReportLooks(_Looks):
+    """Looks that leave in the image what its report speaks of: most of it, and never mirrored unless asked for."""
+
+    crop: Annotated[float, Field(ge=0.1, le=1)] = 0.9
+
+
+class Caption(_ReportLooks):
+    """From an image, predict the words of its report."""
+
+    name: Literal["caption"]
+
+
+class TextTarget(_ReportLooks):
+    """Turn the features of an image to where a frozen public map puts its report, away from `bank` public directions.
+
+    `bank` 0: without any, by the cosine alone.
+    """
+
+    name: Literal["text-target"]
+    bank: Annotated[int, Field(ge=0, le=4096)] = 256
+    temperature: Annotated[float, Field(ge=0.05, le=10)] = 0.1
+
+
 Single = (
     MaskedWords
     | MaskedImage
@@ -204,6 +227,8 @@ Single = (
     | VicregOwn
     | CropsContrast
     | LatentPrediction
+    | Caption
+    | TextTarget
 )
 
 

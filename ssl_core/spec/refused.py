@@ -41,6 +41,6 @@ REFUSED: dict[str, Refused] = {
     ),
     "clip": Refused(
         "its negatives are the images and texts of the other patients of the batch",
-        ("masked-autoencoding", "masked-language"),
+        ("caption", "text-target"),
     ),
 }

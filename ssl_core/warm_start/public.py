@@ -26,7 +26,7 @@ from ssl_core.procedural.signals import FACTORS as OF_SIGNALS
 from ssl_core.procedural.signals import procedural_signals
 from ssl_core.procedural.sounds import FACTORS as OF_SOUNDS
 from ssl_core.procedural.sounds import procedural_sounds
-from ssl_core.spec.data import Data, EventData, ImageData, SignalData, SoundData, TableData, TextData
+from ssl_core.spec.data import Data, EventData, ImageData, PairData, SignalData, SoundData, TableData, TextData
 from ssl_core.trust.random import unit_tag
 
 _MOST_BYTES = 8 << 30
@@ -45,8 +45,8 @@ class PublicUnits:
 
     @classmethod
     def from_seed(cls, seed: int, units: int, data: Data) -> PublicUnits:
-        """`units` units of procedural data; texts, tables and events have none."""
-        if isinstance(data, TextData | TableData | EventData):
+        """`units` units of procedural data; texts, tables, events and pairs have none."""
+        if isinstance(data, TextData | TableData | EventData | PairData):
             raise ConfigError(
                 f"there is no procedural {data.kind}: generated ones would teach nothing of real ones", field="data.kind",
                 value=data.kind, remedy="name a public corpus: --public SOURCE.toml",

@@ -23,6 +23,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "procedural-signals": {"modality": "signal", "procedural": True},
     "procedural-tables": {"modality": "table"},
     "procedural-sounds": {"modality": "sound"},
+    "procedural-pairs": {"modality": "pair"},
 }
 
 
@@ -78,6 +79,7 @@ def test_audio_is_another_word_for_sound(word: str, tmp_path: Path, monkeypatch:
         ({"signals": SOME, "modality": "sound"}, "--signals goes with --modality signal"),
         ({"warm": True}, "no generated data"),
         ({"warm": True, "modality": "table"}, "no generated data"),
+        ({"warm": True, "modality": "pair"}, "no generated data"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], message: str) -> None:

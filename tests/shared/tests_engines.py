@@ -37,6 +37,16 @@ TABLE: dict[str, Any] = {
     "encoder": {"name": "table-transformer", "size": "nano"},
     "objective": {"name": "masked-features", "mask_fraction": 0.5},
 }
+PAIR: dict[str, Any] = {
+    "data": {
+        "kind": "pair",
+        "image": {"height": 8, "width": 8},
+        "text": {"words": 6, "buckets": 32},
+        "records_per_patient": 2,
+    },
+    "encoder": {"name": "two-tower", "size": "nano", "patch": 4, "joint": 8},
+    "objective": {"name": "caption"},
+}
 EVENTS: dict[str, Any] = {
     "data": {"kind": "events", "vocabulary": ["a", "b, c", "é"], "events": 6, "gap_hours": [1, 48.5], "records_per_patient": 2},
     "encoder": {"name": "event-transformer", "size": "nano"},

@@ -16,8 +16,9 @@ TABLE = {
 }
 SOUND = {"kind": "sound", "rate_hz": 1000, "seconds": 0.288, "mels": 8, "high_hz": 500, "window": 64, "hop": 32}
 EVENTS = {"kind": "events", "vocabulary": ["a", "b", "c"], "events": 8, "gap_hours": [1, 24]}
+PAIR = {"kind": "pair", "image": {"height": 16, "width": 16, "pool": 2}, "text": {"words": 6, "buckets": 32}}
 DATA: dict[str, dict[str, Any]] = {
-    "events": EVENTS, "text": TEXT, "image": IMAGE, "signal": SIGNAL, "table": TABLE, "sound": SOUND
+    "events": EVENTS, "text": TEXT, "image": IMAGE, "signal": SIGNAL, "table": TABLE, "sound": SOUND, "pair": PAIR
 }  # fmt: skip
 ENCODERS: dict[str, dict[str, Any]] = {
     "hashed-words": {"width": 8},
@@ -29,6 +30,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "signal-transformer": {"size": "nano", "patch": 12},
     "conv1d": {"size": "nano"},
     "table-transformer": {"size": "nano"},
+    "two-tower": {"size": "nano", "patch": 4, "joint": 16},
 }
 TASKS: dict[str, dict[str, Any]] = {
     "masked-image": {"patch": 2},
@@ -42,6 +44,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "byol": {"projector": 32, "predictor": 8},
     "vicreg-own": {"crops": 3, "projector": 8},
     "crops-contrast": {"crops": 3, "projector": 8},
+    "text-target": {"bank": 8},
 }
 
 

@@ -231,6 +231,39 @@ def test_tables_that_are_not_well_declared_are_refused(data: dict[str, Any], wor
         parse(StudyPlan, plan(**TABLES | {"data": TABLES["data"] | data}), "plan")
 
 
+PAIRS: dict[str, Any] = {
+    "data": {"kind": "pair", "image": {"height": 16, "width": 16}, "text": {"buckets": 64}},
+    "encoder": {"name": "two-tower", "size": "nano", "patch": 4},
+    "objective": {"name": "caption"},
+}
+
+
+@pytest.mark.parametrize("objective", ["caption", "text-target"])
+def test_images_with_reports_are_taken_with_the_tasks_for_them(objective: str) -> None:
+    taken = parse(StudyPlan, plan(**PAIRS | {"objective": {"name": objective}}), "plan")
+    assert taken.objective.name == objective and taken.data.values == 256 + 48
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"data": PAIRS["data"] | {"image": {"height": 18, "width": 16}}}, "multiples of pool x patch"),
+        ({"data": PAIRS["data"] | {"image": {"height": 16}}}, r"pair\.image\.width.*add it"),
+        ({"data": PAIRS["data"] | {"image": {"kind": "image", "height": 16, "width": 16}}}, r"pair\.image\.kind"),
+        ({"data": PAIRS["data"] | {"text": {"buckets": 64, "records_per_patient": 2}}}, r"pair\.text\.records_per_patient"),
+        ({"data": PAIRS["data"] | {"image": {"height": 16, "width": 16, "window": [3, 1]}}}, "low below high"),
+        ({"encoder": PAIRS["encoder"] | {"patch": 16}}, "a two-tower needs images of at least two squares"),
+        ({"encoder": PAIRS["encoder"] | {"joint": 512}, "data": PAIRS["data"] | {"text": {"buckets": 65536}}}, "frozen map"),
+        ({"encoder": {"name": "vit", "size": "nano", "patch": 4}}, "fit together: pair, vit, caption"),
+        ({"objective": {"name": "text-target", "temperature": 0.01}}, r"text-target\.temperature"),
+        ({"objective": {"name": "rotation"}}, "fit together: pair, two-tower, rotation"),
+    ],
+)
+def test_images_with_reports_that_do_not_fit_are_refused(changes: dict[str, Any], word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        parse(StudyPlan, plan(**PAIRS | changes), "plan")
+
+
 ORDER: dict[str, Any] = SIGNALS | {
     "encoder": {"name": "conv1d", "size": "nano"},
     "objective": {"name": "shuffled-order", "segments": 4, "gap": 5},

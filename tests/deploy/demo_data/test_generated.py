@@ -13,12 +13,21 @@ import pytest
 from tests_demo_sites import check_shape, digest
 
 from deploy.demo_choice import DemoChoice
-from deploy.demo_data import procedural_images, procedural_signals, procedural_sounds, procedural_tables, sites
+from deploy.demo_data import (
+    procedural_images,
+    procedural_pairs,
+    procedural_signals,
+    procedural_sounds,
+    procedural_tables,
+    sites,
+)
 from deploy.demo_data.sites import DemoSites
 from ssl_core.config import parse
 from ssl_core.data.labels import read_labels
+from ssl_core.data.pair_rows import parted
 from ssl_core.data.reading import Effort
 from ssl_core.data.source import load_patients, read_source
+from ssl_core.data.words import word_codes
 from ssl_core.errors import ConfigError
 from ssl_core.evaluation.auroc import macro_auroc
 from ssl_core.evaluation.floor import one_hot
@@ -27,7 +36,7 @@ from ssl_core.procedural.images import procedural_images as pictures
 from ssl_core.procedural.signals import procedural_signals as waves
 from ssl_core.procedural.sounds import FACTORS as SOUND_FACTORS
 from ssl_core.procedural.sounds import procedural_sounds as sounds
-from ssl_core.spec.data import Data, ImageData, SignalData, SoundData, TableData
+from ssl_core.spec.data import Data, ImageData, ImageForm, PairData, SignalData, SoundData, TableData, TextForm
 
 SIZES = (400, 400, 400, 400, 400)
 IMAGES = ImageData(kind="image", height=16, width=16)
@@ -35,6 +44,7 @@ SIGNALS = SignalData(
     kind="signal", channels=2, samples=120, rate_hz=40.0, units=("mV", "V"), typical=(0.2, 0.0002), centre=(0.0, 1.0)
 )
 SOUNDS = SoundData(kind="sound", rate_hz=2000, seconds=2.048, mels=8, high_hz=1000, window=128, hop=64)
+PAIRS = PairData(kind="pair", image=ImageForm(height=16, width=16), text=TextForm(words=16))
 TABLES = parse(TableData, DemoChoice(modality="table").plan()["data"], "study plan")
 
 
@@ -50,6 +60,7 @@ KINDS = [
     Kind(procedural_signals.write_sites, SIGNALS, procedural_signals.LABEL_NAMES),
     Kind(procedural_tables.write_sites, TABLES, procedural_tables.LABEL_NAMES),
     Kind(procedural_sounds.write_sites, SOUNDS, procedural_sounds.LABEL_NAMES),
+    Kind(procedural_pairs.write_sites, PAIRS, procedural_pairs.LABEL_NAMES),
 ]
 BY_KIND = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.data.kind)
 
@@ -164,3 +175,27 @@ def test_columns_tell_findings_in_part_and_some_values_are_missing(tmp_path: Pat
     codes = rows[:, len(TABLES.numeric) :]
     assert 0.01 < (codes == 0).mean() < 0.3 and (codes[:, 0] == 1).all()
     assert not (codes[:, len(TABLES.numeric) :] == 1).any(), "every level is declared"
+
+
+@pytest.mark.usefixtures("few")
+def test_reports_tell_what_their_pictures_were_made_from_in_part(tmp_path: Path) -> None:
+    demo = procedural_pairs.write_sites(tmp_path / "a", PAIRS, nominal_sizes=SIZES, seed=3, patients=20)
+    site = demo.sites[0]
+    source, table = read_source(site.pool), read_labels(site.labels)
+    patients = load_patients(source, PAIRS)
+    _, known = table.align(patients)
+    _, codes, pairs = parted(np.asarray(patients.records, np.float32), PAIRS)
+    assert pairs.all()
+    for word in ("outline", "symmetric"):
+        said = (codes == np.array(word_codes(word, 2, 512))).all(axis=2).any(axis=1)
+        assert 0.02 < said.mean() < 0.5, "many reports are silent, or say it in other words"
+    body = (codes == np.array(word_codes("dominant", 2, 512))).all(axis=2).any(axis=1)
+    assert body.any() and known[body, 0].all() and (known[:, 0] & ~body).any(), "what is said is true, and not all is said"
+
+
+def test_a_report_says_something_and_is_the_generator_s() -> None:
+    factors = np.array([[1, 0, 4], [0, 1, 17]] * 200, np.float32)
+    texts = procedural_pairs.reports(np.random.default_rng(1), factors)
+    assert texts == procedural_pairs.reports(np.random.default_rng(1), factors) and all(len(text) > 5 for text in texts)
+    few, many = (" ".join(texts[first::2]) for first in (0, 1))
+    assert "few details" in few and "many details" not in few and "symmetric sides" in many and "symmetric sides" not in few

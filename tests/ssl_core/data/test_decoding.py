@@ -68,7 +68,7 @@ def test_a_worker_gives_what_this_process_would_find(tmp_path: Path) -> None:
     ((_, here),), ((_, there),) = (list(decode_all(files, decode, BOUNDS, workers=workers)) for workers in (0, 1))
     assert not isinstance(here, Fault) and not isinstance(there, Fault) and len(here) == len(there) == 4
     for mine, other in zip(here, there, strict=True):
-        assert (mine.owner, mine.name) == (other.owner, other.name)
+        assert (mine.owner, mine.name, mine.study) == (other.owner, other.name, other.study)
         if isinstance(mine.content, Fault) or isinstance(other.content, Fault):
             assert mine.content is other.content
         else:
@@ -77,9 +77,11 @@ def test_a_worker_gives_what_this_process_would_find(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "told",
-    ['{"a": 1}', "[1]", '[["a"]]', '[[1, "", "empty"]]', '[["a", "", "no fault"]]', '"no fault"', "[", "\xff", "3",
-     '[["a", "", ["|O8", [1]]]]', '[["a", "", ["<f4", [-1]]]]', '[["a", "", ["<f4", [9]]]]', '[["a", "", ["<f4", [true]]]]',
-     '[["a", "", ["<f4", 1]]]', "[" * 100_000],
+    ['{"a": 1}', "[1]", '[["a"]]', '[[1, "", null, "empty"]]', '[["a", "", 1, "empty"]]', '[["a", "", null, "no fault"]]',
+     '"no fault"', "[", "\xff", "3",
+     '[["a", "", null, ["|O8", [1]]]]', '[["a", "", null, ["<f4", [-1]]]]', '[["a", "", null, ["<f4", [9]]]]',
+     '[["a", "", null, ["<f4", [true]]]]',
+     '[["a", "", null, ["<f4", 1]]]', "[" * 100_000],
 )  # fmt: skip
 def test_no_other_message_is_taken(told: str) -> None:
     text = told.encode("latin-1")

@@ -16,7 +16,18 @@ from ssl_core.data.kept_rows import KeptRows
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.source import load_patients, read_source
 from ssl_core.errors import DataError, StateError
-from ssl_core.spec.data import CategoricalColumn, Data, ImageData, NumericColumn, SignalData, TableData, TextData
+from ssl_core.spec.data import (
+    CategoricalColumn,
+    Data,
+    ImageData,
+    ImageForm,
+    NumericColumn,
+    PairData,
+    SignalData,
+    TableData,
+    TextData,
+    TextForm,
+)
 
 TEXT = TextData(kind="text", words=6, codes=2, buckets=64)
 IMAGE = ImageData(kind="image", height=8, width=12, pool=2)
@@ -27,6 +38,9 @@ TABLE = TableData(
     numeric=tuple(NumericColumn(name=f"n{n}", typical=1.0) for n in range(10)),
     categorical=tuple(CategoricalColumn(name=f"c{n}", levels=("a",)) for n in range(4)),
 )
+
+
+PAIR = PairData(kind="pair", image=ImageForm(height=8, width=8, pool=2), text=TextForm(words=4, codes=2))
 
 
 def some(data: Data, units: int = 5) -> Patients:
@@ -43,7 +57,7 @@ def keep(path: Path, patients: Patients) -> Path:
     return path
 
 
-@pytest.mark.parametrize("data", [TEXT, IMAGE, SIGNAL, TABLE])
+@pytest.mark.parametrize("data", [TEXT, IMAGE, SIGNAL, TABLE, PAIR])
 def test_what_is_read_back_is_bit_by_bit_what_training_uses_and_names_nobody(tmp_path: Path, data: Data) -> None:
     patients = some(data)
     path = keep(tmp_path / "patients.npz", patients)

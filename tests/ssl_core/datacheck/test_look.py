@@ -17,7 +17,7 @@ from ssl_core.datacheck.findings import Finding, Weight
 from ssl_core.datacheck.formats import Format, format_of
 from ssl_core.datacheck.look import Look, look_at
 from ssl_core.errors import ConfigError
-from ssl_core.spec.data import ImageData
+from ssl_core.spec.data import ImageData, ImageForm, PairData, TextForm
 
 DATA = ImageData(kind="image", height=16, width=16)
 
@@ -140,3 +140,26 @@ def test_the_picture_that_is_shown_is_the_patients_where_all_files_have_one_name
     assert shown is not None and shown.patient == "ben"
     assert np.array_equal(shown.before, pixels(1))  # type: ignore[arg-type]
     assert same(shown.after, pixels(1))
+
+
+def test_both_halves_of_pairs_are_looked_at_each_as_what_it_is(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    rows = ["patient,study,text"]
+    for number, patient in enumerate(("ann", "ben", "cid")):
+        (tmp_path / "x" / patient).mkdir(parents=True)
+        Image.fromarray(draw.integers(0, 255, (16, 16)).astype(np.uint8)).save(tmp_path / "x" / patient / f"s{number}.png")
+        rows.append(f"{patient},s{number},the lungs are clear and the heart is not large" + " on 2024-03-05" * (number == 1))
+    (tmp_path / "x" / "ann" / "s0.png").write_bytes(b"broken")
+    (tmp_path / "x" / "ben" / "s1.png").rename(tmp_path / "x" / "ben" / "20240305_s1.png")
+    (tmp_path / "reports.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "s.toml").write_text(
+        'kind = "pairs"\nmax_bad_share = 0.5\nstudy_from = "pattern"\nstudy_pattern = "(?P<study>s[0-9])"\n'
+        '[image]\nkind = "pictures"\npath = "x"\n[text]\nkind = "table"\npath = "reports.csv"\nformat = "csv"\n'
+        'patient_column = "patient"\nrecord_column = "study"\ntext_column = "text"\n'
+    )
+    data = PairData(kind="pair", image=ImageForm(height=16, width=16), text=TextForm(words=24, buckets=512))
+    look = look_at(read_source(tmp_path / "s.toml"), data, Effort(0), patient="cid", picture=True)
+    assert {finding.topic for finding in look.findings} == {"bad records", "file names", "notes"}
+    (note,), (name,) = of(look, "notes"), of(look, "file names")
+    assert "date" in note.what and "date" in name.what
+    assert look.shown is not None and look.shown.patient == "cid" and "cid" not in str(look.to_json())

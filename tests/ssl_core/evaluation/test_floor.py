@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 from scipy.signal import welch
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from ssl_core.data.patients import Patients, group
-from ssl_core.data.words import encode, split
-from ssl_core.evaluation.floor import BUCKETS, fit_floor, floor_data, log_power, loudness, one_hot
-from ssl_core.spec.data import CategoricalColumn, ImageData, NumericColumn, SignalData, SoundData, TableData, TextData
+from ssl_core.data.source import load_patients, read_source
+from ssl_core.data.words import encode, split, word_codes
+from ssl_core.evaluation.floor import BUCKETS, fit_floor, floor_data, floor_patients, log_power, loudness, one_hot
+from ssl_core.spec.data import (
+    CategoricalColumn,
+    ImageData,
+    ImageForm,
+    NumericColumn,
+    PairData,
+    SignalData,
+    SoundData,
+    TableData,
+    TextData,
+    TextForm,
+)
 
 DATA = TextData(kind="text", words=4)
 
@@ -106,3 +121,40 @@ def test_tables_are_standardised_one_hot_columns_as_in_scikit_learn() -> None:
     wanted = scaler.transform(expected[120:].reshape(40, 2, -1).mean(axis=1)) / np.sqrt(expected.shape[1])
     np.testing.assert_allclose(floor.features(test), wanted, atol=1e-6)
     np.testing.assert_array_equal(floor.features(test.take(np.array([5]))), floor.features(test)[5:6])
+
+
+def test_pairs_are_their_pixels_beside_their_words_each_of_length_one(tmp_path: Path) -> None:
+    data = PairData(kind="pair", image=ImageForm(height=8, width=8), text=TextForm(words=2, buckets=16))
+    rng = np.random.default_rng(4)
+    image, patient = rng.integers(0, 256, (6, 8, 8)).astype(np.float32), np.array(["a", "a", "b", "b", "c", "d"])
+    np.savez(tmp_path / "x.npz", image=image, patient=patient, study=np.arange(6))
+    texts = ["one two three", "two", "three three", "one", "four one", "!"]
+    lines = [f"{owner},{study},{text}" for study, (owner, text) in enumerate(zip(patient, texts, strict=True))]
+    (tmp_path / "t.csv").write_text("\n".join(["patient,study,text", *lines]) + "\n")
+    (tmp_path / "source.toml").write_text(
+        'kind = "pairs"\nstudy_from = "field"\n[image]\nkind = "npz"\npath = "x.npz"\n[text]\nkind = "table"\n'
+        'path = "t.csv"\nformat = "csv"\npatient_column = "patient"\nrecord_column = "study"\ntext_column = "text"\n'
+    )
+    source = read_source(tmp_path / "source.toml")
+    raw = floor_patients(source, load_patients(source, data), data)
+    found = fit_floor(raw, data).features(raw)
+    assert found.shape == (4, 64 + BUCKETS)
+    flat = image.reshape(6, 64).astype(np.float64)
+    pixels = flat - flat.mean(axis=1, keepdims=True)
+    pixels /= np.linalg.norm(pixels, axis=1, keepdims=True)
+    np.testing.assert_allclose(found[0, :64], pixels[:2].mean(axis=0), atol=1e-6)
+    words = fit_floor(raw, data)
+    read = [split(text) for text in texts]
+    assert words.weight is not None
+    places = {word: word_codes(word, 1, BUCKETS)[0] for text in read for word in text}
+    # The sixth pair has no word, so it is padding: no image either.
+    assert not found[3].any()
+    counts = {word: sum(word in text for text in read[:5]) for word in places}
+    for word, place in places.items():
+        assert words.weight[place] == pytest.approx(np.log(7 / (1 + counts[word])) + 1)
+    expected = np.zeros(BUCKETS)
+    for text in read[:2]:
+        row = np.zeros(BUCKETS)
+        row[[places[word] for word in text]] = words.weight[[places[word] for word in text]]
+        expected += row / np.linalg.norm(row) / 2
+    np.testing.assert_allclose(found[0, 64:], expected, atol=1e-9)

@@ -72,6 +72,11 @@ PARTS: dict[str, dict[str, Any]] = {
         "objective": {"name": "masked-autoencoding", "decoder_width": 32, "decoder_depth": 1},
     },
 }
+PARTS["two-tower"] = {
+    "data": {"kind": "pair", "image": {"height": 8, "width": 8}, "text": {"words": 6, "buckets": 64}},
+    "encoder": {"name": "two-tower", "size": "nano", "patch": 4, "joint": 16},
+    "objective": {"name": "caption"},
+}
 FINDINGS = ("heart", "lung")
 
 
@@ -154,8 +159,17 @@ def write_site(folder: Path, kind: str, *, patients: int, seed: int, name: str =
         for row, (index, _) in enumerate(owners):
             image[row, :4, :4] += 60 * labels[index, 0]
             image[row, 4:, 4:] += 60 * labels[index, 1]
-        np.savez(folder / "r.npz", image=image.astype(np.uint8), patient=np.array([unit for _, unit in owners]))
+        fields = {"image": image.astype(np.uint8), "patient": np.array([unit for _, unit in owners])}
         source = {"kind": "npz", "path": "r.npz"}
+        if PARTS[kind]["data"]["kind"] == "pair":
+            fields["study"] = np.arange(len(owners))
+            with (folder / "r.csv").open("w", newline="") as stream:
+                writer = csv.writer(stream)
+                writer.writerow(["patient", "study", "text"])
+                writer.writerows([unit, row, f"seen {rng.integers(9)}"] for row, (_, unit) in enumerate(owners))
+            table = {"kind": "table", "path": "r.csv", "format": "csv", "patient_column": "patient", "text_column": "text"}
+            source = {"kind": "pairs", "study_from": "field", "image": source, "text": table | {"record_column": "study"}}
+        np.savez(folder / "r.npz", **fields)
     (folder / "source.toml").write_text(tomli_w.dumps(source))
     with (folder / "labels.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)

@@ -14,15 +14,18 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from ssl_core.data.images import standardise
+from ssl_core.data.pair_rows import padding_row
 from ssl_core.data.patients import Patients, group
 from ssl_core.encoders.conv_signal import ConvSignal
 from ssl_core.encoders.mlp_image import MlpImage
 from ssl_core.encoders.resnet import ResNet
 from ssl_core.encoders.signal_transformer import SignalTransformer
+from ssl_core.encoders.two_tower import TwoTower
 from ssl_core.encoders.vit import VisionTransformer
 from ssl_core.objectives.augment import Augmentation
 from ssl_core.objectives.base import PretextModel
 from ssl_core.objectives.byol import ByolModel
+from ssl_core.objectives.caption import CaptionModel
 from ssl_core.objectives.contrastive_predictive import ContrastivePredictiveModel
 from ssl_core.objectives.crops_contrast import CropsContrastModel
 from ssl_core.objectives.denoising import DenoisingModel
@@ -39,9 +42,21 @@ from ssl_core.objectives.own_contrast import OwnContrastModel
 from ssl_core.objectives.rotation import RotationModel
 from ssl_core.objectives.shuffled_order import ShuffledOrderModel
 from ssl_core.objectives.simsiam import SimSiamModel
+from ssl_core.objectives.text_target import TextTargetModel
 from ssl_core.objectives.vicreg_own import Terms, VicregOwnModel
 from ssl_core.privacy.synthetic import synthetic_patients
-from ssl_core.spec.data import CategoricalColumn, EventData, ImageData, NumericColumn, SignalData, TableData, TextData
+from ssl_core.spec.data import (
+    CategoricalColumn,
+    EventData,
+    ImageData,
+    ImageForm,
+    NumericColumn,
+    PairData,
+    SignalData,
+    TableData,
+    TextData,
+    TextForm,
+)
 from ssl_core.trust.identity import Secret
 from ssl_core.trust.random import UnitCoins
 
@@ -62,6 +77,12 @@ TABLE = TableData(
 )
 EVENTS = EventData(kind="events", vocabulary=("a", "b", "c"), events=9, gap_hours=(1.0, 24.0), records_per_patient=3)
 IMAGE = ImageData(kind="image", height=16, width=16, pool=2, records_per_patient=3)
+PAIR = PairData(
+    kind="pair",
+    image=ImageForm(height=16, width=16, pool=2),
+    text=TextForm(words=6, codes=2, buckets=32),
+    records_per_patient=3,
+)
 
 
 @dataclass(frozen=True)
@@ -303,6 +324,39 @@ def _contrast_signal_task() -> Task:
     return _wave_task(CropsContrastModel(WAVES, encoder, **_CONTRAST))
 
 
+def _pair_task(model: PretextModel) -> Task:
+    made = synthetic_patients(PAIR, 20, seed=4)
+    owners = [f"p{number:02d}" for number, count in enumerate(made.counts()) for _ in range(count)]
+    records = made.records.copy()
+    pixels = PAIR.shape[0]
+    for row, owner in enumerate(owners):
+        if owner == "p03":  # nothing at all
+            records[row] = padding_row(PAIR)
+        elif owner == "p07":  # an image without a word
+            records[row, pixels:] = -1.0
+        elif owner == "p11":  # a report without an image
+            records[row, :pixels] = 0.0
+        elif owner == "p15":  # a pixel that no reader gives
+            records[row, 5] = np.nan
+    return Task(_randomised(model), group(owners, records), ("p03", "p07", "p11", "p15"))
+
+
+def _towers() -> TwoTower:
+    return TwoTower(PAIR, size="nano", patch=4, joint=16)
+
+
+def _caption_task() -> Task:
+    return _pair_task(CaptionModel(PAIR, _towers(), how=_HOW))
+
+
+def _target_task() -> Task:
+    return _pair_task(TextTargetModel(PAIR, _towers(), bank=8, temperature=0.2, how=_HOW))
+
+
+def _cosine_task() -> Task:
+    return _pair_task(TextTargetModel(PAIR, _towers(), bank=0, temperature=0.2, how=_HOW))
+
+
 TASKS: dict[str, Callable[[], Task]] = {
     "masked-words": _text_task,
     "masked-image": _image_task,
@@ -338,6 +392,9 @@ TASKS: dict[str, Callable[[], Task]] = {
     "vicreg-conv": _vicreg_conv_task,
     "crops-contrast": _contrast_task,
     "crops-contrast-signal": _contrast_signal_task,
+    "caption": _caption_task,
+    "text-target": _target_task,
+    "text-target-cosine": _cosine_task,
 }
 
 
@@ -345,6 +402,21 @@ TASKS: dict[str, Callable[[], Task]] = {
 def task(request: pytest.FixtureRequest) -> Task:
     make: Callable[[], Task] = request.param
     return make()
+
+
+@pytest.fixture
+def caption_task() -> Task:
+    return _caption_task()
+
+
+@pytest.fixture
+def target_task() -> Task:
+    return _target_task()
+
+
+@pytest.fixture
+def cosine_task() -> Task:
+    return _cosine_task()
 
 
 @pytest.fixture

@@ -86,6 +86,18 @@ DENOISING_MLP = DENOISING_IMAGE | {"encoder": {"name": "mlp-image", "hidden": 16
 OWN = ORDER | {"objective": {"name": "own-contrast", "segments": 4, "gap": 4, "projection": 8}}
 OWN_TRANSFORMER = OWN | {"encoder": {"name": "signal-transformer", "size": "nano", "patch": 4}}
 PREDICTIVE = ORDER | {"objective": {"name": "contrastive-predictive", "pieces": 6, "ahead": 2}}
+CAPTION: dict[str, Any] = {
+    "data": {
+        "kind": "pair",
+        "image": {"height": 16, "width": 16},
+        "text": {"words": 8, "buckets": 64},
+        "records_per_patient": 2,
+    },
+    "encoder": {"name": "two-tower", "size": "nano", "patch": 4, "joint": 16},
+    "objective": {"name": "caption"},
+}
+TARGET = CAPTION | {"objective": {"name": "text-target", "bank": 16}}
+COSINE = CAPTION | {"objective": {"name": "text-target", "bank": 0}}
 PARTS = {
     "text": TEXT,
     "image": IMAGE,
@@ -109,6 +121,9 @@ PARTS = {
     "own": OWN,
     "own transformer": OWN_TRANSFORMER,
     "predictive": PREDICTIVE,
+    "caption": CAPTION,
+    "text target": TARGET,
+    "text target by cosine": COSINE,
 }
 FROZEN = {
     ("text", 0): "6061c01e78bffb281203056d9dbaa942cebcd00360acbf0f55049eeab2b379d7",
@@ -126,6 +141,7 @@ FROZEN = {
     ("denoising mlp", 0): "4e393aeaca8a2c6dff9c08ab39e24c7a17adf99c4ca48a131db227c403b68314",
     ("own", 0): "70f28535945aad87d0e657d21de1bb9658539d421962a05262db33784541a10c",
     ("predictive", 0): "17e0cc6a9e3d1690ddd6ca611ab05abc273f701394baea3ccf50e8ce6ad49765",
+    ("caption", 0): "1f46956d156ad80f4c8dde7aedb2bcf38f19ac6369d67a02be0a5db2cbd2dbd1",
 }
 
 
@@ -187,6 +203,8 @@ def test_sizes_of_what_the_other_tasks_add() -> None:
         "denoising mlp": 257 * 16 + 32 + 17 * 8 + 9 * 256,
         "own": conv + 17 * 16 + 17 * 8,
         "own transformer": wave + trunk + 33 * 32 + 33 * 8,
+        "caption": image + trunk + 33 * 16 + 17 * 128,
+        "text target": image + trunk + 33 * 16,
         "predictive": conv + 6 * 16 + 12 * 16 * 16 + 13 * 16 + 32 + 17 * 32,
     }
     assert {name: len(to_vector(build_model(plan(PARTS[name])))) for name in expected} == expected
@@ -258,6 +276,20 @@ def test_the_isolation_check_refuses_negatives_of_other_patients(parts: dict[str
     model.draw = coupled
     with pytest.raises(PrivacyError, match="another patient's gradient"):
         check_isolation(plan(parts), speed=SpeedSpec(chunk=5), model=model)
+
+
+def test_the_isolation_check_refuses_the_reports_of_other_patients_as_wrong_texts() -> None:
+    """As CLIP has them: away from the report of the batch's next patient."""
+    model = build_model(plan(COSINE))
+    honest = model.draw
+
+    def coupled(*given: Any) -> dict[str, Any]:
+        views = honest(*given)
+        return views | {"target": views["target"] - 0.5 * views["target"].roll(1, dims=0)}
+
+    model.draw = coupled
+    with pytest.raises(PrivacyError, match="another patient's gradient"):
+        check_isolation(plan(COSINE), speed=SpeedSpec(chunk=5), model=model)
 
 
 @pytest.mark.parametrize("parts", [AUTOENCODING, SIGNAL], ids=["autoencoding", "signal"])
