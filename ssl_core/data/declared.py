@@ -95,14 +95,10 @@ class FilesSource(Declared):
         return (self.path,) if isinstance(self.path, str) else self.path
 
 
-class TableSource(FilesSource):
-    """A table of texts: CSV with a header line, one JSON object a line, or Parquet. UTF-8, one row a record."""
+class LinesSource(FilesSource):
+    """A source that may be a CSV file, whose quoted texts may hold line breaks."""
 
-    kind: Literal["table"]
-    format: Literal["csv", "jsonl", "parquet"]
-    patient_column: Column
-    text_column: Column
-    record_column: Column | None = None
+    format: str
     multiline: bool = False
 
     @model_validator(mode="after")
@@ -112,7 +108,17 @@ class TableSource(FilesSource):
         return self
 
 
-class ColumnsSource(FilesSource):
+class TableSource(LinesSource):
+    """A table of texts: CSV with a header line, one JSON object a line, or Parquet. UTF-8, one row a record."""
+
+    kind: Literal["table"]
+    format: Literal["csv", "jsonl", "parquet"]
+    patient_column: Column
+    text_column: Column
+    record_column: Column | None = None
+
+
+class ColumnsSource(LinesSource):
     """A table of typed columns: CSV with a header line, UTF-8, or Parquet; one row a record; columns not named are not read."""
 
     kind: Literal["columns"]
@@ -121,16 +127,9 @@ class ColumnsSource(FilesSource):
     columns: dict[str, Column] = Field(default_factory=dict)
     units: dict[str, Unit] = Field(default_factory=dict)
     missing: tuple[Annotated[str, Field(max_length=200)], ...] = ()
-    multiline: bool = False
-
-    @model_validator(mode="after")
-    def _lines(self) -> Self:
-        if self.multiline and self.format != "csv":
-            raise ValueError("multiline is for csv: a Parquet file has no lines")
-        return self
 
 
-class EventsSource(FilesSource):
+class EventsSource(LinesSource):
     """A table of events: CSV with a header line, UTF-8, or Parquet; one row an event, in any order."""
 
     kind: Literal["events"]
@@ -139,13 +138,6 @@ class EventsSource(FilesSource):
     time_column: Column
     code_column: Column
     record_column: Column | None = None
-    multiline: bool = False
-
-    @model_validator(mode="after")
-    def _lines(self) -> Self:
-        if self.multiline and self.format != "csv":
-            raise ValueError("multiline is for csv: a Parquet file has no lines")
-        return self
 
 
 class NpzSource(FilesSource):

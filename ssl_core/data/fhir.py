@@ -27,8 +27,8 @@ from ssl_core.data.gathering import gather_folder
 from ssl_core.data.reading import Effort, Fault, Reading
 from ssl_core.data.table import words_of
 from ssl_core.data.times import sortable
+from ssl_core.data.wide_columns import check_wide_columns
 from ssl_core.data.words import encode
-from ssl_core.errors import DataError
 from ssl_core.spec.data import TableData, TextData
 
 UCUM = "http://unitsofmeasure.org"
@@ -163,22 +163,7 @@ def _number(quantity: dict[str, Any], ucum: str) -> str | Fault | None:
 
 
 def _check_columns(declared: FhirSource, data: TableData) -> None:
-    units = {column.name: column.unit for column in data.numeric}
-    levels = {column.name: column.levels for column in data.categorical}
-    for field, given, known in (("numbers", declared.numbers, units), ("levels", declared.levels, levels)):
-        for name in sorted(given.keys() ^ known.keys()):
-            what = "the source declares a column that the study does not have" if name in given else "a column is not declared"
-            raise DataError(what, field=f"{field}.{name}", remedy="declare the columns of the study, each once, and no other")
-    for name, column in declared.numbers.items():
-        if column.unit != units[name]:
-            raise DataError(
-                f"column {name!r} is in another unit than the study asks for", field=f"numbers.{name}.unit",
-                value=column.unit or "none declared", limit=units[name] or "none",
-            )  # fmt: skip
-    for name, meant in declared.levels.items():
-        for level in meant.values:
-            if level not in levels[name]:
-                raise DataError(
-                    "the source declares a level that the study does not have", field=f"levels.{name}.values", value=level,
-                    limit=", ".join(levels[name][:20]),
-                )  # fmt: skip
+    units = {name: column.unit for name, column in declared.numbers.items()}
+    check_wide_columns(
+        data, numbers=("numbers", units), levels=("levels", {name: meant.values for name, meant in declared.levels.items()})
+    )

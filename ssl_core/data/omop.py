@@ -27,8 +27,8 @@ from ssl_core.data.reading import Effort, Fault, Reading, Tally, owned
 from ssl_core.data.rows import Rows
 from ssl_core.data.table import words_of
 from ssl_core.data.times import sortable
+from ssl_core.data.wide_columns import check_wide_columns
 from ssl_core.data.words import encode
-from ssl_core.errors import DataError
 from ssl_core.spec.data import TableData, TextData
 
 TABLES: dict[str, tuple[str, ...]] = {
@@ -101,25 +101,12 @@ def read_visits(declared: OmopSource, folder: Path, data: TableData, effort: Eff
 
 
 def _check_columns(declared: OmopSource, data: TableData) -> None:
-    units = {column.name: column.unit for column in data.numeric}
-    levels = {column.name: column.levels for column in data.categorical}
-    for field, given, known in (("measurements", declared.measurements, units), ("conditions", declared.conditions, levels)):
-        for name in sorted(given.keys() ^ known.keys()):
-            what = "the source declares a column that the study does not have" if name in given else "a column is not declared"
-            raise DataError(what, field=f"{field}.{name}", remedy="declare the columns of the study, each once, and no other")
-    for name, measured in declared.measurements.items():
-        if measured.unit != units[name]:
-            raise DataError(
-                f"column {name!r} is in another unit than the study asks for", field=f"measurements.{name}.unit",
-                value=measured.unit or "none declared", limit=units[name] or "none",
-            )  # fmt: skip
-    for name, concepts in declared.conditions.items():
-        for level in (*concepts, *([declared.otherwise[name]] if name in declared.otherwise else [])):
-            if level not in levels[name]:
-                raise DataError(
-                    "the source declares a level that the study does not have", field=f"conditions.{name}", value=level,
-                    limit=", ".join(levels[name][:20]),
-                )  # fmt: skip
+    units = {name: measured.unit for name, measured in declared.measurements.items()}
+    levels = {
+        name: (*concepts, *([declared.otherwise[name]] if name in declared.otherwise else []))
+        for name, concepts in declared.conditions.items()
+    }
+    check_wide_columns(data, numbers=("measurements", units), levels=("conditions", levels))
 
 
 def _table(alchemy: Any, declared: OmopSource, name: str) -> Any:
