@@ -13,6 +13,7 @@ take more than `largest` bytes decoded, or a deflated file that does, `TOO_LARGE
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +31,8 @@ AnswerT = TypeVar("AnswerT")
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _PIXEL_TAGS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
-_PATIENT_ID = 0x00100020
+# PatientID, StudyInstanceUID, AccessionNumber: what says whose a file is and what it belongs to.
+_ONCE = (0x00100020, 0x0020000D, 0x00080050)
 _SIZES = ("Rows", "Columns", "BitsAllocated", "SamplesPerPixel")
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _PREAMBLE = 128
@@ -118,20 +120,20 @@ def _opened(path: Path, largest: int) -> Any:
 
 
 def data_set(path: Path, *, pixels: bool = True, force: bool = False) -> Any:
-    """What pydicom reads of a file; of an element that stands there twice it keeps the last, so that PatientID is left out."""
+    """What pydicom reads of a file; of an element that stands there twice it keeps the last, so that `_ONCE` are left out."""
     from pydicom.filereader import read_partial
 
-    named = 0
+    named: Counter[int] = Counter()
 
     def stop(tag: int, kind: str | None, length: int) -> bool:
-        nonlocal named
-        named += tag == _PATIENT_ID
+        named[tag] += tag in _ONCE
         return not pixels and tag in _PIXEL_TAGS
 
     with path.open("rb") as stream:
         header: Any = read_partial(stream, stop, force=force)
-    if named > 1:
-        del header[_PATIENT_ID]
+    for tag in _ONCE:
+        if named[tag] > 1:
+            del header[tag]
     return header
 
 

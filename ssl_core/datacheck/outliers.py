@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ssl_core.data.reading import Reading
 from ssl_core.datacheck.findings import MOST_PLACES, Finding, Weight
-from ssl_core.spec.data import Data, PairData, TableData, TextData
+from ssl_core.spec.data import Data, EventData, PairData, TableData, TextData
 
 _CHUNK = 1024
 _FAR = 5.0
@@ -23,6 +23,7 @@ _CLAMPED = 0.95
 _WEAK, _STRONG = 0.02, 5.0
 _DEVIATIONS = 8.0
 _FEW_WORDS = 3
+_MOSTLY = 0.5
 _Records = npt.NDArray[np.int32] | npt.NDArray[np.float32]
 _UNIT = "compare unit, scale and missing in the source file with the files: a factor of 1000 is a unit, such as µV for mV"
 
@@ -121,6 +122,43 @@ def _text(records: _Records, data: TextData) -> list[Finding]:
     )  # fmt: skip
 
 
+def _events(records: _Records, data: EventData) -> list[Finding]:
+    codes = np.concatenate([np.zeros((0, data.events), np.int64), *(r[:, :, 0] for r in _chunks(records))])
+    length = (codes >= 0).sum(axis=1)
+    there = length > 0
+    count = int(there.sum())
+    unknown = np.where(there, (codes == data.codes - 1).sum(axis=1) / np.maximum(length, 1), 0.0)
+    out = _counted(
+        "outliers", "records most of whose events have codes that the study does not declare",
+        "compare how the codes are written with the plan's; else ask the operator for more of them in the plan",
+        unknown > _MOSTLY, count,
+    )  # fmt: skip
+    out += _counted(
+        "outliers", "records of one event, in which there is nothing to predict",
+        "look whether record_column parts what belongs together",
+        length == 1, count, Weight.NOTE,
+    )  # fmt: skip
+    return out
+
+
+def _sound(records: _Records, data: object) -> list[Finding]:
+    """Log-mel pictures that lie at the floor nearly throughout."""
+    silent, there = np.zeros(len(records), np.bool_), np.zeros(len(records), np.bool_)
+    for begin, part in _parts(records):
+        rows = slice(begin, begin + len(part))
+        there[rows] = (part != part[:, :1]).any(axis=1)
+        silent[rows] = (part == part.min(axis=1, keepdims=True)).mean(axis=1) > _CLAMPED
+    return _counted(
+        "outliers", "sounds that are silent for more than 95 % of their picture",
+        "listen to the first of them; a microphone that was off, or a floor_db of the plan that is too high",
+        silent & there, int(there.sum()),
+    )  # fmt: skip
+
+
+def _chunks(records: _Records) -> Iterator[_Records]:
+    return (records[begin : begin + _CHUNK] for begin in range(0, len(records), _CHUNK))
+
+
 def _pair(records: _Records, data: PairData) -> list[Finding]:
     """Pictures as such; of the notes the first code of each word is looked at. Both are views: nothing is copied."""
     count = data.shape[0]
@@ -187,4 +225,6 @@ def _counted(
     return [Finding(topic, what, remedy, int(which.sum()), of, places, weight)] if which.any() else []
 
 
-_LOOKS: dict[str, Callable[..., list[Finding]]] = {"image": _image, "text": _text, "table": _table, "pair": _pair}
+_LOOKS: dict[str, Callable[..., list[Finding]]] = {
+    "image": _image, "text": _text, "table": _table, "pair": _pair, "events": _events, "sound": _sound
+}  # fmt: skip

@@ -164,6 +164,10 @@ def test_an_id_that_could_be_two_patients_is_nobodys(tmp_path: Path) -> None:
     path = written(tmp_path / "x", made(PatientID="p1"))
     path.write_bytes(path.read_bytes() + bytes.fromhex("10002000") + b"LO\x02\x00p2")
     assert [found.owner for found in decoded(path)] == [None]
+    path = written(tmp_path / "x", made(PatientID="p1", StudyInstanceUID="1.2"))
+    assert [(found.owner, found.study) for found in decoded(path)] == [("p1", "1.2")]
+    path.write_bytes(path.read_bytes() + bytes.fromhex("20000d00") + b"UI\x04\x001.3\x00")
+    assert [(found.owner, found.study) for found in decoded(path)] == [("p1", None)]
     path = written(tmp_path / "x", made(SpecificCharacterSet="ISO_IR 192", PatientID="QQQQQQ"))
     path.write_bytes(path.read_bytes().replace(b"QQQQQQ", b"M\xfcller"))
     (found,) = decoded(path)

@@ -8,7 +8,17 @@ import pytest
 from ssl_core.data.reading import Reading, Tally
 from ssl_core.datacheck.findings import Finding, Weight
 from ssl_core.datacheck.outliers import outlier_findings
-from ssl_core.spec.data import CategoricalColumn, Data, ImageData, NumericColumn, SignalData, TableData, TextData
+from ssl_core.spec.data import (
+    CategoricalColumn,
+    Data,
+    EventData,
+    ImageData,
+    NumericColumn,
+    SignalData,
+    SoundData,
+    TableData,
+    TextData,
+)  # fmt: skip
 
 SIGNAL = SignalData(kind="signal", channels=2, samples=50, rate_hz=100, units=("mV",), typical=(1.0,))
 IMAGE = ImageData(kind="image", height=16, width=16)
@@ -85,3 +95,27 @@ def test_columns_in_another_unit_with_undeclared_levels_or_nothing_in_them() -> 
     empty[:, :2] = 0
     (absent,) = found(empty, TABLE)
     assert (absent.topic, absent.count) == ("missing", 50)
+
+
+def test_events_are_looked_at_as_codes_and_never_as_numbers() -> None:
+    data = EventData(kind="events", vocabulary=("a", "b", "c"), events=4)
+    records = np.full((6, 4, 2), -1, np.int32)
+    records[:, 0], records[:, 1] = (0, 0), (2, 6)
+    assert found(records, data) == []
+    records[2, 1] = -1
+    records[4, :2, 0] = 3
+    assert [(each.what[:30], each.places, each.weight) for each in found(records, data)] == [
+        ("records most of whose events h", ("record 5 as read",), Weight.WARNING),
+        ("records of one event, in which", ("record 3 as read",), Weight.NOTE),
+    ]
+    assert found(np.full((3, 4, 2), -1, np.int32), data) == [] == found(np.zeros((0, 4, 2), np.int32), data)
+
+
+def test_sounds_that_are_nearly_silent_are_named() -> None:
+    data = SoundData(kind="sound", rate_hz=1000, seconds=0.288, mels=8, high_hz=500, window=64, hop=32)
+    records = np.random.default_rng(2).uniform(-1, 1, (5, data.values)).astype(np.float32)
+    assert found(records, data) == []
+    records[3, 2:] = -1.0
+    records[4] = 0.0
+    (finding,) = found(records, data)
+    assert "silent" in finding.what and finding.places == ("record 4 as read",)
