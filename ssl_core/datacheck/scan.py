@@ -1,4 +1,4 @@
-"""Step 1 of 12: headers that may name a person and pictures with burnt-in text, in up to 200 files, evenly over a source.
+"""Step 1 of 12: headers that may name a person, burnt-in text, distances of pixels: in up to 200 files, evenly over a source.
 
 Comes in: a `Source`. Goes out: findings, with names of files. The files of a folder are decoded as a reader's are, in worker
 processes with bounds of time and memory (decoding.py): a damaged file is passed over here, and counted by its reader.
@@ -27,6 +27,7 @@ from ssl_core.datacheck.burnt_in import text_lines
 from ssl_core.datacheck.findings import MOST_PLACES, Finding, Weight
 from ssl_core.datacheck.headers import header_identifiers
 from ssl_core.datacheck.raw import raw_array
+from ssl_core.datacheck.spacing import Spacing, SpacingDecoder, spacing_findings
 from ssl_core.spec.data import Data, PairData
 
 _MOST = 200
@@ -87,7 +88,16 @@ def scan_findings(source: Source, data: Data, effort: Effort) -> list[Finding]:
         if not isinstance(found, Fault) and found:
             looked += 1
             places += [file.name] if np.any(found[0].content) else []
-    return [*_text_findings(looked, places), *_header_findings(entries, holding, len(files))]
+    spacings: dict[str, Spacing] = {}
+    scanned = files if data.kind == "image" else []
+    for file, found in decode_all(scanned, SpacingDecoder(), _bounds(declared), workers=effort.workers):
+        if not isinstance(found, Fault) and found and not isinstance(found[0].content, Fault):
+            spacings[file.name] = (float(found[0].content[0]), float(found[0].content[1]))
+    return [
+        *_text_findings(looked, places),
+        *spacing_findings(spacings, len(files)),
+        *_header_findings(entries, holding, len(files)),
+    ]
 
 
 def _header_findings(entries: Counter[str], holding: list[str], of: int) -> list[Finding]:
