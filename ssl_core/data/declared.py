@@ -49,6 +49,7 @@ bad, with every line that it takes: it is how a lost quote shows, which would ot
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
@@ -79,9 +80,9 @@ class Declared(StrictModel):
     cohort: Name = "all"
 
     @property
+    @abstractmethod
     def paths(self) -> tuple[str, ...]:
         """What is read, as it is declared, in order."""
-        raise NotImplementedError
 
 
 class FilesSource(Declared):

@@ -4,8 +4,8 @@ Comes in: `Patients` as they were checked. Goes out: the same tags, offsets and 
 the files that they were read from (ruling 15). Patient ids are left out: training needs only their tags. A tag is a hash
 of an id, which whoever has a list of ids can recognise, so the file is as confidential as its source.
 Both ways the records pass in parts: writing holds no further copy of them, and reading leaves them in the file (kept_rows.py).
-Raises `StateError` for a file that is missing, damaged (tags, offsets and checksums at once, a record when it is read) or of
-another form than the plan's data. Pickles are never loaded.
+Raises `StateError` for a file that is missing, damaged (every record is held against its checksum here, and again whenever it
+is read) or of another form than the plan's data. Pickles are never loaded.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ def read_kept(path: Path, data: Data) -> Patients:
         raise damaged("arrays")
     if checksums.shape != shape[:1] or path.stat().st_size < begin + records.nbytes:
         raise damaged("records")
+    records.verify()
     try:
         return Patients(tuple(bytes(tag).hex() for tag in tags), tags, offsets, records)
     except (DataError, IndexError) as error:

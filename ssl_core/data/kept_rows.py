@@ -2,7 +2,8 @@
 
 Comes in: a file, where its records begin, their shape [m, ...] and dtype, and a CRC-32 of each, uint32 [m]. Goes out: what is
 asked for, `rows[index]`, as an array of its own; nothing else of the file is ever in memory, so that a study over any number of
-records trains in the memory of a few. Raises `StateError` for a row that is damaged or cannot be read.
+records trains in the memory of a few. Raises `StateError` for a row that is damaged or cannot be read. `verify` reads them all,
+so that damage ends a round before it begins, and not in the step that happens to draw the patient whose row it is.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import numpy.typing as npt
 
 from ssl_core.data.rows import Values
 from ssl_core.errors import StateError
+
+_CHUNK = 4 << 20
 
 
 class KeptRows:
@@ -55,6 +58,12 @@ class KeptRows:
         for place, row in zip(places.ravel().tolist(), rows, strict=True):
             self._read(place, memoryview(row).cast("B"))
         return out
+
+    def verify(self) -> None:
+        """Hold every row against its checksum, a few at a time."""
+        step = max(1, _CHUNK // max(1, self._bytes))
+        for begin in range(0, len(self), step):
+            _ = self[begin : begin + step]
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         if copy is False:

@@ -27,7 +27,7 @@ from ssl_core.datacheck.burnt_in import text_lines
 from ssl_core.datacheck.findings import MOST_PLACES, Finding, Weight
 from ssl_core.datacheck.headers import header_identifiers
 from ssl_core.datacheck.raw import raw_array
-from ssl_core.datacheck.spacing import Spacing, SpacingDecoder, spacing_findings
+from ssl_core.datacheck.spacing import Spacing, spacing_findings, spacing_of
 from ssl_core.spec.data import Data, PairData
 
 _MOST = 200
@@ -38,12 +38,14 @@ HEADERS: dict[str, Callable[[Path], Iterable[str]]] = {}
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """Decoder: the names of a header's entries, one `Found` each."""
+    """Decoder: the names of a header's entries, one `Found` each; without a name, the distances of pixels."""
 
     look: Callable[[Path], Iterable[str]]
 
     def __call__(self, path: Path) -> Sequence[Found]:
-        return [Found(None, name, np.zeros(1, np.float32)) for name in self.look(path)]
+        spacing = spacing_of(path)
+        entries = [Found(None, name, np.zeros(1, np.float32)) for name in self.look(path)]
+        return entries if spacing is None else [*entries, Found(None, "", np.array(spacing, np.float32))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +81,21 @@ def scan_findings(source: Source, data: Data, effort: Effort) -> list[Finding]:
     look = _Header(HEADERS.get(declared.kind, header_identifiers))
     entries: Counter[str] = Counter()
     holding = []
+    spacings: dict[str, Spacing] = {}
     for file, found in decode_all(files, look, _bounds(declared), workers=effort.workers):
-        if not isinstance(found, Fault) and found:
-            entries.update(each.name for each in found)
-            holding.append(file.name)
+        if isinstance(found, Fault):
+            continue
+        names = [each.name for each in found if each.name]
+        entries.update(names)
+        holding += [file.name] if names else []
+        for each in found:
+            if not each.name and not isinstance(each.content, Fault):
+                spacings[file.name] = (float(each.content[0]), float(each.content[1]))
     looked, places = 0, []
     for file, found in decode_all(files if data.kind == "image" else [], _Lines(), _bounds(declared), workers=effort.workers):
         if not isinstance(found, Fault) and found:
             looked += 1
             places += [file.name] if np.any(found[0].content) else []
-    spacings: dict[str, Spacing] = {}
-    scanned = files if data.kind == "image" else []
-    for file, found in decode_all(scanned, SpacingDecoder(), _bounds(declared), workers=effort.workers):
-        if not isinstance(found, Fault) and found and not isinstance(found[0].content, Fault):
-            spacings[file.name] = (float(found[0].content[0]), float(found[0].content[1]))
     return [
         *_text_findings(looked, places),
         *spacing_findings(spacings, len(files)),

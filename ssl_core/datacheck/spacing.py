@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ssl_core.data.decoding import Found
 from ssl_core.datacheck.findings import MOST_PLACES, Finding, Weight
 from ssl_core.datacheck.formats import Format, format_of
 
@@ -26,15 +24,6 @@ _ALIKE = 1.05
 _FAR = 1.5
 
 Spacing = tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class SpacingDecoder:
-    """Decoder: the spacing of a file, nothing where it says none."""
-
-    def __call__(self, path: Path) -> Sequence[Found]:
-        found = spacing_of(path)
-        return [] if found is None else [Found(None, "", np.array(found, np.float32))]
 
 
 def spacing_of(path: Path) -> Spacing | None:

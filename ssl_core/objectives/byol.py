@@ -48,7 +48,7 @@ class ByolModel(SimSiamModel):
         # `to(device)` and the like come through here.
         for part in self.__dict__["slow"]:
             part._apply(fn, recurse)
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch has no types for it
         return self
 
     def _target(self, shown: Tensor, projected: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ nothing is predicted: loss 0, gradient exactly 0. A patient with fewer than K re
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -72,9 +74,9 @@ class NextModel(PretextModel):
         loss: Tensor = -(views["weight"] * self.log_likelihood(views)).sum(dim=-1)
         return loss
 
+    @abstractmethod
     def log_likelihood(self, views: Views) -> Tensor:
         """float32 [..., K * (T - 1)]: the logarithm of the chance of what follows, added up over its `codes` numbers."""
-        raise NotImplementedError
 
     def following(self, views: Views) -> Tensor:
         """float32 [..., K * (T - 1), outputs]: what the head says of the entry after each."""

@@ -105,9 +105,8 @@ def test_a_copy_that_was_cut_flipped_or_is_of_another_form_is_refused(tmp_path: 
     records = some(IMAGE).records.tobytes()
     place = whole.index(records[:64]) + 17
     path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-    found = read_kept(path, IMAGE)
     with pytest.raises(StateError, match="damaged"):
-        _ = found.whole
+        read_kept(path, IMAGE)
     # Wherever one byte is wrong, the copy is refused or what is read is still right (names and dates of a zip file).
     right = read_kept(tmp_path / "patients.npz", IMAGE)
     for place in np.random.default_rng(5).integers(0, len(whole), 300).tolist():
@@ -141,6 +140,20 @@ def test_records_are_chosen_as_of_an_array(tmp_path: Path, data: Data) -> None:
             _ = records[beyond]
     with pytest.raises(TypeError):
         _ = records[np.array([0.5])]
+
+
+def test_what_is_damaged_after_it_was_opened_is_found_when_it_is_read(tmp_path: Path) -> None:
+    patients = some(IMAGE)
+    path = keep(tmp_path / "patients.npz", patients)
+    found = read_kept(path, IMAGE)
+    content = path.read_bytes()
+    place = content.index(patients.records[3].tobytes()) + 5
+    with path.open("r+b") as stream:
+        stream.seek(place)
+        stream.write(bytes([content[place] ^ 1]))
+    assert np.array_equal(found.records[2], patients.records[2])
+    with pytest.raises(StateError, match="damaged"):
+        _ = found.records[3]
 
 
 @pytest.mark.parametrize(
