@@ -17,7 +17,9 @@ from ssl_core.data.words import split
 from ssl_core.datacheck.findings import Weight
 from ssl_core.datacheck.look import Look
 from ssl_core.datacheck.shown import Shown
-from ssl_core.spec.data import Data, TableData, TextData
+from ssl_core.spec.data import Data, EventData, PairData, TableData, TextData
+
+_UNSEEN = "(not one cell of a file)"
 
 
 def write_page(look: Look, data: Data, path: Path) -> None:
@@ -37,7 +39,6 @@ def render_page(look: Look, data: Data) -> str:
     )
     environment.filters["printable"] = printable
     most = max((count for _, count in look.histogram), default=1) or 1
-    shown = look.shown
     return environment.get_template("data.html.j2").render(
         look=look,
         verdict=verdict(look),
@@ -46,12 +47,34 @@ def render_page(look: Look, data: Data) -> str:
         bars=[(name, count, 100 * count / most) for name, count in look.histogram],
         groups=[(str(weight), look.weigh(weight)) for weight in reversed(Weight) if look.weigh(weight)],
         share=share,
-        shown=shown,
-        pictures=[] if shown is None else pictures(shown, data),
-        words=[] if shown is None or not isinstance(data, TextData) else _words(shown, data),
-        cells=[] if shown is None or not isinstance(data, TableData) else _cells(shown, data),
-        limit=data.words if isinstance(data, TextData) else 0,
+        halves=[] if look.shown is None else _halves(look.shown, data),
     )
+
+
+def _halves(shown: Shown, data: Data) -> list[dict[str, object]]:
+    """What is shown of a record: of a pair its image and its report, each as it would be shown alone."""
+    if isinstance(data, PairData):
+        image = {**_half(shown, data.pixels), "title": "The image"}
+        return [image, *([] if shown.report is None else [{**_half(shown.report, data.words), "title": "Its report"}])]
+    return [{**_half(shown, data), "title": ""}]
+
+
+def _half(shown: Shown, data: Data) -> dict[str, object]:
+    return {
+        "kind": data.kind,
+        "pictures": pictures(shown, data),
+        "text": shown.before if isinstance(data, TextData) and isinstance(shown.before, str) else None,
+        "words": _words(shown, data) if isinstance(data, TextData) else [],
+        "limit": data.words if isinstance(data, TextData) else 0,
+        "head": ("time", "code", "as the study sees it")
+        if isinstance(data, EventData)
+        else ("column", "as written", "as the study sees it"),
+        "rows": _cells(shown, data)
+        if isinstance(data, TableData)
+        else _events(shown, data)
+        if isinstance(data, EventData)
+        else [],
+    }
 
 
 def _words(shown: Shown, data: TextData) -> list[tuple[str, bool]]:
@@ -68,8 +91,9 @@ def _cells(shown: Shown, data: TableData) -> list[tuple[str, str, str]]:
     for place, column in enumerate(data.numeric):
         unit = f" {column.unit}" if column.unit else ""
         there = shown.after[numbers + place] > 0
-        after = f"{float(shown.after[place]):+.3f} times {column.typical:g}{unit}" if there else "missing"
-        out.append((column.name, before.get(column.name, ""), after))
+        scale = f"(number - {column.centre:g}) / {column.typical:g}" if column.centre else f"number / {column.typical:g}"
+        after = f"{float(shown.after[place]):+.3f} = {scale}{unit}" if there else "missing"
+        out.append((column.name, before.get(column.name, _UNSEEN), after))
     for place, named in enumerate(data.categorical, start=2 * numbers):
         code = int(shown.after[place])
         after = (
@@ -77,5 +101,27 @@ def _cells(shown: Shown, data: TableData) -> list[tuple[str, str, str]]:
             if code < 2
             else f"level {code - 1} of {len(named.levels)}: {named.levels[code - 2]}"
         )
-        out.append((named.name, before.get(named.name, ""), after))
+        out.append((named.name, before.get(named.name, _UNSEEN), after))
     return out
+
+
+def _events(shown: Shown, data: EventData) -> list[tuple[str, str, str]]:
+    """Time and code as written, what the study sees of each event."""
+    before = shown.before if isinstance(shown.before, tuple) else ()
+    out = []
+    for (code, gap), (when, written) in zip(shown.after.tolist(), before, strict=False):
+        known = f"code {code + 1} of {len(data.vocabulary)}" if code < len(data.vocabulary) else "a code that is not declared"
+        out.append((when, written, f"{known}, {_gap(gap, data)}"))
+    return out
+
+
+def _gap(gap: int, data: EventData) -> str:
+    """A bucket of gaps in words."""
+    bounds = [f"{hours:g} h" for hours in data.gap_hours]
+    if gap == 0:
+        return "the first"
+    if not bounds:
+        return "later"
+    if gap == 1:
+        return f"less than {bounds[0]} later"
+    return f"{bounds[gap - 2]} or more later" if gap > len(bounds) else f"{bounds[gap - 2]} to {bounds[gap - 1]} later"

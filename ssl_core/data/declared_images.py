@@ -12,6 +12,14 @@ of many frames are read, `pages` of a TIFF of many pages, `slices` of a volume: 
 and `last` narrow the slices of a volume to those from `first` to `last`, counted from 0, from the left, the back or the feet
 on (so that the air above the head is left out); a volume that has not all of them is a bad record. `volume`: which one of a
 file of several. How values are windowed and sizes made equal is the study's to say, not the site's.
+
+    [patches]                            margin = [0, 0]
+    size = [64, 64]                      cover = false
+    stride = [64, 64]                    most = 64
+
+With `patches` a record is not a slice but a patch of one, in voxels (down, across), of the chosen slices as they are shown (for
+axial ones down is from front to back, across from left to right): a grid of `size` every `stride`, at most `most` of a volume,
+evenly spaced by number (grid.py). `margin` is left out on each side; with `cover` the last patch ends at the edge.
 """
 
 from __future__ import annotations
@@ -21,6 +29,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ssl_core.data.declared_folder import FolderSource, PatientFrom
+from ssl_core.spec.strict import StrictModel
 
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 Patterns = Annotated[tuple[Pattern, ...], Field(min_length=1)]
@@ -47,8 +56,22 @@ class PicturesSource(FolderSource):
     pages: Many = 1
 
 
+Side = Annotated[int, Field(ge=1, le=1 << 12)]
+Margin = Annotated[int, Field(ge=0, le=1 << 12)]
+
+
+class Patches(StrictModel):
+    """A grid of patches of each chosen slice, (down, across) in voxels; without `stride` one beside the other."""
+
+    size: tuple[Side, Side]
+    stride: tuple[Side, Side] | None = None
+    margin: tuple[Margin, Margin] = (0, 0)
+    cover: bool = False
+    most: Many = 64
+
+
 class NiftiSource(FolderSource):
-    """A folder of NIfTI volumes, each in one file; a record is one slice."""
+    """A folder of NIfTI volumes, each in one file; a record is one slice, or one patch of a slice."""
 
     kind: Literal["nifti"]
     files: Patterns = ("*.nii", "*.nii.gz")
@@ -58,6 +81,7 @@ class NiftiSource(FolderSource):
     first: Annotated[int, Field(ge=0, lt=1 << 15)] = 0
     last: Annotated[int, Field(ge=0, lt=1 << 15)] | None = None
     volume: Annotated[int, Field(ge=0, lt=1 << 15)] = 0
+    patches: Patches | None = None
 
     @model_validator(mode="after")
     def _range(self) -> Self:

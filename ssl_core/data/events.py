@@ -46,7 +46,7 @@ def read_events(source: EventsSource, files: tuple[Path, ...], data: EventData, 
         found = cell_rows(path, name, columns, form=source.format, multiline=source.multiline)
         for owner, row in owned(found, tally):
             stream = streams.setdefault((owner, (row_id(row[3]) or "") if len(row) > 3 else ""), [])
-            event = _event(row[1], row[2], numbers)
+            event = event_of(row[1], row[2], numbers)
             if isinstance(event, Fault):
                 tally.faults[event] += 1
                 continue
@@ -64,7 +64,8 @@ def read_events(source: EventsSource, files: tuple[Path, ...], data: EventData, 
         return Reading(owners, order, rows.array(), tuple(tallies))
 
 
-def _event(when: str, code: str, numbers: dict[str, int]) -> Event | Fault:
+def event_of(when: str, code: str, numbers: dict[str, int]) -> Event | Fault:
+    """Time and number of the code of one row; `numbers`: place of each declared code."""
     if not is_clean(when) or not is_clean(code):
         return Fault.UNREADABLE
     found = moment(when)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -59,16 +59,25 @@ class ReportDecoder:
     def __call__(self, path: Path) -> Sequence[Found]:
         """The reports of a file."""
         out = []
-        wanted = set(self.declared.reports.codes)
-        for place, each in enumerate(resources(path, "DiagnosticReport", self.declared.patient_identifier)):
-            if isinstance(each, Fault):
-                out.append(Found(None, "", each))
-            elif not wanted or wanted.intersection(tokens(each.body.get("code"))):
-                text = _text(each.body)
-                words = text if isinstance(text, Fault) else words_of(text)
-                content = words if isinstance(words, Fault) else encode([words], self.data)[0]
-                out.append(Found(each.owner, f"{sortable(each.when)} {each.body.get('id')} {place:09d}", content))
+        for found in report_texts(path, self.declared):
+            if isinstance(found, Fault):
+                out.append(Found(None, "", found))
+                continue
+            place, each, text = found
+            words = text if isinstance(text, Fault) else words_of(text)
+            content = words if isinstance(words, Fault) else encode([words], self.data)[0]
+            out.append(Found(each.owner, f"{sortable(each.when)} {each.body.get('id')} {place:09d}", content))
         return out
+
+
+def report_texts(path: Path, declared: FhirSource) -> Iterator[tuple[int, Resource, str | Fault] | Fault]:
+    """The DiagnosticReports of the declared codes of one file: their place among all of it, from 0, and what they say."""
+    wanted = set(declared.reports.codes)
+    for place, each in enumerate(resources(path, "DiagnosticReport", declared.patient_identifier)):
+        if isinstance(each, Fault):
+            yield each
+        elif not wanted or wanted.intersection(tokens(each.body.get("code"))):
+            yield place, each, _text(each.body)
 
 
 def _text(body: dict[str, Any]) -> str | Fault:
@@ -150,6 +159,18 @@ class RowDecoder:
         if "valueInteger" in part:
             return str(part["valueInteger"]) if self.declared.numbers[name].ucum == "1" else Fault.UNITS
         return "?" if any(key.startswith("value") for key in part) else None
+
+
+def undeclared_texts(path: Path, declared: FhirSource) -> Iterator[tuple[int, str]]:
+    """Texts that stand for a declared column's level and are none: number of the Observation in the file, from 1, and text."""
+    known = {code: {text for texts in column.values.values() for text in texts}
+             for column in declared.levels.values() for code in column.codes}  # fmt: skip
+    for number, each in enumerate(resources(path, "Observation", declared.patient_identifier), start=1):
+        for part in [] if isinstance(each, Fault) else (each.body, *map(mapping, items(each.body.get("component")))):
+            text = part.get("valueString")
+            asked = [known[code] for code in tokens(part.get("code")) if code in known]
+            if isinstance(text, str) and asked and not any(text in levels for levels in asked):
+                yield number, text
 
 
 def _number(quantity: dict[str, Any], ucum: str) -> str | Fault | None:

@@ -17,6 +17,7 @@ from ssl_core.data.decoding import Bounds, Decoder, Found, decode_all
 from ssl_core.data.dicom import DicomDecoder
 from ssl_core.data.folder_files import Listed, list_files
 from ssl_core.data.gathering import gather
+from ssl_core.data.grid import Grid
 from ssl_core.data.nifti import NiftiDecoder
 from ssl_core.data.optional import needed
 from ssl_core.data.pictures import PictureDecoder
@@ -38,13 +39,22 @@ def read_images(source: Source, data: ImageData, effort: Effort) -> Reading:
     return gather(declared.path, decode_images(source, data, effort), data, effort.scratch)
 
 
-def decode_images(source: Source, data: ImageData, effort: Effort, study: Study = "StudyInstanceUID") -> Decoded:
-    """Every file with what was found in it, in order; `study`: the element of a DICOM header that names the examination."""
+def decode_images(
+    source: Source,
+    data: ImageData,
+    effort: Effort,
+    study: Study = "StudyInstanceUID",
+    files: Sequence[Listed] | None = None,
+) -> Decoded:
+    """Every file with what was found in it, in order; `study`: the element of a DICOM header that names the examination.
+
+    files: those to decode; without it, all of the declared folder.
+    """
     declared = cast("FolderSource", source.declared)
     decoder, library = _decoder(declared, data, study)
     for module in (library, *([] if data.fit == "exact" else ["PIL.Image"])):
         needed(module, "files of this kind")
-    files = list_files(declared, source.folder)
+    files = list_files(declared, source.folder) if files is None else files
     return decode_all(files, decoder, Bounds(declared.largest_mib << 20, declared.seconds_a_file), workers=effort.workers)
 
 
@@ -55,13 +65,22 @@ def _decoder(declared: FolderSource, data: ImageData, study: Study) -> tuple[Dec
         return DicomDecoder(declared.modalities, declared.frames, largest, data, study), "pydicom"
     if isinstance(declared, PicturesSource):
         return PictureDecoder(declared.pages, largest, data), "PIL.Image"
-    slices = cast("NiftiSource", declared)
+    return nifti_decoder(cast("NiftiSource", declared), data), "nibabel"
+
+
+def nifti_decoder(declared: NiftiSource, data: ImageData) -> NiftiDecoder:
+    """What decodes a volume of this declaration."""
+    patches = declared.patches
     return NiftiDecoder(
-        axis=slices.axis,
-        slices=slices.slices,
-        first=slices.first,
-        last=slices.last,
-        volume=slices.volume,
-        largest=largest,
+        axis=declared.axis,
+        slices=declared.slices,
+        first=declared.first,
+        last=declared.last,
+        volume=declared.volume,
+        largest=declared.largest_mib << 20,
         data=data,
-    ), "nibabel"
+        grid=None if patches is None else Grid(
+            size=patches.size, stride=patches.stride or patches.size, margin=patches.margin, cover=patches.cover,
+            most=patches.most,
+        ),
+    )  # fmt: skip

@@ -1,21 +1,23 @@
-"""Step 1 of 12: one NIfTI-1 or NIfTI-2 volume, in one file, plain or gzip, to its slices.
+"""Step 1 of 12: one NIfTI-1 or NIfTI-2 volume, in one file, plain or gzip, to its slices, or patches of them.
 
-Comes in: a path. Goes out: a record of each chosen slice, in order, or a fault. nibabel reads the header; voxels are read here,
-so that no more of a compressed file is ever inflated than its header says and `largest` allows. Values are scaled by scl_slope
-and scl_inter. Slices are those of the volume turned to right, front and top (RAS): each is shown with front or top up, and the
-patient's left, or back, at the left. Which slices: evenly spaced within `first` to `last`, by their number alone, so that no
-voxel decides what is read. Voxels count as they are, whatever their size in millimetres.
+Comes in: a path. Goes out: a record of each chosen slice, or of each patch (grid.py), in order, or a fault. nibabel reads the
+header; voxels are read here, so that no more of a compressed file is ever inflated than its header says and `largest` allows.
+Values are scaled by scl_slope and scl_inter. Slices are those of the volume turned to right, front and top (RAS): each is
+shown with front or top up, and the patient's left, or back, at the left. Which slices: evenly spaced within `first` to `last`,
+by their number alone, so that no voxel decides what is read. Voxels count as they are, whatever their size in millimetres.
 Faults: what is no NIfTI file, one whose voxels lie in another file, or that holds colours, complex numbers, surfaces or
 matrices (CIFTI) is `WRONG_KIND`; more bytes than `largest`, by its header or inflated, `TOO_LARGE`; slices or a volume beyond
-its shape `SHAPE`; a header or voxels that are not all there, or another checksum, raise, or are `UNREADABLE`: all one.
+its shape, or slices smaller than a patch, `SHAPE`; a header or voxels that are not all there, or another checksum, raise, or
+are `UNREADABLE`: all one.
 """
 
 from __future__ import annotations
 
 import gzip
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
@@ -23,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_core.data.decoding import Found
+from ssl_core.data.grid import Grid
 from ssl_core.data.picture import evenly, to_record
 from ssl_core.data.reading import Fault
 from ssl_core.spec.data import ImageData
@@ -45,25 +48,34 @@ class NiftiDecoder:
     volume: int
     largest: int
     data: ImageData
+    grid: Grid | None = None
 
     def __call__(self, path: Path) -> Sequence[Found]:
-        """The chosen slices of the file, or one fault of the whole."""
+        """The chosen slices or patches of the file, or one fault of the whole."""
+        pictures = self.pictures(path)
+        if isinstance(pictures, Fault):
+            return [Found(None, "", pictures)]
+        # All of one name: records of one name keep the order in which they are given.
+        return [Found(None, "", to_record(picture, self.data)) for picture in pictures]
+
+    def pictures(self, path: Path) -> Iterator[npt.NDArray[np.float64]] | Fault:
+        """What becomes a record each, real [h, w] in scaled units, as they are in the file."""
         with path.open("rb") as plain:
             packed = plain.read(2) == _GZIP
             plain.seek(0)
             stream = cast("BinaryIO", gzip.GzipFile(fileobj=plain)) if packed else plain
             volume = self._volume(stream, packed=packed)
         if isinstance(volume, Fault):
-            return [Found(None, "", volume)]
-        count = volume.shape[2]
+            return volume
+        across, down, count = volume.shape
         end = count if self.last is None else self.last + 1
         if not self.first < end <= count:
-            return [Found(None, "", Fault.SHAPE)]
-        # All of one name: records of one name keep the order in which they are given.
-        return [
-            Found(None, "", to_record(volume.plane(place), self.data))
-            for place in evenly(self.first, end - self.first, self.slices)
-        ]
+            return Fault.SHAPE
+        slices = evenly(self.first, end - self.first, self.slices)
+        if self.grid is None:
+            return map(volume.plane, slices)
+        places = self.grid.places(slices, (down, across))
+        return _patches(volume, places, self.grid.size) if places else Fault.SHAPE
 
     def _volume(self, stream: BinaryIO, *, packed: bool) -> _Volume | Fault:
         header = _header(stream.read(_LONGEST_HEADER))
@@ -90,6 +102,14 @@ class NiftiDecoder:
                 return Fault.TOO_LARGE
         voxels = np.frombuffer(content, dtype).reshape((*shape[:3], *([1] * (3 - len(shape)))), order="F")
         return _turned(voxels, header, _AXES.index(self.axis))
+
+
+def _patches(
+    volume: _Volume, places: Sequence[tuple[int, int, int]], size: tuple[int, int]
+) -> Iterator[npt.NDArray[np.float64]]:
+    for place, group in groupby(places, key=lambda each: each[0]):
+        plane = volume.plane(place)
+        yield from (plane[top : top + size[0], left : left + size[1]] for _, top, left in group)
 
 
 @dataclass(frozen=True, slots=True)

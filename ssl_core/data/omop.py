@@ -61,18 +61,9 @@ class _Event(NamedTuple):
 
 def read_notes(declared: OmopSource, folder: Path, data: TextData, effort: Effort) -> Reading:
     """Every note of the declared types and classes; see the module docstring."""
-    alchemy = needed("sqlalchemy", "databases")
     tally, owners, order = Tally("note"), list[str](), list[str]()
     with connected(declared, folder) as connection, Rows(encode([[]], data)[0], effort.scratch) as rows:
-        check_table(connection, declared.cdm_schema, "note", TABLES["note"])
-        note = _table(alchemy, declared, "note")
-        found = alchemy.select(note.c.person_id, note.c.note_text, note.c.note_datetime, note.c.note_date, note.c.note_id)
-        for column, concepts in (
-            ("note_type_concept_id", declared.notes.types),
-            ("note_class_concept_id", declared.notes.classes),
-        ):
-            found = found.where(note.c[column].in_(concepts)) if concepts else found
-        for owner, row in owned(stream(connection, found.order_by(note.c.person_id)), tally):
+        for owner, row in owned(note_rows(connection, declared), tally):
             words = words_of(row[1])
             if isinstance(words, Fault):
                 tally.faults[words] += 1
@@ -80,6 +71,20 @@ def read_notes(declared: OmopSource, folder: Path, data: TextData, effort: Effor
             order.append(f"{sortable(row[3] if row[2] is None else row[2])} {row[4]!s:>20}")
             rows.add(encode([[] if isinstance(words, Fault) else words], data)[0])
         return Reading(owners, order, rows.array(), (tally,))
+
+
+def note_rows(connection: Any, declared: OmopSource) -> Iterator[Any]:
+    """The notes of the declared types and classes: person, text, time, date, id; one person's after another's."""
+    alchemy = needed("sqlalchemy", "databases")
+    check_table(connection, declared.cdm_schema, "note", TABLES["note"])
+    note = _table(alchemy, declared, "note")
+    found = alchemy.select(note.c.person_id, note.c.note_text, note.c.note_datetime, note.c.note_date, note.c.note_id)
+    for column, concepts in (
+        ("note_type_concept_id", declared.notes.types),
+        ("note_class_concept_id", declared.notes.classes),
+    ):
+        found = found.where(note.c[column].in_(concepts)) if concepts else found
+    return stream(connection, found.order_by(note.c.person_id))
 
 
 def read_visits(declared: OmopSource, folder: Path, data: TableData, effort: Effort) -> Reading:

@@ -12,7 +12,7 @@ folder.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, cast
@@ -22,6 +22,7 @@ from ssl_core.data.declared import NpzSource, TableSource
 from ssl_core.data.declared_folder import FolderSource
 from ssl_core.data.declared_pairs import PairsSource
 from ssl_core.data.decoding import Found
+from ssl_core.data.folder_files import Listed
 from ssl_core.data.image_folders import Study, decode_images
 from ssl_core.data.images import standardise
 from ssl_core.data.npz import checked_images, ids_of, load_fields, owners_of
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _Image:
-    """One image, by the name of its file or its row; `order`: its place among its patient's."""
+class LinkedImage:
+    """One image and its study, by the name of its file or its row; `order`: its place among its patient's."""
 
     name: str = field(repr=False)
     owner: str | None = field(repr=False)
@@ -69,7 +70,7 @@ def read_pairs(source: Source, data: PairData, effort: Effort) -> Reading:
     used: set[tuple[str, str]] = set()
     blank = padding_row(data)
     with Rows(blank, effort.scratch) as rows:
-        for image in _images(source, declared, data.pixels, effort):
+        for image in linked_images(source, declared, data.pixels, effort):
             tally.rows += 1
             link = (image.owner or "", image.study or "")
             words = reports.words.get(link)
@@ -88,7 +89,7 @@ def read_pairs(source: Source, data: PairData, effort: Effort) -> Reading:
         return Reading(owners, order, rows.array(), (tally, *reports.tallies))
 
 
-def _fault(image: _Image, reports: _Reports, words: Codes | None) -> Fault | None:
+def _fault(image: LinkedImage, reports: _Reports, words: Codes | None) -> Fault | None:
     if isinstance(image.content, Fault):
         return image.content
     if image.owner is None:
@@ -116,23 +117,26 @@ def _read_reports(source: TableSource, files: tuple[Path, ...], data: TextData) 
     return found
 
 
-def _images(source: Source, declared: PairsSource, data: ImageData, effort: Effort) -> Iterator[_Image]:
+def linked_images(
+    source: Source, declared: PairsSource, data: ImageData, effort: Effort, files: Sequence[Listed] | None = None
+) -> Iterator[LinkedImage]:
+    """Every image of the source, or of `files` of its folder, in order."""
     part = replace(source, declared=declared.image)
     if isinstance(declared.image, NpzSource):
         (path,) = part.files()
         yield from _of_array(declared.image, declared.study_field, path, data)
         return
     element: Study = "AccessionNumber" if declared.study_from == "accession" else "StudyInstanceUID"
-    decoded = decode_images(part, data, effort, element)
+    decoded = decode_images(part, data, effort, element, files)
     study_of = _study_of(declared, declared.image, source.folder)
     for file, result in decoded:
         for found in [Found(None, "", result)] if isinstance(result, Fault) else result or [Found(None, "", Fault.EMPTY)]:
             study = study_of(file.name) if study_of else row_id(found.study)
             owner = file.owner or (row_id(found.owner) if file.says else None)
-            yield _Image(file.name, owner, study, found.name or file.name, found.content)
+            yield LinkedImage(file.name, owner, study, found.name or file.name, found.content)
 
 
-def _of_array(source: NpzSource, study_field: str, path: Path, data: ImageData) -> Iterator[_Image]:
+def _of_array(source: NpzSource, study_field: str, path: Path, data: ImageData) -> Iterator[LinkedImage]:
     fields = load_fields(path, source.path, (source.image_field, source.patient_field, study_field))
     images = checked_images(source, fields[source.image_field], data)
     owners = owners_of(source, fields[source.patient_field], len(images))
@@ -141,7 +145,7 @@ def _of_array(source: NpzSource, study_field: str, path: Path, data: ImageData) 
     for row, content in enumerate(records):
         fault = Fault.NOT_FINITE if broken[row] else Fault.BLANK if blank[row] else None
         # Rows of one patient keep their order.
-        yield _Image(f"row {row + 1}", owners[row] or None, studies[row] or None, "", fault or content)
+        yield LinkedImage(f"row {row + 1}", owners[row] or None, studies[row] or None, "", fault or content)
 
 
 def _study_of(declared: PairsSource, image: FolderSource, folder: Path) -> Callable[[str], str | None] | None:

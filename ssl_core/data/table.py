@@ -33,7 +33,7 @@ def read_table(source: TableSource, files: tuple[Path, ...], data: TextData) -> 
     for name, path in zip(source.paths, files, strict=True):
         tally = Tally(name)
         tallies.append(tally)
-        for owner, row in owned(_rows(source, name, path), tally):
+        for owner, row in owned(table_rows(source, name, path), tally):
             record = row_id(row[2])
             if record is not None:
                 if (owner, record) in seen:
@@ -57,7 +57,8 @@ def words_of(cell: object) -> list[str] | Fault:
     return split(cell) or Fault.NO_WORDS
 
 
-def _rows(source: TableSource, name: str, path: Path) -> Iterator[Row | Fault | Span]:
+def table_rows(source: TableSource, name: str, path: Path) -> Iterator[Row | Fault | Span]:
+    """Patient, text and record of every row of one file, as they stand there."""
     if source.format != "jsonl":
         yield from map(_row, cell_rows(path, name, _columns(source), form=source.format, multiline=source.multiline))
         return

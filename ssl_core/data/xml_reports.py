@@ -29,6 +29,27 @@ def read_xml(declared: XmlSource, folder: Path, data: TextData, effort: Effort) 
     return gather_folder(declared, folder, XmlDecoder(declared, data), data, effort)
 
 
+def records_in(root: ElementTree.Element, declared: XmlSource) -> list[ElementTree.Element]:
+    """The records of a document, in its order."""
+    return [root] if declared.record is None else list(root.iterfind(declared.record))
+
+
+def text_in(record: ElementTree.Element, declared: XmlSource) -> str:
+    """What the declared elements of a record say."""
+    return "\n".join(text_of(each) for path in declared.text for each in record.iterfind(path))
+
+
+def owner_of(record: ElementTree.Element, declared: XmlSource) -> str | None:
+    """Whose a record is, by the declared path."""
+    if declared.patient_path is None:
+        return None
+    path, attribute = split_attribute(declared.patient_path)
+    elements = record.findall(path)
+    texts = map(text_of, elements) if attribute is None else (element.get(attribute, "") for element in elements)
+    names = {unit_id(text) for text in texts} - {""}
+    return names.pop() if len(names) == 1 else None
+
+
 @dataclass(frozen=True)
 class XmlDecoder:
     """One file to one `Found` a record."""
@@ -45,25 +66,17 @@ class XmlDecoder:
         if self.declared.record is None:
             # Named by its file: records of a patient come in the order of the files' names.
             return [self._found(root, "")]
-        records = list(root.iterfind(self.declared.record))
+        records = records_in(root, self.declared)
         known = set(records)
         return [
-            Found(self._owner(each), name, Fault.SHAPE)
+            Found(owner_of(each, self.declared), name, Fault.SHAPE)
             if any(inner in known for inner in each.iter() if inner is not each)
             else self._found(each, name)
             for each, name in ((each, f"{path.name} {place:09d}") for place, each in enumerate(records))
         ]
 
     def _found(self, record: ElementTree.Element, name: str) -> Found:
-        parts = [text_of(each) for path in self.declared.text for each in record.iterfind(path)]
-        words = words_of("\n".join(parts))
-        return Found(self._owner(record), name, words if isinstance(words, Fault) else encode([words], self.data)[0])
-
-    def _owner(self, record: ElementTree.Element) -> str | None:
-        if self.declared.patient_path is None:
-            return None
-        path, attribute = split_attribute(self.declared.patient_path)
-        elements = record.findall(path)
-        texts = map(text_of, elements) if attribute is None else (element.get(attribute, "") for element in elements)
-        names = {unit_id(text) for text in texts} - {""}
-        return names.pop() if len(names) == 1 else None
+        words = words_of(text_in(record, self.declared))
+        return Found(
+            owner_of(record, self.declared), name, words if isinstance(words, Fault) else encode([words], self.data)[0]
+        )

@@ -233,7 +233,9 @@ GUESSES: dict[Format, Callable[[Seen], Draft]] = {
     Format.PNG: _pictures,
     Format.JPEG: _pictures,
     Format.TIFF: _pictures,
-    Format.NIFTI: _folder("nifti", "axis and slices: which slices become records; first and last, to leave out air"),
+    Format.NIFTI: _folder(
+        "nifti", "axis and slices: which slices become records, or [patches] of them; first and last, to leave out air"
+    ),
     Format.WFDB: _recording("wfdb"),
     Format.EDF: _recording("edf", header=True),
     Format.WAV: _folder("sound", "resample: may a file at another rate be brought to the plan's?", files=["*.wav", "*.flac"]),

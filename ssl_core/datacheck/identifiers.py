@@ -1,27 +1,24 @@
-"""Step 1 of 12: what looks like a person in file names and notes; counted, with file and line, never with its text.
+"""Step 1 of 12: what in a text looks like a person, and names of files that do; counted, with places, never with the text.
 
-Comes in: a `Source`. Goes out: findings. A pattern finds what is written in usual ways and nothing else: no finding is no
-proof. NOTES says where the notes of a kind of source are; a reader of another kind adds its own.
+Comes in: a text, or a `Source`. Goes out: kinds of patterns, findings. A pattern finds what is written in usual ways and
+nothing else: no finding is no proof. Where the texts of a source are: notes.py.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from ssl_core.data.csv_rows import csv_rows, open_text
-from ssl_core.data.declared import TableSource
 from ssl_core.data.declared_folder import FolderSource
 from ssl_core.data.declared_pairs import PairsSource
 from ssl_core.data.folder_files import list_files
 from ssl_core.data.source import Source
 from ssl_core.datacheck.findings import MOST_PLACES, Finding, Weight
-from ssl_core.spec.data import Data, PairData
 
 _LONGEST = 100_000
+_ACROSS = 256
 _MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|mai|okt|dez"
 _TITLES = "Mr|Mrs|Ms|Miss|Dr|Prof|Herr|Frau|Señor|Señora|Sr|Sra|Monsieur|Madame|Mme"
 
@@ -42,19 +39,20 @@ PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
 )
 """What is looked for, in this order; what one has found the next ones do not see."""
 
-Note = tuple[str, int, str]
-"""File, line from 1, text."""
+KINDS = tuple(kind for kind, _ in PATTERNS)
 
 
-def kinds_in(text: str) -> Counter[str]:
-    """How often each pattern is found in `text`."""
-    found: Counter[str] = Counter()
-    text = text[:_LONGEST]
-    for kind, pattern in PATTERNS:
-        text, count = pattern.subn(" | ", text)
-        if count:
-            found[kind] = count
-    return found
+def kinds_in(text: str) -> tuple[str, ...]:
+    """Which patterns are found in `text`, however long, in the order of PATTERNS."""
+    found: set[str] = set()
+    # A piece begins within the one before it: what lies across their border is whole in one of them.
+    for begin in range(0, max(len(text), 1), _LONGEST):
+        piece = text[max(0, begin - _ACROSS) : begin + _LONGEST]
+        for kind, pattern in PATTERNS:
+            piece, count = pattern.subn(" | ", piece)
+            if count:
+                found.add(kind)
+    return tuple(kind for kind in KINDS if kind in found)
 
 
 @dataclass(slots=True)
@@ -86,26 +84,9 @@ def name_findings(source: Source) -> list[Finding]:
     names = _names(source)
     found = Places()
     for name in names:
-        found.add(re.sub(r"\d", "#", name), (kind for kind in kinds_in(re.sub(r"[_\s]", " ", name))))
+        found.add(re.sub(r"\d", "#", name), kinds_in(re.sub(r"[_\s]", " ", name)))
     remedy = "names never leave the site, but stand in its logs and backups: rename the files where your rules ask for it"
     return found.findings("file names", "names of files that look like", remedy, Weight.NOTE)
-
-
-def note_findings(source: Source, data: Data) -> list[Finding]:
-    """What looks like a person in the notes that a study would read."""
-    if isinstance(source.declared, PairsSource) and isinstance(data, PairData):
-        return note_findings(replace(source, declared=source.declared.text), data.words)
-    if data.kind != "text":
-        return []
-    notes = NOTES.get(source.declared.kind)
-    if notes is None or getattr(source.declared, "format", None) not in (None, "csv", "jsonl"):
-        what = "notes of this kind of source are not searched for names, dates and numbers"
-        return [Finding("notes", what, "search them with your own tool", 0, 0, weight=Weight.NOTE)]
-    found = Places()
-    for file, line, text in notes(source):
-        found.add(f"{file}, line {line}", kinds_in(text))
-    remedy = "de-identify the notes with your own tool: the study's noise protects a patient, not a name that many notes hold"
-    return found.findings("notes", "notes with what looks like", remedy)
 
 
 def _names(source: Source) -> list[str]:
@@ -114,47 +95,3 @@ def _names(source: Source) -> list[str]:
     if isinstance(source.declared, FolderSource):
         return [file.name for file in list_files(source.declared, source.folder)]
     return list(source.declared.paths)
-
-
-def _table_notes(source: Source) -> Iterator[Note]:
-    declared = source.declared
-    if not isinstance(declared, TableSource):
-        raise TypeError("notes of a table are read from a table")
-    for name, path in zip(declared.paths, source.files(), strict=True):
-        with open_text(path, name) as stream:
-            if declared.format == "jsonl":
-                yield from _json_notes(declared, name, stream)
-                continue
-            counted = _Counted(stream)
-            rows = csv_rows(counted, name, [("text_column", declared.text_column)], multiline=declared.multiline)  # type: ignore[arg-type]  # csv asks for lines alone
-            yield from ((name, counted.line, row[0]) for row in rows if isinstance(row, list))
-
-
-def _json_notes(declared: TableSource, name: str, stream: Iterable[str]) -> Iterator[Note]:
-    for number, line in enumerate(stream, start=1):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue  # counted by the reader
-        text = row.get(declared.text_column) if isinstance(row, dict) else None
-        if isinstance(text, str):
-            yield name, number, text
-
-
-class _Counted:
-    """Lines of a stream, and how many were taken: the last line of the row at hand."""
-
-    def __init__(self, lines: Iterable[str]) -> None:
-        self._lines, self.line = iter(lines), 0
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        text = next(self._lines)
-        self.line += 1
-        return text
-
-
-NOTES: dict[str, Callable[[Source], Iterator[Note]]] = {"table": _table_notes}
-"""Kind of a source -> its notes, with file and line."""

@@ -19,8 +19,9 @@ from ssl_core.data.gathering import padding
 from ssl_core.data.reading import Effort, Reading
 from ssl_core.data.source import Source, read_records
 from ssl_core.datacheck.findings import Finding, Weight, first, remedy_of
-from ssl_core.datacheck.identifiers import name_findings, note_findings
+from ssl_core.datacheck.identifiers import name_findings
 from ssl_core.datacheck.leaks import leak_findings
+from ssl_core.datacheck.notes import note_findings
 from ssl_core.datacheck.outliers import outlier_findings
 from ssl_core.datacheck.scan import scan_findings
 from ssl_core.datacheck.shown import Shown, show
@@ -95,7 +96,7 @@ def look_at(
         *_duplicates(reading, contents),
         *leak_findings(labels, reading, contents),
         *outlier_findings(reading, data),
-        *note_findings(source, data),
+        *note_findings(source, data, effort, labels),
         *scan_findings(source, data, effort),
         *name_findings(source),
     ]

@@ -2,7 +2,7 @@
 
 Comes in: a path. Goes out: float64 [height, width], [channels, samples] or [samples], or None for a format that has no such
 picture. Raises what the format's library raises for a damaged file: it is called from a decoder (scan.py). A colour is its
-mean; of frames the first, of a volume the middle slice.
+mean; of frames or pages the first that a reader of `several` of them reads (picture.py), of a volume the middle slice.
 """
 
 from __future__ import annotations
@@ -15,32 +15,38 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ssl_core.data.picture import evenly
 from ssl_core.datacheck.formats import Format, format_of
 
 _LARGEST = 256 << 20
 Array = npt.NDArray[np.float64]
 
 
-def raw_array(path: Path) -> Array | None:
-    """The file's numbers; see the module docstring."""
+def raw_array(path: Path, several: int | None = None) -> Array | None:
+    """The file's numbers; see the module docstring. Without `several`: the first frame or page of all."""
     found = format_of(path)
     load = None if found is None else LOADERS.get(found)
     if load is None or path.stat().st_size > _LARGEST:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        array = np.asarray(load(path))
+        array = np.asarray(load(path, several) if found in (Format.DICOM, Format.TIFF) else load(path))
     return np.asarray(array, np.float64) if array.ndim in (1, 2) and array.size else None
 
 
-def _picture(path: Path) -> Any:
+def _part(count: int, several: int | None) -> int:
+    return 0 if several is None else evenly(0, count, several)[0]
+
+
+def _picture(path: Path, several: int | None = None) -> Any:
     from PIL import Image
 
     with Image.open(path) as picture:
+        picture.seek(_part(getattr(picture, "n_frames", 1), several))
         return np.asarray(picture.convert("F" if picture.mode in ("I;16", "I", "F") else "L"))
 
 
-def _dicom(path: Path) -> Any:
+def _dicom(path: Path, several: int | None = None) -> Any:
     from pydicom import dcmread
 
     dataset = dcmread(path)
@@ -49,7 +55,7 @@ def _dicom(path: Path) -> Any:
     pixels = np.asarray(dataset.pixel_array, np.float64)
     if int(dataset.get("SamplesPerPixel", 1)) > 1:
         pixels = pixels.mean(axis=-1)
-    return pixels[0] if pixels.ndim == 3 else pixels
+    return pixels[_part(len(pixels), several)] if pixels.ndim == 3 else pixels
 
 
 def _nifti(path: Path) -> Any:
@@ -86,7 +92,7 @@ def _sound(path: Path) -> Any:
     return soundfile.read(path, always_2d=True)[0].T
 
 
-LOADERS: dict[Format, Callable[[Path], Any]] = {
+LOADERS: dict[Format, Callable[..., Any]] = {
     Format.DICOM: _dicom,
     Format.PNG: _picture,
     Format.JPEG: _picture,
@@ -97,4 +103,4 @@ LOADERS: dict[Format, Callable[[Path], Any]] = {
     Format.WAV: _sound,
     Format.FLAC: _sound,
 }
-"""Format -> what loads it."""
+"""Format -> what loads a path; of formats with frames or pages, which one: by how many of them are read."""

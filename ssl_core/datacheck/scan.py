@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ssl_core.data.declared import NpzSource
 from ssl_core.data.declared_folder import FolderSource
+from ssl_core.data.declared_images import DicomSource, PicturesSource
 from ssl_core.data.declared_pairs import PairsSource
 from ssl_core.data.decoding import Bounds, Found, decode_all
 from ssl_core.data.folder_files import Listed, list_files
@@ -60,10 +61,12 @@ class _Lines:
 
 @dataclass(frozen=True, slots=True)
 class _Raw:
-    """Decoder: what is in the file, as numbers."""
+    """Decoder: what is in the file, as numbers; of frames or pages the first of `several` that are read."""
+
+    several: int | None
 
     def __call__(self, path: Path) -> Sequence[Found]:
-        array = raw_array(path)
+        array = raw_array(path, self.several)
         return [] if array is None else [Found(None, "", array.astype(np.float32))]
 
 
@@ -112,8 +115,15 @@ def _header_findings(entries: Counter[str], holding: list[str], of: int) -> list
 
 
 def raw_of(file: Listed, declared: FolderSource, effort: Effort) -> npt.NDArray[np.float64] | None:
-    """What is in one file, as numbers; None where it has no such form or cannot be decoded."""
-    ((_, found),) = decode_all([file], _Raw(), _bounds(declared), workers=min(1, effort.workers))
+    """What is in one file, of frames or pages the first that is read; None where it is no numbers or cannot be decoded."""
+    read = (
+        declared.frames
+        if isinstance(declared, DicomSource)
+        else declared.pages
+        if isinstance(declared, PicturesSource)
+        else None
+    )
+    ((_, found),) = decode_all([file], _Raw(read), _bounds(declared), workers=min(1, effort.workers))
     if isinstance(found, Fault) or not found or isinstance(found[0].content, Fault):
         return None
     return np.asarray(found[0].content, np.float64)

@@ -1,13 +1,14 @@
 """Step 1 of 12: one record as it lies in its file, beside what the study would see of it.
 
 Comes in: a source, the plan's data and what was read of it. Goes out: `Shown`, patient data, for the eyes of the site's staff
-alone. The record is the first of the patient that is asked for, else of the first patient with a good one. Raises
-`ConfigError` where that patient has no record. `before` is None where the file's format cannot be shown.
+alone. The record is the first of the patient that is asked for, else of the first patient with a good one; of pairs the first
+image with a report, and both. Raises `ConfigError` where that patient has no record. `before` is None where the file's format
+cannot be shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from glob import escape
 from pathlib import PurePosixPath
@@ -15,36 +16,36 @@ from pathlib import PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from ssl_core.data.csv_rows import csv_rows, open_text
-from ssl_core.data.declared import ColumnsSource, NpzSource, SignalSource
+from ssl_core.data.declared import NpzSource
 from ssl_core.data.declared_folder import FolderSource
-from ssl_core.data.folder_files import list_files
-from ssl_core.data.npz import load_fields, owners_of
+from ssl_core.data.declared_pairs import PairsSource
+from ssl_core.data.folder_files import Listed, list_files
+from ssl_core.data.npz import load_fields
+from ssl_core.data.pairs import LinkedImage, linked_images
 from ssl_core.data.patients import unit_id
-from ssl_core.data.reading import Effort, Reading
+from ssl_core.data.reading import Effort, Fault, Reading
 from ssl_core.data.source import Source, read_records
-from ssl_core.data.words import split
-from ssl_core.datacheck.scan import raw_of
+from ssl_core.data.table import words_of
+from ssl_core.data.words import encode, split
+from ssl_core.datacheck.before import BEFORE, Before, picture_of_file, text_of_file, text_of_row
 from ssl_core.errors import ConfigError
-from ssl_core.spec.data import Data, TableData, TextData
+from ssl_core.spec.data import Data, ImageData, PairData, TextData
 
 _MOST_TRIED = 50
-
-Array = npt.NDArray[np.float64]
-Cells = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
     """A record of `patient`: as it lies in its file, and float32 or int32 as it is trained on.
 
-    `words`: the words of a text that are read.
+    `words`: the words of a text that are read; `report`: of a pair, whose image this is.
     """
 
     patient: str = field(repr=False)
-    before: Array | str | Cells | None = field(repr=False)
+    before: Before = field(repr=False)
     after: npt.NDArray[np.float32] | npt.NDArray[np.int32] = field(repr=False)
     words: tuple[str, ...] = field(default=(), repr=False)
+    report: Shown | None = field(default=None, repr=False)
 
 
 def show(source: Source, data: Data, reading: Reading, patient: str | None, effort: Effort) -> Shown:
@@ -52,15 +53,27 @@ def show(source: Source, data: Data, reading: Reading, patient: str | None, effo
     wanted = None if patient is None else unit_id(patient)
     if wanted is not None and wanted not in reading.owners:
         raise ConfigError("no record of this patient was read", field="--patient", remedy="write the id as the source does")
+    if isinstance(source.declared, PairsSource) and isinstance(data, PairData):
+        return _of_pairs(source, source.declared, data, wanted, effort)
     if isinstance(source.declared, FolderSource):
         return _of_folder(source, source.declared, data, wanted, effort)
     owner, row = _row(reading, wanted)
-    after = np.array(reading.records[row])
-    if isinstance(data, TextData):
-        text = _text(source, owner)
-        return Shown(owner, text, after, tuple(split(text or "")[: data.words]))
     before = BEFORE.get(source.declared.kind)
-    return Shown(owner, None if before is None else before(source, data, owner), after)
+    return _shown(owner, None if before is None else before(source, data, owner), np.array(reading.records[row]), data)
+
+
+def _shown(owner: str, before: Before, after: npt.NDArray[np.float32] | npt.NDArray[np.int32], data: Data) -> Shown:
+    if isinstance(before, tuple):
+        before = tuple((_written(one), _written(other)) for one, other in before)
+    if not isinstance(data, TextData) or not isinstance(before, str):
+        return Shown(owner, before, after)
+    text = _written(before)
+    return Shown(owner, text, after, tuple(split(text)[: data.words]))
+
+
+def _written(text: str) -> str:
+    """Bytes that are no UTF-8 stand in a text as lone surrogates, which no page can hold."""
+    return text.encode(errors="replace").decode()
 
 
 def _row(reading: Reading, wanted: str | None) -> tuple[str, int]:
@@ -77,10 +90,7 @@ def _good(record: npt.NDArray[np.generic]) -> bool:
 
 
 def _of_folder(source: Source, declared: FolderSource, data: Data, wanted: str | None, effort: Effort) -> Shown:
-    files = [file for file in list_files(declared, source.folder) if file.inside]
-    if declared.patient_from != "header" and wanted is not None:
-        files = [file for file in files if file.owner == wanted]
-    for file in files[:_MOST_TRIED]:
+    for file in _tried(source, declared, wanted):
         # Read by the site's own reader, which takes patterns of names: files of this name in other folders come along.
         within = declared.model_copy(update={"files": (escape(file.path.name),)})
         if declared.patient_from == "header":
@@ -95,58 +105,56 @@ def _of_folder(source: Source, declared: FolderSource, data: Data, wanted: str |
             if wanted is None and not _good(after):
                 continue
             # Of several files of one name, in folders below one another, it is not known of which the record is.
-            return Shown(owner, raw_of(file, declared, effort) if same == 1 else None, after)
-    raise ConfigError(
+            before = None if same != 1 else _in_file(file, declared, data, owner, effort)
+            return _shown(owner, before, after, data)
+    raise _not_found()
+
+
+def _in_file(file: Listed, declared: FolderSource, data: Data, owner: str, effort: Effort) -> Before:
+    if isinstance(data, TextData):
+        return text_of_file(file, declared, owner if declared.patient_from == "header" else None, effort)
+    return picture_of_file(file, declared, data, effort)
+
+
+def _tried(source: Source, declared: FolderSource, wanted: str | None) -> Sequence[Listed]:
+    """The first files that may hold a record of the patient."""
+    files = [file for file in list_files(declared, source.folder) if file.inside]
+    if declared.patient_from != "header" and wanted is not None:
+        files = [file for file in files if file.owner == wanted]
+    return files[:_MOST_TRIED]
+
+
+def _not_found() -> ConfigError:
+    return ConfigError(
         "no file of this patient was found", field="--patient", limit=f"the first {_MOST_TRIED} files",
         remedy="name a patient of one of the first files, or none",
     )  # fmt: skip
 
 
-def _text(source: Source, owner: str) -> str | None:
-    from ssl_core.data.declared import TableSource
+def _of_pairs(source: Source, declared: PairsSource, data: PairData, wanted: str | None, effort: Effort) -> Shown:
+    image_source = replace(source, declared=declared.image)
+    files = _tried(image_source, declared.image, wanted) if isinstance(declared.image, FolderSource) else [None]
+    texts = replace(source, declared=declared.text)
+    for file in files:
+        for place, image in enumerate(linked_images(source, declared, data.pixels, effort, None if file is None else [file])):
+            if image.owner is None or image.study is None or isinstance(image.content, Fault):
+                continue
+            text = text_of_row(texts, image.owner, image.study) if wanted in (None, image.owner) else None
+            words = words_of(text)
+            if text is not None and not isinstance(words, Fault):
+                report = _shown(image.owner, text, encode([words], data.words)[0], data.words)
+                return replace(_shown_image(image_source, data.pixels, file, place, image, effort), report=report)
+    raise _not_found()
 
+
+def _shown_image(source: Source, data: ImageData, file: Listed | None, place: int, image: LinkedImage, effort: Effort) -> Shown:
     declared = source.declared
-    if not isinstance(declared, TableSource) or declared.format != "csv":
-        return None
-    columns = [("patient_column", declared.patient_column), ("text_column", declared.text_column)]
-    for name, path in zip(declared.paths, source.files(), strict=True):
-        with open_text(path, name) as stream:
-            for row in csv_rows(stream, name, columns, multiline=declared.multiline):
-                if isinstance(row, list) and unit_id(row[0]) == owner:
-                    return row[1]
-    return None
-
-
-def _npz(source: Source, data: Data, owner: str) -> Array | None:
-    declared = source.declared
-    if not isinstance(declared, NpzSource | SignalSource):
-        return None
-    content = declared.signal_field if isinstance(declared, SignalSource) else declared.image_field
-    (path,) = source.files()
-    fields = load_fields(path, declared.path, (content, declared.patient_field))
-    owners = owners_of(declared, fields[declared.patient_field], len(fields[content]))
-    return np.asarray(fields[content][owners.index(owner)], np.float64)
-
-
-def _columns(source: Source, data: Data, owner: str) -> Cells | None:
-    declared = source.declared
-    if not isinstance(declared, ColumnsSource) or not isinstance(data, TableData):
-        return None
-    if getattr(declared, "format", "csv") != "csv":
-        return None
-    names = [column.name for column in data.columns]
-    columns = [("patient_column", declared.patient_column), *((f"columns.{n}", declared.columns.get(n, n)) for n in names)]
-    for name, path in zip(declared.paths, source.files(), strict=True):
-        with open_text(path, name) as stream:
-            for row in csv_rows(stream, name, columns, multiline=declared.multiline):
-                if isinstance(row, list) and unit_id(row[0]) == owner:
-                    return tuple(zip(names, row[1:], strict=True))
-    return None
-
-
-BEFORE: dict[str, Callable[[Source, Data, str], Array | Cells | str | None]] = {
-    "npz": _npz,
-    "signals": _npz,
-    "columns": _columns,
-}
-"""Kind of a source that is no folder -> the first record of a patient as it lies in the file."""
+    if isinstance(image.content, Fault) or image.owner is None:
+        raise TypeError("a good image of a known patient is shown")
+    before: Before = None
+    if file is not None and isinstance(declared, FolderSource):
+        before = picture_of_file(file, declared, data, effort)
+    elif isinstance(declared, NpzSource):
+        (path,) = source.files()
+        before = np.asarray(load_fields(path, declared.path, (declared.image_field,))[declared.image_field][place], np.float64)
+    return Shown(image.owner, before, np.asarray(image.content, np.float32))

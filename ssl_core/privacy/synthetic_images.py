@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_core.data.declared_folder import FolderSource
-from ssl_core.data.declared_images import DicomSource, NiftiSource, PicturesSource
+from ssl_core.data.declared_images import DicomSource, NiftiSource, Patches, PicturesSource
 from ssl_core.data.optional import needed
 from ssl_core.spec.data import ImageData
 
@@ -69,16 +69,29 @@ def write_pictures(folder: Path, declared: PicturesSource, data: ImageData, rows
 
 
 def write_nifti(folder: Path, declared: NiftiSource, data: ImageData, rows: Sequence[tuple[str, Any]]) -> FolderSource:
-    """Volumes of as many slices as are declared, each the row turned over by one line more."""
+    """Volumes of as many slices as are declared, each the row turned over by one line more.
+
+    For patches a slice holds two steps of the grid on each side, the row in the first patch and over again beyond it.
+    """
     nibabel = needed("nibabel", "files of this kind")
     count = 1 + (declared.first if declared.last is None else declared.last)
     axis = ("sagittal", "coronal", "axial").index(declared.axis)
-    for path, _, _, content in _named(folder, data, rows):
+    for path, _, _, given in _named(folder, data, rows):
+        content = given if declared.patches is None else _repeated(given, declared.patches)
         slices = [np.roll(content, place, axis=0)[::-1].T for place in range(count)]
         volume = np.stack(slices, axis=axis)
         series = np.stack([volume] * (declared.volume + 1), axis=3)
         nibabel.Nifti1Image(series, np.eye(4)).to_filename(path.with_suffix(".nii.gz"))
     return _declared(declared)
+
+
+def _repeated(content: Floats, patches: Patches) -> Floats:
+    stride = patches.stride or patches.size
+    down, across = (
+        (np.arange(2 * margin + size + step) - margin) % length
+        for margin, size, step, length in zip(patches.margin, patches.size, stride, content.shape, strict=True)
+    )
+    return content[np.ix_(down, across)]
 
 
 def study_of(number: int) -> int:

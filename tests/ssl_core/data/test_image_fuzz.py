@@ -20,6 +20,7 @@ from pydicom.data import get_testdata_file
 from ssl_core.data.decoding import Bounds, Decoder, Found, decode_all
 from ssl_core.data.dicom import DicomDecoder
 from ssl_core.data.folder_files import Listed
+from ssl_core.data.grid import Grid
 from ssl_core.data.nifti import NiftiDecoder
 from ssl_core.data.pictures import PictureDecoder
 from ssl_core.data.reading import Fault
@@ -106,6 +107,13 @@ KINDS: dict[str, tuple[Callable[[], list[bytes]], Decoder]] = {
     "pictures": (_pictures, PictureDecoder(3, LARGEST, DATA)),
     "nifti": (
         _volumes, NiftiDecoder(axis="coronal", slices=3, first=0, last=None, volume=0, largest=LARGEST, data=DATA),
+    ),
+    "patches": (
+        _volumes,
+        NiftiDecoder(
+            axis="coronal", slices=3, first=0, last=None, volume=0, largest=LARGEST, data=DATA,
+            grid=Grid(size=(2, 3), stride=(2, 2), margin=(0, 0), cover=True, most=3),
+        ),
     ),
 }  # fmt: skip
 

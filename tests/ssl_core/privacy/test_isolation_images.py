@@ -13,6 +13,7 @@ from tests_engines import IMAGE
 from ssl_core.config import SpeedSpec, StudyPlan, parse
 from ssl_core.data import source as source_module
 from ssl_core.data.declared import Declared
+from ssl_core.data.declared_images import NiftiSource
 from ssl_core.data.source import MODELS, Source, load_patients
 from ssl_core.errors import PrivacyError
 from ssl_core.privacy.isolation import TOLERANCE, check_isolation
@@ -53,6 +54,27 @@ def test_the_files_hold_what_was_written(tmp_path: Path, name: str) -> None:
     expected = np.roll(content, 1, axis=0) if name == "nifti" else content
     expected = ((expected - expected.mean()) / expected.std()).ravel()
     assert np.allclose(patients.records[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("cover", [False, True])
+@pytest.mark.parametrize("plan", [IMAGE, FITTED], ids=["exact", "fitted"])
+def test_patches_are_read_as_the_site_declares_them(
+    make_plan: MakePlan, tmp_path: Path, plan: dict[str, Any], cover: bool
+) -> None:
+    size = [plan["data"]["height"], plan["data"]["width"]]
+    patches = {"size": size, "stride": [3, 5], "margin": [2, 0], "cover": cover, "most": 4}
+    declared = parse(NiftiSource, {"kind": "nifti", "slices": 2, "first": 1, "last": 2, "patches": patches}, "source")
+    report = check_isolation(make_plan(plan), speed=SpeedSpec(chunk=5), declared=declared)
+    assert "not finite" in report.pairs and report.greatest_change <= TOLERANCE
+    assert 0.9 < report.greatest_contribution <= 2.0
+    data = ImageData(kind="image", height=size[0], width=size[1])
+    content = np.random.default_rng(1).integers(0, 256, size).astype(np.float32)
+    written = WRITERS["nifti"](tmp_path, declared, data, [("a", content)])
+    patients = load_patients(Source(tmp_path, written), data)
+    # Of eight patches of two slices every second one: of the first slice the upper right one, then the lower right one.
+    expected = np.roll(content, (1, -5), axis=(0, 1))
+    assert patients.counts().tolist() == [4]
+    assert np.allclose(patients.records[0], ((expected - expected.mean()) / expected.std()).ravel(), atol=1e-5)
 
 
 def test_a_reader_that_centres_by_the_whole_folder_fails(make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
