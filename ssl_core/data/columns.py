@@ -23,7 +23,8 @@ import numpy.typing as npt
 
 from ssl_core.data.cell_rows import cell_rows
 from ssl_core.data.declared import ColumnsSource
-from ssl_core.data.reading import Fault, Reading, Tally, is_clean, owned
+from ssl_core.data.reading import Effort, Fault, Reading, Tally, is_clean, owned
+from ssl_core.data.rows import Rows
 from ssl_core.errors import DataError
 from ssl_core.spec.data import NumericColumn, TableData
 
@@ -34,28 +35,26 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", r
 _LONGEST_NUMBER = 60
 
 
-def read_columns(source: ColumnsSource, files: tuple[Path, ...], data: TableData) -> Reading:
+def read_columns(source: ColumnsSource, files: tuple[Path, ...], data: TableData, effort: Effort) -> Reading:
     """All rows of `files`; see the module docstring."""
     columns = _headers(source, data)
     levels = level_codes(data)
     missing = {"", *(unicodedata.normalize("NFC", cell).strip() for cell in source.missing)}
     owners: list[str] = []
-    rows: list[npt.NDArray[np.float32]] = []
     tallies = []
-    for name, path in zip(source.paths, files, strict=True):
-        tally = Tally(name)
-        tallies.append(tally)
-        found = cell_rows(path, name, columns, form=source.format, multiline=source.multiline)
-        for owner, row in owned(found, tally):
-            record = table_record(row[1:], data, levels, missing)
-            if isinstance(record, Fault):
-                tally.faults[record] += 1
-                record = np.zeros(data.values, np.float32)
-            tally.undeclared += bool((record[2 * len(data.numeric) :] == 1).any())
-            owners.append(owner)
-            rows.append(record)
-    records = np.stack(rows) if rows else np.zeros((0, data.values), np.float32)
-    return Reading(owners, [""] * len(owners), records, tuple(tallies))
+    with Rows(np.zeros(data.values, np.float32), effort.scratch) as rows:
+        for name, path in zip(source.paths, files, strict=True):
+            tally = Tally(name)
+            tallies.append(tally)
+            for owner, row in owned(cell_rows(source, path, name, columns, effort), tally):
+                record = table_record(row[1:], data, levels, missing)
+                if isinstance(record, Fault):
+                    tally.faults[record] += 1
+                    record = np.zeros(data.values, np.float32)
+                tally.undeclared += bool((record[2 * len(data.numeric) :] == 1).any())
+                owners.append(owner)
+                rows.add(record)
+        return Reading(owners, [""] * len(owners), rows.array(), tuple(tallies))
 
 
 def level_codes(data: TableData) -> list[dict[str, int]]:

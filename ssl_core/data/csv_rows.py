@@ -6,26 +6,73 @@ A row with more or fewer fields than the header may have shifted columns: its pa
 that spans several lines, unless the source declares `multiline`: a quote that was lost swallows the rows up to the next
 quote, and what is left can look like a record of one patient. All its lines are counted. After a quote in a wrong place
 nothing of the file is trusted: it cannot be told whether the next line is a row or part of a patient's note that looks like
-another's row, and all lines to the end are counted.
+another's row, and all lines to the end are counted. So it is after a cell of more than 131,072 characters (Python's limit) and
+after a record of more than `LONGEST`. No more than one line, or record, is held at a time: a line that does not end is a
+`DataError`.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
 from ssl_core.data.reading import Fault, Span
 from ssl_core.errors import DataError
 
+LONGEST = 4 << 20
+"""Characters of a line, or of a record."""
+
+
+class _Lines(TextIOWrapper):
+    """A text whose lines are bounded; `csv` and `for` ask for lines, and would read one that does not end into memory."""
+
+    said = ""
+    line = 0
+
+    def __next__(self) -> str:  # type: ignore[override]  # typeshed: of bytes in the base, of texts in its own TextIOWrapper
+        text = self.readline(LONGEST + 1)
+        self.line += 1
+        if len(text) > LONGEST:
+            raise DataError(
+                f"a line of file {self.said!r} is too long for a row",
+                field="path",
+                value=f"line {self.line}",
+                limit=f"{LONGEST} characters",
+                remedy="write the file again with one row a line; it may be of another format",
+            )
+        if not text:
+            raise StopIteration
+        return text
+
+
+class _Record:
+    """Lines of a stream, counted in characters from the beginning of a record."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines, self.length, self.count = iter(lines), 0, 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        text = next(self._lines)
+        self.count += 1
+        self.length += len(text)
+        if self.length > LONGEST:
+            raise csv.Error
+        return text
+
 
 @contextmanager
 def open_text(path: Path, name: str) -> Iterator[TextIO]:
     """The file for reading; bytes that are no UTF-8 come in as lone surrogates (`is_clean`)."""
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        with path.open("rb") as raw, _Lines(raw, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+            stream.said = name
             yield stream
     except OSError as error:
         raise DataError("a declared file cannot be read", field="path", value=name, remedy=error.strerror) from error
@@ -35,33 +82,35 @@ def csv_rows(
     stream: TextIO, name: str, columns: Sequence[tuple[str, str]], *, multiline: bool
 ) -> Iterator[list[str] | Fault | Span]:
     """Rows of `stream`; `columns`: pairs of a source file's key and the column that it names. Empty lines are skipped."""
-    reader = csv.reader(stream, strict=True)
+    lines = _Record(stream)
+    reader = csv.reader(lines, strict=True)
     try:
         header = next(reader, [])
     except csv.Error:
         header = []
-    if reader.line_num > 1 and not multiline:
+    if lines.count > 1 and not multiline:
         raise DataError(
             f"the header of file {name!r} spans several lines",
             field="multiline",
-            value=f"lines 1-{reader.line_num}",
+            value=f"lines 1-{lines.count}",
             limit="one line",
             remedy="correct its quotes, or declare multiline = true",
         )
     wanted = [_place(header, column, key, name) for key, column in columns]
     while True:
-        first = reader.line_num + 1
+        first = lines.count + 1
+        lines.length = 0
         try:
             row = next(reader)
         except StopIteration:
             return
         except csv.Error:
-            last = reader.line_num + sum(1 for _ in stream)
+            last = lines.count + sum(1 for _ in stream)
             fault = Fault.UNREADABLE if multiline or last == first else Fault.LINES
             yield Span(first, last, fault) if last > first else fault
             return
-        if reader.line_num > first and not multiline:
-            yield Span(first, reader.line_num, Fault.LINES)
+        if lines.count > first and not multiline:
+            yield Span(first, lines.count, Fault.LINES)
         elif len(row) == len(header):
             yield [row[place] for place in wanted]
         elif row:

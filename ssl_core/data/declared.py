@@ -43,6 +43,8 @@ for every column for which the plan names one. Here `missing` holds cells, as wr
 one does.
 `cohort` names the group of patients that this source holds (patients who came in 2025, say). The budget for life is each
 cohort's own, and a patient stays in the first one for good: a source with a patient of another cohort is not approved.
+A file may hold `largest_mib` (4,096): of an npz file the arrays that are read, inflated; of a Parquet file the columns that
+are read, and their texts; else its bytes. A table's file may hold `max_rows` (10 million), however few bytes they take.
 `multiline = true` says that quoted texts of a CSV file hold line breaks. Without it a record that spans several lines is
 bad, with every line that it takes: it is how a lost quote shows, which would otherwise swallow other patients' rows.
 """
@@ -89,6 +91,12 @@ class FilesSource(Declared):
     """A source whose files are named one by one."""
 
     path: Inside | Annotated[tuple[Inside, ...], Field(min_length=1)]
+    largest_mib: Annotated[int, Field(ge=1, le=1 << 20)] = 4096
+
+    @property
+    def largest(self) -> int:
+        """Bytes that one file may hold."""
+        return self.largest_mib << 20
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -101,6 +109,7 @@ class LinesSource(FilesSource):
 
     format: str
     multiline: bool = False
+    max_rows: Annotated[int, Field(ge=1, le=10**10)] = 10_000_000
 
     @model_validator(mode="after")
     def _lines(self) -> Self:

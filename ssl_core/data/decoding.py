@@ -2,59 +2,34 @@
 
 Comes in: listed files and a decoder, a picklable function of one path. Goes out, in the order of the files: what was found in
 each, or the `Fault` of a whole file. Nothing is raised for a file: a library's own error, whatever it is, makes the file
-`UNREADABLE`; one that is larger or slower than declared, or takes more memory than `_memory` gives, is counted as that, and one
-that kills its worker as `CRASHED`. What a library prints, warns or logs may quote a patient, so it goes nowhere, and a worker
-that crashes leaves no core file. A file may take its worker over: what a worker sends is bounded in size and time, and never
-unpickled: JSON, then the bytes of arrays.
+`UNREADABLE`; one that is larger or slower than declared, or takes more memory than a worker may, is counted as that, and one
+that kills its worker as `CRASHED`. A worker that fails before it is given a file is no file's fault: `ConfigError` (child.py).
+A file may take its worker over: what a worker sends is bounded in size and time, and never unpickled (pipe.py, found.py).
 `workers=0` decodes in this process, without the bounds of time and memory: for files that this program made itself.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import math
-import multiprocessing
-import os
-import re
-import resource
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from ssl_core.data.child import Child
 from ssl_core.data.folder_files import Listed
+from ssl_core.data.found import Found, packed, unpacked
+from ssl_core.data.pipe import received, send
 from ssl_core.data.reading import Fault
-from ssl_core.data.rows import Values
+
+__all__ = ["Bounds", "Decoder", "Found", "decode_all"]
 
 _WAITING_A_WORKER = 4
-_START_SECONDS = 60.0
-_SENDING_SECONDS = 60.0
-_LENGTH = 8
-_CHUNK = 1 << 20
-_NUMBERS = re.compile(r"[<>|][iuf][1248]")
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One record of a file. owner: what the file itself says, as written; name: orders a patient's records, by time.
-
-    study: the examination that it belongs to, where the file itself says it; only images with reports ask for it.
-    """
-
-    owner: str | None = field(repr=False)
-    name: str = field(repr=False)
-    content: Values | Fault = field(repr=False)
-    study: str | None = field(default=None, repr=False)
-
 
 Decoder = Callable[[Path], Sequence[Found]]
 
@@ -80,12 +55,12 @@ def decode_all(
         for file in files:
             yield file, _decode(decoder, file, bounds)
         return
-    crew = [_Worker(decoder, bounds) for _ in range(min(workers, len(files)))]
-    try:
+    with ExitStack() as stack:
+        crew = []
+        for _ in range(min(workers, len(files))):
+            crew.append(_Worker(decoder, bounds))
+            stack.callback(crew[-1].end)
         yield from _in_order(files, crew)
-    finally:
-        for worker in crew:
-            worker.end()
 
 
 def _in_order(files: Sequence[Listed], crew: Sequence[_Worker]) -> Iterator[tuple[Listed, Sequence[Found] | Fault]]:
@@ -113,32 +88,25 @@ class _Worker:
     """One process, and the file that it is at."""
 
     def __init__(self, decoder: Decoder, bounds: Bounds) -> None:
-        self._decoder, self._bounds = decoder, bounds
+        self._bounds = bounds
+        self._child = Child(partial(_serve, decoder, bounds), bounds.memory)
         self.place: int | None = None
-        self._start()
+        self._file: Listed | None = None
+        self._until = 0.0
 
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self._process: SpawnProcess = context.Process(target=_serve, args=(theirs, self._decoder, self._bounds), daemon=True)
-        self._process.start()
-        theirs.close()
-        self._fresh = True
+    @property
+    def pipe(self) -> Connection:
+        """Where the process answers."""
+        return self._child.pipe
 
     def give(self, place: int, file: Listed) -> None:
-        """Let the process decode `file`; a process that is gone is noticed by `take`."""
-        self.place = place
-        # A new process imports its libraries first.
-        self._until = time.monotonic() + self._bounds.seconds + (_START_SECONDS if self._fresh else 0.0)
-        self._fresh = False
-        try:
-            self.pipe.send(file)
-        except OSError:
-            self._until = time.monotonic()
+        """Let the process decode `file`, at once or when it is ready."""
+        self.place, self._file = place, file
+        self._hand_over()
 
     def left(self) -> float:
-        """Seconds until the file at hand has taken too long."""
-        return self._until - time.monotonic()
+        """Seconds until the process, or the file at hand, has taken too long."""
+        return self._child.left() if self._file is not None else self._until - time.monotonic()
 
     def take(self) -> tuple[int, Sequence[Found] | Fault | None]:
         """The place of the file at hand, and what came of it; None while it is at work."""
@@ -147,129 +115,50 @@ class _Worker:
             raise RuntimeError("a worker without a file was asked for its result")
         result: Sequence[Found] | Fault | None = None
         try:
-            if self.pipe.poll():
-                whole = _received(self.pipe, self._bounds.memory)
-                result = Fault.TOO_SLOW if whole is None else _unpacked(whole)
+            if self._file is not None:
+                self._hand_over()
+            elif self.pipe.poll():
+                whole = received(self.pipe, self._bounds.memory)
+                result = Fault.TOO_SLOW if whole is None else unpacked(whole)
             elif self.left() <= 0:
-                result = Fault.TOO_SLOW if self._process.is_alive() else Fault.CRASHED
+                result = Fault.TOO_SLOW if self._child.is_alive else Fault.CRASHED
         except (EOFError, OSError, ValueError, TypeError, RecursionError):
             # Gone, or it sent what no worker of ours sends.
             result = Fault.CRASHED
         if result is not None:
             self.place = None
         if result is Fault.TOO_SLOW or result is Fault.CRASHED:
-            self.end()
-            self._start()
+            self._child.restart()
         return place, result
+
+    def _hand_over(self) -> None:
+        if self._file is None or not self._child.is_ready():
+            return
+        file, self._file = self._file, None
+        self._until = time.monotonic() + self._bounds.seconds
+        try:
+            self.pipe.send(file)
+        except OSError:
+            # Gone since the file before this one: that is noticed by `take`.
+            self._until = time.monotonic()
 
     def end(self) -> None:
         """End the process."""
-        self.pipe.close()
-        self._process.kill()
-        self._process.join()
+        self._child.end()
 
 
-def _serve(pipe: Connection, decoder: Decoder, bounds: Bounds) -> None:
+def _serve(decoder: Decoder, bounds: Bounds, pipe: Connection) -> None:
     """What a worker does until its pipe is closed."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _limit_memory(bounds.memory)
     while True:
         try:
             file = pipe.recv()
         except EOFError:
             return
         try:
-            head, parts = _packed(_decode(decoder, file, bounds))
+            parts = packed(_decode(decoder, file, bounds))
         except MemoryError:
-            head, parts = _packed(Fault.TOO_LARGE)
-        _send(pipe, head)
-        for part in parts:
-            _send(pipe, part)
-
-
-def _packed(result: Sequence[Found] | Fault) -> tuple[bytes, list[memoryview]]:
-    """Length of what follows, length of the JSON, JSON; the bytes of the arrays, in order."""
-    found = [] if isinstance(result, Fault) else result
-    arrays = [np.ascontiguousarray(each.content) for each in found if not isinstance(each.content, Fault)]
-    told = (
-        str(result)
-        if isinstance(result, Fault)
-        else [[each.owner, each.name, each.study, _told(each.content)] for each in found]
-    )
-    text = json.dumps(told).encode()
-    text += b" " * (-len(text) % _LENGTH)
-    size = _LENGTH + len(text) + sum(array.nbytes for array in arrays)
-    head = size.to_bytes(_LENGTH, "big") + len(text).to_bytes(_LENGTH, "big") + text
-    return head, [array.reshape(-1).view(np.uint8).data for array in arrays]
-
-
-def _told(content: Values | Fault) -> str | list[Any]:
-    return str(content) if isinstance(content, Fault) else [content.dtype.str, list(content.shape)]
-
-
-def _send(pipe: Connection, part: bytes | memoryview) -> None:
-    rest = memoryview(part)
-    while rest:
-        rest = rest[os.write(pipe.fileno(), rest[:_CHUNK]) :]
-
-
-def _received(pipe: Connection, most: int) -> bytearray | None:
-    """One message without its length; None where it does not come in time."""
-    until = time.monotonic() + _SENDING_SECONDS
-    size = bytearray(_LENGTH)
-    if not _filled(size, pipe, until):
-        return None
-    length = int.from_bytes(size, "big")
-    if length > most:
-        raise ValueError("a message larger than a worker's memory")
-    whole = bytearray(length)
-    return whole if _filled(whole, pipe, until) else None
-
-
-def _filled(whole: bytearray, pipe: Connection, until: float) -> bool:
-    rest = memoryview(whole)
-    while rest:
-        if not pipe.poll(max(0.0, until - time.monotonic())):
-            return False
-        count = os.readv(pipe.fileno(), [rest])
-        if not count:
-            raise EOFError
-        rest = rest[count:]
-    return True
-
-
-def _unpacked(whole: bytearray) -> Sequence[Found] | Fault:
-    """What `_packed` was given; ValueError or TypeError for anything that it does not write."""
-    place = _LENGTH + int.from_bytes(whole[:_LENGTH], "big")
-    told = json.loads(whole[_LENGTH:place])
-    if isinstance(told, str):
-        return Fault(told)
-    found = []
-    for owner, name, study, content in told:
-        if not isinstance(owner, str | None) or not isinstance(study, str | None) or not isinstance(name, str):
-            raise TypeError("names are texts")
-        if isinstance(content, str):
-            found.append(Found(owner, name, Fault(content), study))
-            continue
-        kind, shape = content
-        if not _NUMBERS.fullmatch(kind) or not all(type(side) is int and side >= 0 for side in shape):
-            raise ValueError("no array of numbers")
-        count = math.prod(shape)
-        values: Any = np.frombuffer(whole, kind, count, place).reshape(shape)
-        place += values.nbytes
-        found.append(Found(owner, name, values, study))
-    return found
-
-
-def _limit_memory(more: int) -> None:
-    with open("/proc/self/statm", encoding="ascii") as stream:
-        now = int(stream.read().split()[5]) * resource.getpagesize()
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    most = now + more
-    resource.setrlimit(resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+            parts = packed(Fault.TOO_LARGE)
+        send(pipe, parts)
 
 
 def _decode(decoder: Decoder, file: Listed, bounds: Bounds) -> Sequence[Found] | Fault:

@@ -30,9 +30,9 @@ def check_codec(header: Any) -> Fault | None:
         return Fault.CODEC
     if not decoder.is_available:
         return Fault.CODEC
-    only_pillow = decoder.available_plugins == ("pillow",)
-    # Pillow says that it has this one, and means its form of 8 bits.
-    return Fault.CODEC if only_pillow and syntax == _JPEG_EXTENDED and header.get("BitsStored") != 8 else None
+    few_bits = set(decoder.available_plugins) <= {"pillow", "gdcm"}
+    # They say that they have this one, and mean its form of 8 bits.
+    return Fault.CODEC if few_bits and syntax == _JPEG_EXTENDED and header.get("BitsStored") != 8 else None
 
 
 def is_inverted(header: Any) -> bool:
@@ -46,7 +46,10 @@ def grey_frame(header: Any, place: int) -> Pixels | Fault:
     from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 
     stored: Pixels
-    stored, found = get_decoder(_syntax(header)).as_array(header, index=place)
+    decoder = get_decoder(_syntax(header))
+    # A record does not depend on which further decoders a site has installed.
+    plugin = next((name for name in ("pydicom", "pillow") if name in decoder.available_plugins), "")
+    stored, found = decoder.as_array(header, index=place, decoding_plugin=plugin)
     how = found["photometric_interpretation"]
     if how in _GREY and stored.ndim == 2:
         scaled: Pixels = apply_modality_lut(stored, _scaling(header, place))

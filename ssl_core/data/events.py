@@ -43,8 +43,7 @@ def read_events(source: EventsSource, files: tuple[Path, ...], data: EventData, 
     for name, path in zip(source.paths, files, strict=True):
         tally = Tally(name)
         tallies.append(tally)
-        found = cell_rows(path, name, columns, form=source.format, multiline=source.multiline)
-        for owner, row in owned(found, tally):
+        for owner, row in owned(cell_rows(source, path, name, columns, effort), tally):
             stream = streams.setdefault((owner, (row_id(row[3]) or "") if len(row) > 3 else ""), [])
             event = event_of(row[1], row[2], numbers)
             if isinstance(event, Fault):

@@ -2,15 +2,14 @@
 
 Comes in: a declared npz file with images real [m, height, width] and patients text or integer [m]. Goes out: a
 `Reading` with float32 [m, pixels], within the plan's window, standardised per image. Raises `DataError` for what concerns
-the whole file: it cannot be read, lacks a declared field, or an array has another shape or type than the plan says.
+the whole file: it cannot be read, lacks a declared field, an array has another shape or type than the plan says, or is larger
+than declared: all of that is looked at in its header, before it is inflated (npz_arrays.py).
 An image of the plan's size is what every `fit` makes of itself, so none is applied: a study that says `fit` for the folders
 of other sites reads an array of its size too, and one of another size is for whoever wrote it to resample once.
 """
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy.typing as npt
 
 from ssl_core.data.declared import NpzSource, SignalSource
 from ssl_core.data.images import standardise
+from ssl_core.data.npz_arrays import Form, NpzArrays
 from ssl_core.data.patients import unit_id
 from ssl_core.data.reading import Fault, Reading, Tally
 from ssl_core.errors import DataError
@@ -27,8 +27,10 @@ from ssl_core.spec.data import ImageData
 def read_npz(source: NpzSource, files: tuple[Path, ...], data: ImageData) -> Reading:
     """All images of the one declared file; see the module docstring."""
     (path,) = files
-    fields = load_fields(path, source.path, (source.image_field, source.patient_field))
-    images = checked_images(source, fields[source.image_field], data)
+    with NpzArrays(path, source.path, source.largest) as arrays:
+        check_images(source, arrays.form(source.image_field), data)
+        fields = arrays.read((source.image_field, source.patient_field))
+    images = fields[source.image_field]
     owners = owners_of(source, fields[source.patient_field], len(images))
     records, broken, blank = standardise(images, data)
     tally = Tally(source.path, rows=len(images))
@@ -39,10 +41,10 @@ def read_npz(source: NpzSource, files: tuple[Path, ...], data: ImageData) -> Rea
     return Reading([o for o in owners if o], [""] * int(kept.sum()), records[kept], (tally,))
 
 
-def checked_images(source: NpzSource, images: npt.NDArray[np.generic], data: ImageData) -> npt.NDArray[np.generic]:
-    """The array as it came; `DataError` where it has another shape or type than the plan says."""
+def check_images(source: NpzSource, images: Form, data: ImageData) -> None:
+    """Refuse an array of another shape or type than the plan says."""
     shape = (data.height, data.width)
-    if images.ndim != 3 or images.shape[1:] != shape or images.dtype.kind not in "uif":
+    if len(images.shape) != 3 or images.shape[1:] != shape or images.dtype.kind not in "uif":
         raise DataError(
             f"array {source.image_field!r} of file {source.path!r} has another shape or type than the study asks for",
             field="image_field",
@@ -50,7 +52,6 @@ def checked_images(source: NpzSource, images: npt.NDArray[np.generic], data: Ima
             limit=f"real numbers ['m', {data.height}, {data.width}]",
             remedy=None if data.fit == "exact" else "resample the file: fit is for folders of pictures, not for an array",
         )
-    return images
 
 
 def owners_of(source: NpzSource | SignalSource, patients: npt.NDArray[np.generic], count: int) -> list[str]:
@@ -70,23 +71,9 @@ def ids_of(path: str, key: str, name: str, ids: npt.NDArray[np.generic], count: 
 
 
 def load_fields(path: Path, name: str, fields: tuple[str, ...]) -> dict[str, npt.NDArray[np.generic]]:
-    """The named arrays of an npz file; `DataError` names the file and, where one is missing, the field."""
-    try:
-        with path.open("rb") as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            if not isinstance(loaded, np.lib.npyio.NpzFile):
-                raise DataError(f"file {name!r} is no npz file", field="path", value=name)
-            for wanted in fields:
-                if wanted not in loaded.files:
-                    raise DataError(f"array {wanted!r} is missing in file {name!r}", field=wanted, value="missing")
-            return {wanted: loaded[wanted] for wanted in fields}
-    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"file {name!r} cannot be read as npz",
-            field="path",
-            value=name,
-            remedy="write it with numpy.savez, no objects",
-        ) from error
+    """The named arrays, of any size, of a file that a reader has taken, or that this program made itself."""
+    with NpzArrays(path, name, None) as arrays:
+        return arrays.read(fields)
 
 
 def _id(cell: object) -> str:

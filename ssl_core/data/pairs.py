@@ -25,7 +25,8 @@ from ssl_core.data.decoding import Found
 from ssl_core.data.folder_files import Listed
 from ssl_core.data.image_folders import Study, decode_images
 from ssl_core.data.images import standardise
-from ssl_core.data.npz import checked_images, ids_of, load_fields, owners_of
+from ssl_core.data.npz import check_images, ids_of, owners_of
+from ssl_core.data.npz_arrays import NpzArrays
 from ssl_core.data.pair_rows import Codes, joined, padding_row
 from ssl_core.data.patients import unit_id
 from ssl_core.data.reading import Effort, Fault, Reading, Tally, is_clean, row_id
@@ -63,7 +64,7 @@ class _Reports:
 def read_pairs(source: Source, data: PairData, effort: Effort) -> Reading:
     """All pairs; see the module docstring."""
     declared = cast("PairsSource", source.declared)
-    reports = _read_reports(declared.text, replace(source, declared=declared.text).files(), data.words)
+    reports = _read_reports(declared.text, replace(source, declared=declared.text).files(), data.words, effort)
     tally = Tally(declared.image.path)
     owners: list[str] = []
     order: list[str] = []
@@ -99,10 +100,10 @@ def _fault(image: LinkedImage, reports: _Reports, words: Codes | None) -> Fault 
     return Fault.OTHER_PATIENT if words is None and image.study in reports.studies else None
 
 
-def _read_reports(source: TableSource, files: tuple[Path, ...], data: TextData) -> _Reports:
+def _read_reports(source: TableSource, files: tuple[Path, ...], data: TextData, effort: Effort) -> _Reports:
     found = _Reports()
     for name, path in zip(source.paths, files, strict=True):
-        reading = read_table(source.model_copy(update={"path": name}), (path,), data)
+        reading = read_table(source.model_copy(update={"path": name}), (path,), data, effort)
         (tally,) = reading.tallies
         found.tallies.append(tally)
         for owner, study, words in zip(reading.owners, reading.order, cast("Codes", reading.records), strict=True):
@@ -137,8 +138,10 @@ def linked_images(
 
 
 def _of_array(source: NpzSource, study_field: str, path: Path, data: ImageData) -> Iterator[LinkedImage]:
-    fields = load_fields(path, source.path, (source.image_field, source.patient_field, study_field))
-    images = checked_images(source, fields[source.image_field], data)
+    with NpzArrays(path, source.path, source.largest) as arrays:
+        check_images(source, arrays.form(source.image_field), data)
+        fields = arrays.read((source.image_field, source.patient_field, study_field))
+    images = fields[source.image_field]
     owners = owners_of(source, fields[source.patient_field], len(images))
     studies = ids_of(source.path, "study_field", study_field, fields[study_field], len(images))
     records, broken, blank = standardise(images, data)

@@ -13,10 +13,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from ssl_core.data.declared import SignalSource
-from ssl_core.data.npz import load_fields, owners_of
+from ssl_core.data.npz import owners_of
+from ssl_core.data.npz_arrays import Form, NpzArrays
 from ssl_core.data.reading import Fault, Reading, Tally
 from ssl_core.data.scaling import scaled
 from ssl_core.errors import DataError
@@ -27,8 +27,12 @@ def read_signals(source: SignalSource, files: tuple[Path, ...], data: SignalData
     """All signals of the one declared file; see the module docstring."""
     _same_meaning(source, data)
     (path,) = files
-    fields = load_fields(path, source.path, (source.signal_field, source.patient_field))
-    signals = _shaped(source, fields[source.signal_field], data)
+    with NpzArrays(path, source.path, source.largest) as arrays:
+        _check(source, arrays.form(source.signal_field), data)
+        fields = arrays.read((source.signal_field, source.patient_field))
+    signals = fields[source.signal_field]
+    if signals.ndim == 2:
+        signals = signals[:, None, :]
     owners = owners_of(source, fields[source.patient_field], len(signals))
     records, broken, flat = scaled(signals, data, source.scale or (1.0,), source.missing)
     kept = np.array([bool(owner) for owner in owners], np.bool_)
@@ -64,16 +68,17 @@ def _same_meaning(source: SignalSource, data: SignalData) -> None:
         )
 
 
-def _shaped(source: SignalSource, signals: npt.NDArray[np.generic], data: SignalData) -> npt.NDArray[np.generic]:
-    """The array as [m, channels, samples]; `DataError` where shape or type is another, or a scale is missing or too many."""
-    if signals.ndim == 2 and data.channels == 1:
-        signals = signals[:, None, :]
+def _check(source: SignalSource, signals: Form, data: SignalData) -> None:
+    """Refuse an array of another shape or type than [m, channels, samples], or with a scale that is missing or too much."""
+    shape = signals.shape
+    if len(shape) == 2 and data.channels == 1:
+        shape = (shape[0], 1, shape[1])
     counts = signals.dtype == np.int16
-    if signals.shape[1:] != (data.channels, data.samples) or not (counts or signals.dtype == np.float32):
+    if shape[1:] != (data.channels, data.samples) or not (counts or signals.dtype == np.float32):
         raise DataError(
             f"array {source.signal_field!r} of file {source.path!r} has another shape or type than the study asks for",
             field="signal_field",
-            value=f"{signals.dtype} {['m', *signals.shape[1:]]}",
+            value=f"{signals.dtype} {['m', *shape[1:]]}",
             limit=f"float32 or int16 ['m', {data.channels}, {data.samples}]",
         )
     if counts != (source.scale is not None):
@@ -85,4 +90,3 @@ def _shaped(source: SignalSource, signals: npt.NDArray[np.generic], data: Signal
         )
     if source.missing is not None and not counts:
         raise DataError("missing is for int16; float32 says NaN", field="missing", value=source.missing, remedy="leave it out")
-    return signals

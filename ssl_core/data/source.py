@@ -111,10 +111,10 @@ def _of_folder(read: Callable[[Any, Path, Any, Effort], Reading]) -> Reader:
 
 
 READERS: dict[tuple[str, str], Reader] = {
-    ("table", "text"): _of_files(read_table),
+    ("table", "text"): _of_many_files(read_table),
     ("npz", "image"): _of_files(read_npz),
     ("signals", "signal"): _of_files(read_signals),
-    ("columns", "table"): _of_files(read_columns),
+    ("columns", "table"): _of_many_files(read_columns),
     ("dicom", "image"): read_images,
     ("pictures", "image"): read_images,
     ("nifti", "image"): read_images,

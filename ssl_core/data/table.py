@@ -12,41 +12,57 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from ssl_core.data.cell_rows import cell_rows
+import numpy as np
+
+from ssl_core.data.cell_rows import at_most, cell_rows, check_size
 from ssl_core.data.csv_rows import open_text
 from ssl_core.data.declared import TableSource
-from ssl_core.data.reading import Fault, Reading, Span, Tally, is_clean, owned, row_id
+from ssl_core.data.reading import Effort, Fault, Reading, Span, Tally, is_clean, owned, row_id
+from ssl_core.data.rows import Rows
 from ssl_core.data.words import encode, split
 from ssl_core.errors import DataError
 from ssl_core.spec.data import TextData
 
 Row = tuple[object, object, object]
 
+_AT_ONCE = 1024
 
-def read_table(source: TableSource, files: tuple[Path, ...], data: TextData) -> Reading:
+
+def read_table(source: TableSource, files: tuple[Path, ...], data: TextData, effort: Effort) -> Reading:
     """All records of `files`; see the module docstring."""
     owners: list[str] = []
     order: list[str] = []
-    texts: list[list[str]] = []
     tallies = []
     seen: set[tuple[str, str]] = set()
-    for name, path in zip(source.paths, files, strict=True):
-        tally = Tally(name)
-        tallies.append(tally)
-        for owner, row in owned(table_rows(source, name, path), tally):
-            record = row_id(row[2])
-            if record is not None:
-                if (owner, record) in seen:
-                    tally.repeated += 1
-                    continue
-                seen.add((owner, record))
-            words = words_of(row[1])
-            if isinstance(words, Fault):
-                tally.faults[words] += 1
-            owners.append(owner)
-            order.append(record or "")
-            texts.append([] if isinstance(words, Fault) else words)
-    return Reading(owners, order, encode(texts, data), tuple(tallies))
+    waiting: list[list[str]] = []
+    with Rows(np.full(data.shape, -1, np.int32), effort.scratch) as rows:
+        for name, path in zip(source.paths, files, strict=True):
+            tally = Tally(name)
+            tallies.append(tally)
+            for owner, row in owned(table_rows(source, name, path, effort), tally):
+                record = row_id(row[2])
+                if record is not None:
+                    if (owner, record) in seen:
+                        tally.repeated += 1
+                        continue
+                    seen.add((owner, record))
+                words = words_of(row[1])
+                if isinstance(words, Fault):
+                    tally.faults[words] += 1
+                owners.append(owner)
+                order.append(record or "")
+                waiting.append([] if isinstance(words, Fault) else words[: data.words])
+                if len(waiting) == _AT_ONCE:
+                    _encode_to(rows, waiting, data)
+        _encode_to(rows, waiting, data)
+        return Reading(owners, order, rows.array(), tuple(tallies))
+
+
+def _encode_to(rows: Rows, texts: list[list[str]], data: TextData) -> None:
+    """The texts that wait, encoded together: a word that stands in several of them is hashed once."""
+    for record in encode(texts, data):
+        rows.add(record)
+    texts.clear()
 
 
 def words_of(cell: object) -> list[str] | Fault:
@@ -57,13 +73,14 @@ def words_of(cell: object) -> list[str] | Fault:
     return split(cell) or Fault.NO_WORDS
 
 
-def table_rows(source: TableSource, name: str, path: Path) -> Iterator[Row | Fault | Span]:
+def table_rows(source: TableSource, name: str, path: Path, effort: Effort) -> Iterator[Row | Fault | Span]:
     """Patient, text and record of every row of one file, as they stand there."""
     if source.format != "jsonl":
-        yield from map(_row, cell_rows(path, name, _columns(source), form=source.format, multiline=source.multiline))
+        yield from map(_row, cell_rows(source, path, name, _columns(source), effort))
         return
     with open_text(path, name) as stream:
-        yield from _jsonl(source, name, stream)
+        check_size(source, stream, name)
+        yield from at_most(source, name, _jsonl(source, name, stream))
 
 
 def _row(cells: list[str] | Fault | Span) -> Row | Fault | Span:

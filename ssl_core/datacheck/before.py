@@ -45,11 +45,11 @@ Cells = tuple[tuple[str, str], ...]
 Before = Array | str | Cells | None
 
 
-def text_of_row(source: Source, owner: str, record: str | None = None) -> str | None:
+def text_of_row(source: Source, owner: str, effort: Effort, record: str | None = None) -> str | None:
     """The text of the first row of a table that is a patient's and, where one is given, of a record."""
     declared = cast("TableSource", source.declared)
     for name, path in zip(declared.paths, source.files(), strict=True):
-        for row in table_rows(declared, name, path):
+        for row in table_rows(declared, name, path, effort):
             if isinstance(row, tuple) and row_id(row[0]) == owner and (record is None or row_id(row[2]) == record):
                 return row[1] if isinstance(row[1], str) else None
     return None
@@ -119,11 +119,11 @@ def _xml(declared: XmlSource, path: Path) -> Iterator[tuple[str | None, str]]:
 TEXTS: dict[str, Callable[[Any, Path], Iterator[tuple[str | None, str]]]] = {"fhir": _fhir, "xml": _xml}
 
 
-def _table(source: Source, data: Data, owner: str) -> Before:
-    return text_of_row(source, owner)
+def _table(source: Source, data: Data, owner: str, effort: Effort) -> Before:
+    return text_of_row(source, owner, effort)
 
 
-def _omop(source: Source, data: Data, owner: str) -> Before:
+def _omop(source: Source, data: Data, owner: str, effort: Effort) -> Before:
     declared = cast("OmopSource", source.declared)
     if data.kind != "text":
         return None
@@ -134,7 +134,7 @@ def _omop(source: Source, data: Data, owner: str) -> Before:
     return None
 
 
-def _npz(source: Source, data: Data, owner: str) -> Before:
+def _npz(source: Source, data: Data, owner: str, effort: Effort) -> Before:
     declared = cast("NpzSource | SignalSource", source.declared)
     content = declared.signal_field if isinstance(declared, SignalSource) else declared.image_field
     (path,) = source.files()
@@ -143,18 +143,18 @@ def _npz(source: Source, data: Data, owner: str) -> Before:
     return np.asarray(fields[content][owners.index(owner)], np.float64)
 
 
-def _columns(source: Source, data: Data, owner: str) -> Before:
+def _columns(source: Source, data: Data, owner: str, effort: Effort) -> Before:
     declared, table = cast("ColumnsSource", source.declared), cast("TableData", data)
     names = [column.name for column in table.columns]
     columns = [("patient_column", declared.patient_column), *((f"columns.{n}", declared.columns.get(n, n)) for n in names)]
     for name, path in zip(declared.paths, source.files(), strict=True):
-        for row in cell_rows(path, name, columns, form=declared.format, multiline=declared.multiline):
+        for row in cell_rows(declared, path, name, columns, effort):
             if isinstance(row, list) and row_id(row[0]) == owner:
                 return tuple(zip(names, row[1:], strict=True))
     return None
 
 
-def _events(source: Source, data: Data, owner: str) -> Before:
+def _events(source: Source, data: Data, owner: str, effort: Effort) -> Before:
     """(time, code) as written, in the order in which they are read: those of the patient's first record."""
     declared, events = cast("EventsSource", source.declared), cast("EventData", data)
     columns = [("patient_column", declared.patient_column), ("time_column", declared.time_column)]
@@ -164,7 +164,7 @@ def _events(source: Source, data: Data, owner: str) -> Before:
     first: str | None = None
     found: list[tuple[Event, tuple[str, str]]] = []
     for name, path in zip(declared.paths, source.files(), strict=True):
-        for row in cell_rows(path, name, columns, form=declared.format, multiline=declared.multiline):
+        for row in cell_rows(declared, path, name, columns, effort):
             if not isinstance(row, list) or row_id(row[0]) != owner:
                 continue
             record = (row_id(row[3]) or "") if len(row) > 3 else ""
@@ -176,7 +176,7 @@ def _events(source: Source, data: Data, owner: str) -> Before:
     return tuple(cells for _, cells in found[: events.events])
 
 
-BEFORE: dict[str, Callable[[Source, Data, str], Before]] = {
+BEFORE: dict[str, Callable[[Source, Data, str, Effort], Before]] = {
     "table": _table,
     "npz": _npz,
     "signals": _npz,

@@ -116,7 +116,7 @@ def _table(source: Source, effort: Effort, search: Search) -> None:
                 for number, text in _json_texts(declared.text_column, stream):
                     search.places.add(f"{name}, line {number}", kinds_in(text))
         return
-    for place, (text,) in _cells(source, declared, [("text_column", declared.text_column)]):
+    for place, (text,) in _cells(source, declared, effort, [("text_column", declared.text_column)]):
         search.places.add(place, kinds_in(text))
 
 
@@ -131,11 +131,13 @@ def _json_texts(column: str, stream: Iterable[str]) -> Iterator[tuple[int, str]]
             yield number, text
 
 
-def _cells(source: Source, declared: LinesSource, columns: Sequence[tuple[str, str]]) -> Iterator[tuple[str, list[str]]]:
+def _cells(
+    source: Source, declared: LinesSource, effort: Effort, columns: Sequence[tuple[str, str]]
+) -> Iterator[tuple[str, list[str]]]:
     """Place and cells of every row that a reader would trust."""
     for name, path in zip(declared.paths, source.files(), strict=True):
         if declared.format == "parquet":
-            found = cell_rows(path, name, columns, form="parquet", multiline=False)
+            found = cell_rows(declared, path, name, columns, effort)
             yield from ((f"{name}, row {number}", row) for number, row in enumerate(found, start=1) if isinstance(row, list))
             continue
         with open_text(path, name) as stream:
@@ -162,7 +164,7 @@ class _Counted:
 def _events(source: Source, data: Data, effort: Effort, search: Search) -> None:
     declared, events = cast("EventsSource", source.declared), cast("EventData", data)
     known = set(events.vocabulary)
-    for place, (code,) in _cells(source, declared, [("code_column", declared.code_column)]):
+    for place, (code,) in _cells(source, declared, effort, [("code_column", declared.code_column)]):
         _add_code(search, place, code, known)
 
 
@@ -170,7 +172,7 @@ def _columns(source: Source, data: Data, effort: Effort, search: Search) -> None
     declared, table = cast("ColumnsSource", source.declared), cast("TableData", data)
     wanted = [(f"columns.{each.name}", declared.columns.get(each.name, each.name)) for each in table.categorical]
     known = [{*each.levels, *declared.missing} for each in table.categorical]
-    for place, cells in _cells(source, declared, wanted):
+    for place, cells in _cells(source, declared, effort, wanted):
         for cell, (_, column), levels in zip(cells, wanted, known, strict=True):
             _add_code(search, f"{place}, column {column}", cell, levels)
 

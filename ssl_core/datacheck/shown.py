@@ -59,7 +59,7 @@ def show(source: Source, data: Data, reading: Reading, patient: str | None, effo
         return _of_folder(source, source.declared, data, wanted, effort)
     owner, row = _row(reading, wanted)
     before = BEFORE.get(source.declared.kind)
-    return _shown(owner, None if before is None else before(source, data, owner), np.array(reading.records[row]), data)
+    return _shown(owner, None if before is None else before(source, data, owner, effort), np.array(reading.records[row]), data)
 
 
 def _shown(owner: str, before: Before, after: npt.NDArray[np.float32] | npt.NDArray[np.int32], data: Data) -> Shown:
@@ -139,7 +139,7 @@ def _of_pairs(source: Source, declared: PairsSource, data: PairData, wanted: str
         for place, image in enumerate(linked_images(source, declared, data.pixels, effort, None if file is None else [file])):
             if image.owner is None or image.study is None or isinstance(image.content, Fault):
                 continue
-            text = text_of_row(texts, image.owner, image.study) if wanted in (None, image.owner) else None
+            text = text_of_row(texts, image.owner, effort, image.study) if wanted in (None, image.owner) else None
             words = words_of(text)
             if text is not None and not isinstance(words, Fault):
                 report = _shown(image.owner, text, encode([words], data.words)[0], data.words)

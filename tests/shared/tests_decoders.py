@@ -7,9 +7,10 @@ import os
 import resource
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -69,3 +70,28 @@ def decode(path: Path) -> Sequence[Found]:
     if text in ("print", "core"):
         text = "0"
     return [Found("p1", f"{number:03d}", np.full(3, number, np.float32)) for number in range(int(text))]
+
+
+def parts(how: str) -> Iterator[Any]:
+    """Parts of a stream, which end as `how` says."""
+    yield ["é \udcff", 1]
+    if how == "die":
+        os._exit(11)
+    if how == "raise":
+        raise ValueError("a patient's name")
+    if how == "sleep":
+        time.sleep(3600)
+    if how == "fill":
+        yield [np.ones(1 << 31, np.float32).sum()]
+    if how == "hijack":
+        _pipe().send(_Hijack("/nonexistent/run"))
+        os._exit(0)
+    if how == "huge":
+        os.write(_pipe().fileno(), (1 << 60).to_bytes(8, "big"))
+        time.sleep(3600)
+    if how == "two":
+        os.write(_pipe().fileno(), (5).to_bytes(8, "big") + b"[1,2]")
+        time.sleep(3600)
+    if how == "large":
+        yield "x" * (1 << 20)
+    yield None

@@ -1,15 +1,22 @@
 """Step 1: files decoded in worker processes; a bad file costs itself alone."""
 
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from multiprocessing import resource_tracker, spawn
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests_decoders import decode
 
-from ssl_core.data import decoding
+from ssl_core.data import child, pipe
 from ssl_core.data.decoding import Bounds, Found, decode_all
 from ssl_core.data.folder_files import Listed
+from ssl_core.data.found import unpacked
 from ssl_core.data.reading import Fault
+from ssl_core.errors import ConfigError
 
 BOUNDS = Bounds(largest=1 << 20, seconds=2.0)
 
@@ -55,7 +62,7 @@ def test_what_was_found_shows_nothing_of_it() -> None:
 
 
 def test_what_a_hostile_worker_sends_is_never_run_nor_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "_SENDING_SECONDS", 0.5)
+    monkeypatch.setattr(pipe, "_SENDING_SECONDS", 0.5)
     files = _files(tmp_path, ["hijack", "half", "huge", "core", "2"])
     results = [found for _, found in decode_all(files, decode, BOUNDS, workers=1)]
     assert results[:3] == [Fault.CRASHED, Fault.TOO_SLOW, Fault.CRASHED]
@@ -86,4 +93,75 @@ def test_a_worker_gives_what_this_process_would_find(tmp_path: Path) -> None:
 def test_no_other_message_is_taken(told: str) -> None:
     text = told.encode("latin-1")
     with pytest.raises((ValueError, TypeError, RecursionError)):
-        decoding._unpacked(bytearray(len(text).to_bytes(8, "big") + text + bytes(4)))
+        unpacked(bytearray(len(text).to_bytes(8, "big") + text + bytes(4)))
+
+
+@pytest.fixture
+def started_by(tmp_path: Path) -> Iterator[Path]:
+    """A shell script that workers are started by."""
+    # Another process than the workers, which is started the same way.
+    resource_tracker.ensure_running()
+    script, before = tmp_path / "python", spawn.get_executable()
+    script.touch(stat.S_IRWXU)
+    spawn.set_executable(str(script))
+    yield script
+    spawn.set_executable(before)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('ulimit -v 40000; exec {python} "$@"', "ended"),
+        ('ulimit -d 200000; exec {python} "$@"', "ended with status 1"),
+        ('PYTHONHOME=/nowhere exec {python} "$@"', "ended with status 1"),
+        ("exit 3", "ended with status 3"),
+        ("kill -11 $$", "ended by signal 11"),
+    ],
+)
+def test_where_no_worker_can_start_that_is_said_and_no_file_is_blamed(
+    tmp_path: Path, started_by: Path, capfd: pytest.CaptureFixture[str], line: str, told: str
+) -> None:
+    started_by.write_text(f"#!/bin/sh\necho >> {tmp_path}/starts\n{line.format(python=sys.executable)}\n")
+    files = _files(tmp_path, ["1", "2"])
+    with pytest.raises(ConfigError, match=told) as raised:
+        list(decode_all(files, decode, BOUNDS, workers=1))
+    assert raised.value.field == "workers" and raised.value.limit and raised.value.remedy
+    assert len((tmp_path / "starts").read_text()) == 2
+
+
+def test_a_decoder_whose_module_cannot_be_imported_is_no_file_s_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "decoder_of_one_process.py").write_text(
+        f"import os\nif os.getpid() != {os.getpid()}:\n    raise ImportError('only there')\n\n"
+        "def decode(path):\n    return []\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from decoder_of_one_process import decode as broken  # type: ignore[import-not-found]
+
+    with pytest.raises(ConfigError, match="nothing is wrong with a file"):
+        list(decode_all(_files(tmp_path, ["1", "2", "3"]), broken, BOUNDS, workers=2))
+    assert "only there" in capfd.readouterr().err
+
+
+def test_a_worker_that_starts_at_the_second_time_is_taken(tmp_path: Path, started_by: Path) -> None:
+    started_by.write_text(
+        f'#!/bin/sh\n[ -e {tmp_path}/tried ] || {{ touch {tmp_path}/tried; exit 1; }}\nexec {sys.executable} "$@"\n'
+    )
+    (found,) = (found for _, found in decode_all(_files(tmp_path, ["2"]), decode, BOUNDS, workers=1))
+    assert not isinstance(found, Fault) and len(found) == 2
+
+
+def test_a_worker_that_keeps_silent_is_not_waited_for(
+    tmp_path: Path, started_by: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "START_SECONDS", 0.2)
+    started_by.write_text("#!/bin/sh\nexec sleep 3600\n")
+    with pytest.raises(ConfigError, match="signal 9"):
+        list(decode_all(_files(tmp_path, ["2"]), decode, BOUNDS, workers=1))
+
+
+def test_a_program_that_is_missing_starts_no_worker(tmp_path: Path, started_by: Path) -> None:
+    started_by.unlink()
+    with pytest.raises(ConfigError, match="cannot be started"):
+        list(decode_all(_files(tmp_path, ["2"]), decode, BOUNDS, workers=1))

@@ -75,6 +75,24 @@ def check(decoder: Decoder, whole: bytes, damage: Damage) -> None:
             assert each.content.shape == (64,) and each.content.dtype == np.float32 and np.isfinite(each.content).all()
 
 
+def test_damaged_codestreams_end_no_process_but_their_worker(tmp_path: Path) -> None:
+    """GDCM parses in C++; only a worker, whose memory is limited, ever runs it on a hospital's file."""
+    names = ("MR_small_jpeg_ls_lossless.dcm", "SC_rgb_jpeg_gdcm.dcm", "emri_small_jpeg_ls_lossless.dcm")
+    rng = np.random.default_rng(0)
+    listed = []
+    for number in range(90):
+        whole = bytearray(Path(str(get_testdata_file(names[number % 3]))).read_bytes())
+        begin = whole.rindex(b"\xff\xd8\xff") if number % 2 else 200
+        for _ in range(1 + number % 5):
+            whole[int(rng.integers(begin, min(len(whole), begin + 400 + 50 * number)))] = int(rng.integers(256))
+        path = tmp_path / f"{number}.dcm"
+        path.write_bytes(whole)
+        listed.append(Listed(path.name, path, None))
+    decoder = DicomDecoder(("MR", "OT", "US"), 2, LARGEST, DATA)
+    results = [found for _, found in decode_all(listed, decoder, Bounds(LARGEST, 20.0), workers=1)]
+    assert len(results) == len(listed) and any(not isinstance(found, Fault) for found in results)
+
+
 def _dicom() -> list[bytes]:
     names = (
         "CT_small.dcm", "MR_small_RLE.dcm", "MR_small_bigendian.dcm", "image_dfl.dcm", "SC_rgb_small_odd_jpeg.dcm",

@@ -8,6 +8,7 @@ import decimal
 import random
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 from ssl_core.data import parquet_rows as module
 from ssl_core.data.check import check_source, inspect_source
 from ssl_core.data.parquet_rows import parquet_rows
-from ssl_core.data.reading import Fault
+from ssl_core.data.reading import Effort, Fault
 from ssl_core.data.source import load_patients, read_records, read_source
 from ssl_core.errors import ConfigError, DataError
 from ssl_core.spec.data import CategoricalColumn, Data, NumericColumn, TableData, TextData
@@ -34,6 +35,13 @@ TABLE = TableData(
 )
 TEXT = TextData(kind="text", words=6, codes=2, buckets=64)
 SECRET = "SECRETPATIENT"  # noqa: S105 - a patient id that no message may hold
+
+
+HERE = Effort(workers=0)
+
+
+def rows(path: Path, columns: list[tuple[str, str]]) -> Iterator[list[str] | Fault]:
+    return parquet_rows(path, "t", columns, largest=1 << 30, max_rows=1 << 20, workers=0)
 
 
 def declare(folder: Path, kind: str = "columns", form: str = "parquet", **changes: Any) -> Path:
@@ -84,10 +92,10 @@ def test_a_value_gives_the_same_record_as_in_a_csv_file(given_rows: Any, diction
         kinds: list[tuple[str, Data]] = [("columns", TABLE), ("table", TEXT)]
         for kind, data in kinds:
             first, second = (read_source(declare(folder, kind, form)) for form in ("csv", "parquet"))
-            one, two = load_patients(first, data), load_patients(second, data)
+            one, two = load_patients(first, data, HERE), load_patients(second, data, HERE)
             assert one.units == two.units and one.offsets.tolist() == two.offsets.tolist()
             assert one.records.tobytes() == two.records.tobytes()
-            assert read_records(first, data).tallies[0].faults == read_records(second, data).tallies[0].faults
+            assert read_records(first, data, HERE).tallies[0].faults == read_records(second, data, HERE).tallies[0].faults
 
 
 def test_each_type_has_its_one_text(tmp_path: Path) -> None:
@@ -116,12 +124,12 @@ def test_each_type_has_its_one_text(tmp_path: Path) -> None:
     columns = {f"c{place}": array for place, (array, _) in enumerate(kinds)}
     path = write(tmp_path, columns)
     wanted = [("columns.x", name) for name in reversed(columns)]
-    assert list(parquet_rows(path, "t", wanted)) == [[text for _, text in reversed(kinds)]]
+    assert list(rows(path, wanted)) == [[text for _, text in reversed(kinds)]]
 
 
 def test_only_declared_columns_are_read_and_a_year_beyond_the_calendar_is_a_bad_row(tmp_path: Path) -> None:
     columns = {"patient": ["p", "q"], "when": pa.array([1 << 60, 0], pa.timestamp("us")), "other": [[1], [2]]}
-    found = list(parquet_rows(write(tmp_path, columns), "t", [("patient_column", "patient"), ("columns.w", "when")]))
+    found = list(rows(write(tmp_path, columns), [("patient_column", "patient"), ("columns.w", "when")]))
     assert found == [Fault.UNREADABLE, ["q", "1970-01-01T00:00:00"]]
 
 
@@ -154,16 +162,16 @@ def test_nested_types_ids_that_lost_digits_and_missing_columns_are_refused_by_na
     columns[column] = array
     write(tmp_path, {name: values for name, values in columns.items() if values is not None})
     with pytest.raises(DataError, match=rf"{column!r}.*{what}|{what}.*{column!r}") as raised:
-        check_source(read_source(declare(tmp_path)), TABLE)
+        check_source(read_source(declare(tmp_path)), TABLE, HERE)
     assert "'t.parquet'" in str(raised.value) and SECRET not in str(raised.value)
 
 
 def test_a_column_inside_a_struct_is_no_column(tmp_path: Path) -> None:
     write(tmp_path, {"patient": ["p"], "a": [{"b": 1}]})
     with pytest.raises(DataError, match="missing"):
-        list(parquet_rows(tmp_path / "t.parquet", "t", [("columns.x", "a.b")]))
+        list(rows(tmp_path / "t.parquet", [("columns.x", "a.b")]))
     write(tmp_path, {"patient": ["p"], "a.b": [1]})
-    assert list(parquet_rows(tmp_path / "t.parquet", "t", [("columns.x", "a.b")])) == [["1"]]
+    assert list(rows(tmp_path / "t.parquet", [("columns.x", "a.b")])) == [["1"]]
 
 
 def test_whole_numbers_name_patients_as_the_same_digits_do(tmp_path: Path) -> None:
@@ -186,7 +194,7 @@ def _real(folder: Path) -> bytes:
 def test_what_is_no_parquet_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "t.parquet").write_bytes(content)
     with pytest.raises(DataError, match=r"'t\.parquet' cannot be read as Parquet"):
-        check_source(read_source(declare(tmp_path)), TABLE)
+        check_source(read_source(declare(tmp_path)), TABLE, HERE)
 
 
 def test_damage_in_the_middle_is_found_by_its_checksum_and_named(tmp_path: Path) -> None:
@@ -195,7 +203,7 @@ def test_damage_in_the_middle_is_found_by_its_checksum_and_named(tmp_path: Path)
     raw[chunk.data_page_offset + chunk.total_compressed_size // 2] ^= 0x10
     (tmp_path / "t.parquet").write_bytes(raw)
     with pytest.raises(DataError, match=r"'t\.parquet' cannot be read as Parquet") as raised:
-        check_source(read_source(declare(tmp_path)), TABLE)
+        check_source(read_source(declare(tmp_path)), TABLE, HERE)
     assert SECRET not in str(raised.value) and raised.value.__cause__ is None
 
 
@@ -217,23 +225,23 @@ def test_a_damaged_file_is_read_or_refused_by_name(seed: int) -> None:
                     raw[place:place] = raw[: rng.randrange(1, 200)]
         (folder / "t.parquet").write_bytes(raw)
         try:
-            inspect_source(read_source(declare(folder)), TABLE)
+            inspect_source(read_source(declare(folder)), TABLE, HERE)
         except DataError as error:
             assert SECRET not in str(error)
 
 
 def test_many_rows_pass_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, {"patient": pa.array(range(1000)), "text": [f"w{n} x" for n in range(1000)]}, row_group_size=333)
-    whole = load_patients(read_source(declare(tmp_path, "table")), TEXT)
+    whole = load_patients(read_source(declare(tmp_path, "table")), TEXT, HERE)
     monkeypatch.setattr(module, "ROWS_AT_ONCE", 17)
-    assert load_patients(read_source(declare(tmp_path, "table")), TEXT).records.tobytes() == whole.records.tobytes()
+    assert load_patients(read_source(declare(tmp_path, "table")), TEXT, HERE).records.tobytes() == whole.records.tobytes()
 
 
 def test_without_the_library_the_command_that_installs_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _real(tmp_path)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(DataError, match=r"choral\[formats\]"):
-        check_source(read_source(declare(tmp_path)), TABLE)
+        check_source(read_source(declare(tmp_path)), TABLE, HERE)
 
 
 @pytest.mark.parametrize("kind", ["columns", "table"])
