@@ -22,12 +22,15 @@ from ssl_core.encoders.signal_transformer import SignalTransformer
 from ssl_core.encoders.two_tower import TwoTower
 from ssl_core.encoders.vit import VisionTransformer
 from ssl_core.objectives.augment import Augmentation
+from ssl_core.objectives.bank_model import Bank
+from ssl_core.objectives.barlow_own import BarlowOwnModel
 from ssl_core.objectives.base import PretextModel
 from ssl_core.objectives.byol import ByolModel
 from ssl_core.objectives.caption import CaptionModel
 from ssl_core.objectives.contrastive_predictive import ContrastivePredictiveModel
 from ssl_core.objectives.crops_contrast import CropsContrastModel
 from ssl_core.objectives.denoising import DenoisingModel
+from ssl_core.objectives.dino_bank import DinoBankModel
 from ssl_core.objectives.jigsaw import JigsawModel
 from ssl_core.objectives.joint import JointModel
 from ssl_core.objectives.latent_prediction import LatentPredictionModel
@@ -36,12 +39,17 @@ from ssl_core.objectives.masked_features import MaskedFeaturesModel
 from ssl_core.objectives.masked_image import MaskedImageModel
 from ssl_core.objectives.masked_language import MaskedLanguageModel
 from ssl_core.objectives.masked_words import MaskedWordsModel
+from ssl_core.objectives.moco_bank import MocoBankModel
 from ssl_core.objectives.next_event import NextEventModel
 from ssl_core.objectives.next_token import NextTokenModel
 from ssl_core.objectives.own_contrast import OwnContrastModel
+from ssl_core.objectives.prototypes import Softness
 from ssl_core.objectives.rotation import RotationModel
 from ssl_core.objectives.shuffled_order import ShuffledOrderModel
+from ssl_core.objectives.shuffled_words import ShuffledWordsModel
+from ssl_core.objectives.simclr_bank import SimclrBankModel
 from ssl_core.objectives.simsiam import SimSiamModel
+from ssl_core.objectives.swav_bank import SwavBankModel
 from ssl_core.objectives.text_target import TextTargetModel
 from ssl_core.objectives.vicreg_own import Terms, VicregOwnModel
 from ssl_core.spec.data import Data
@@ -102,6 +110,24 @@ def _crops_contrast(data: Any, encoder: Any, task: Any) -> PretextModel:
     return CropsContrastModel(data, _whole(data, encoder), **_given(task, "projector", "crops", "temperature"), how=how)
 
 
+def _barlow(data: Any, encoder: Any, task: Any) -> PretextModel:
+    how = Augmentation(**_given(task, *Augmentation._fields))
+    return BarlowOwnModel(data, _whole(data, encoder), **_given(task, "projector", "crops", "redundancy"), how=how)
+
+
+def _contrast_bank(data: Any, encoder: Any, task: Any) -> PretextModel:
+    how, bank = Augmentation(**_given(task, *Augmentation._fields)), Bank(**_given(task, *Bank._fields))
+    kind = SimclrBankModel if task.name == "simclr-bank" else MocoBankModel
+    return kind(data, _whole(data, encoder), **_given(task, "projector", "temperature"), bank=bank, how=how)
+
+
+def _prototypes_bank(data: Any, encoder: Any, task: Any) -> PretextModel:
+    how, bank = Augmentation(**_given(task, *Augmentation._fields)), Bank(**_given(task, *Bank._fields))
+    soft = Softness(**_given(task, *Softness._fields))
+    kind = SwavBankModel if task.name == "swav-bank" else DinoBankModel
+    return kind(data, _whole(data, encoder), **_given(task, "projector", "prototypes"), soft=soft, bank=bank, how=how)
+
+
 def _caption(data: Any, encoder: Any, task: Any) -> PretextModel:
     how = Augmentation(**_given(task, *Augmentation._fields))
     return CaptionModel(data, TwoTower(data, **_given(encoder, "size", "patch", "joint")), how=how)
@@ -124,6 +150,9 @@ MODELS: dict[tuple[str, str, str], Callable[[Any, Any, Any], PretextModel]] = {
         data, size=encoder.size, mask_fraction=task.mask_fraction
     ),
     ("text", "text-transformer", "next-token"): lambda data, encoder, _: NextTokenModel(data, size=encoder.size),
+    ("text", "text-transformer", "shuffled-order"): lambda data, encoder, task: ShuffledWordsModel(
+        data, size=encoder.size, segments=task.segments
+    ),
     ("events", "event-transformer", "next-event"): lambda data, encoder, _: NextEventModel(data, size=encoder.size),
     ("image", "mlp-image", "masked-image"): lambda data, encoder, task: MaskedImageModel(
         data, **_given(encoder, "hidden", "code"), **_given(task, "patch", "mask_fraction", "shift")
@@ -166,6 +195,26 @@ MODELS: dict[tuple[str, str, str], Callable[[Any, Any, Any], PretextModel]] = {
     ("image", "resnet", "crops-contrast"): _crops_contrast,
     ("signal", "signal-transformer", "crops-contrast"): _crops_contrast,
     ("signal", "conv1d", "crops-contrast"): _crops_contrast,
+    ("image", "vit", "barlow-own"): _barlow,
+    ("image", "resnet", "barlow-own"): _barlow,
+    ("signal", "signal-transformer", "barlow-own"): _barlow,
+    ("signal", "conv1d", "barlow-own"): _barlow,
+    ("image", "vit", "simclr-bank"): _contrast_bank,
+    ("image", "resnet", "simclr-bank"): _contrast_bank,
+    ("signal", "signal-transformer", "simclr-bank"): _contrast_bank,
+    ("signal", "conv1d", "simclr-bank"): _contrast_bank,
+    ("image", "vit", "moco-bank"): _contrast_bank,
+    ("image", "resnet", "moco-bank"): _contrast_bank,
+    ("signal", "signal-transformer", "moco-bank"): _contrast_bank,
+    ("signal", "conv1d", "moco-bank"): _contrast_bank,
+    ("image", "vit", "swav-bank"): _prototypes_bank,
+    ("image", "resnet", "swav-bank"): _prototypes_bank,
+    ("signal", "signal-transformer", "swav-bank"): _prototypes_bank,
+    ("signal", "conv1d", "swav-bank"): _prototypes_bank,
+    ("image", "vit", "dino-bank"): _prototypes_bank,
+    ("image", "resnet", "dino-bank"): _prototypes_bank,
+    ("signal", "signal-transformer", "dino-bank"): _prototypes_bank,
+    ("signal", "conv1d", "dino-bank"): _prototypes_bank,
     ("sound", "vit", "masked-autoencoding"): _autoencoding,
     ("sound", "vit", "latent-prediction"): _latent,
     ("pair", "two-tower", "caption"): _caption,

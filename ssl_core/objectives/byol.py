@@ -15,21 +15,16 @@ Shapes and loss as in simsiam.py, with the slow projection of the other look as 
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-from typing import Self
-
-import torch
 from torch import Tensor
 
 from ssl_core.encoders.base import Encoder
 from ssl_core.objectives.augment import Augmentation
-from ssl_core.objectives.projector import Projector
+from ssl_core.objectives.round_start import RoundStart
 from ssl_core.objectives.simsiam import SimSiamModel
 from ssl_core.spec.data import ImageData, SignalData
 
 
-class ByolModel(SimSiamModel):
+class ByolModel(RoundStart, SimSiamModel):
     """SimSiam's model, and the encoder and projector that its round began with, which are no parameters of it."""
 
     def __init__(
@@ -40,19 +35,7 @@ class ByolModel(SimSiamModel):
 
     def start_round(self) -> None:
         """Take the present weights as the slow ones."""
-        slow = copy.deepcopy(self.encoder).requires_grad_(False), copy.deepcopy(self.project).requires_grad_(False)
-        # Not registered: it is neither trained nor released a second time.
-        self.__dict__["slow"] = slow
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # `to(device)` and the like come through here.
-        for part in self.__dict__["slow"]:
-            part._apply(fn, recurse)
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch has no types for it
-        return self
+        self.keep_slow(self.encoder, self.project)
 
     def _target(self, shown: Tensor, projected: Tensor) -> Tensor:
-        slow: tuple[Encoder, Projector] = self.__dict__["slow"]
-        with torch.no_grad():
-            found: Tensor = slow[1](slow[0](shown))
-        return found.detach()
+        return self.slowly(shown)

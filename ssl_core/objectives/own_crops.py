@@ -2,10 +2,13 @@
 
 Comes in: records of one unit and its own coins. Goes out, for one unit with K records and S crops of each: shown float32
 [K * S * 2, V], the two looks at a crop one after the other, which show the same part of the record differently (augment.py);
-real float32 [K], 0 for an all-zero record, else 1. vicreg_own.py and crops_contrast.py are the tasks.
+real float32 [K], 0 for an all-zero record, else 1. vicreg_own.py, barlow_own.py and crops_contrast.py are the tasks; `crops_of`
+is for those that take statistics over the crops of one look, of one unit alone.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +22,19 @@ from ssl_core.objectives.augment import LOOK, PLACE, Augmentation, augmented
 from ssl_core.objectives.base import PretextModel, Views, spread_records
 from ssl_core.objectives.projector import Projector
 from ssl_core.spec.data import ImageData, SignalData
+
+
+class Crops(NamedTuple):
+    """Of the two looks of one unit at n = K S crops, projected to d numbers; bad records' crops are not counted.
+
+    found and centred (less the mean over what counts, 0 for what does not): float32 [..., 2, n, d]; counted [..., 1, n, 1],
+    0 or 1; number [..., 1, 1, 1], how many count, but at least 2.
+    """
+
+    found: Tensor
+    centred: Tensor
+    counted: Tensor
+    number: Tensor
 
 
 class OwnCropsModel(PretextModel):
@@ -48,6 +64,15 @@ class OwnCropsModel(PretextModel):
             "shown": torch.from_numpy(augmented(crops, coins, self.data, self.how)),
             "real": torch.from_numpy((records != 0).any(axis=2).astype(np.float32)),
         }
+
+    def crops_of(self, views: Views) -> Crops:
+        """What the projector makes of views with any leading dimensions [...]."""
+        projected: Tensor = self.project(self.encoder(views["shown"])).float()
+        found = projected.reshape(*views["real"].shape[:-1], self.views * self.crops, 2, -1).transpose(-3, -2)
+        counted = views["real"].repeat_interleave(self.crops, dim=-1)[..., None, :, None]
+        count = counted.sum(dim=-2, keepdim=True).clamp(min=2.0)
+        centred = (found - (counted * found).sum(dim=-2, keepdim=True) / count) * counted
+        return Crops(found, centred, counted, count)
 
     def forward(self, views: Views) -> Tensor:
         """ONE unit's loss, float32 scalar."""

@@ -15,78 +15,39 @@ released weights and of the same look; the loss is the mean over 2 K predictions
 row: clipped one by one, the looks would add up to 2 C). So the unit's gradient is a function of the unit, released
 weights and its own coins: clipped to C, the sum over units changes by at most C with one unit.
 
-Shapes for one unit: shown float32 [2 K, V], the two looks at a record one after the other; weight float32 [K], 0 for an
-all-zero record, else 1 / K. Loss = sum over k of weight * mean over both ways of (1 - cos(predicted from one look, stopped
-projection of the other)). The encoder's layers see all looks of a unit together in one call, so that every engine fits.
+Shapes for one unit as in looks.py. Loss = sum over k of weight * mean over both ways of (1 - cos(predicted from one look,
+stopped projection of the other)).
 """
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
-import torch
 from torch import Tensor
 
-from ssl_core.data.patients import Patients
 from ssl_core.encoders.base import Encoder
-from ssl_core.encoders.convolution import convolution_range
-from ssl_core.objectives.augment import COINS, Augmentation, augmented
-from ssl_core.objectives.base import PretextModel, Views, spread_records
+from ssl_core.objectives.augment import Augmentation
+from ssl_core.objectives.base import Views
+from ssl_core.objectives.looks import TwoLooksModel, averaged, direction, paired
 from ssl_core.objectives.projector import Projector
 from ssl_core.spec.data import ImageData, SignalData
 
-_EPSILON = 1e-8
 
-
-class SimSiamModel(PretextModel):
+class SimSiamModel(TwoLooksModel):
     """Encoder of images or signals, a projector of `projector` and a predictor with a waist of `predictor` numbers."""
 
     def __init__(
         self, data: ImageData | SignalData, encoder: Encoder, *, projector: int, predictor: int, how: Augmentation
     ) -> None:
-        super().__init__()
-        self.data, self.how = data, how
-        self.views = data.records_per_patient
-        self.coins = 1 + self.views * 2 * COINS
-        self.encoder = encoder
+        super().__init__(data, encoder, how=how)
         self.project = Projector(encoder.feature_width, projector, projector, normed=True)
         self.predict = Projector(projector, predictor, projector)
-
-    def draw(self, patients: Patients, index: npt.NDArray[np.int64], uniforms: npt.NDArray[np.float64]) -> Views:
-        """shown [B, 2 K, V], weight [B, K]; see the module docstring."""
-        self.check_draw(index, uniforms)
-        rows = spread_records(patients, index, uniforms[:, 0], self.views)
-        records = np.asarray(patients.records[rows], np.float32)
-        coins = uniforms[:, 1:].reshape(len(index), self.views * 2, COINS)
-        return {
-            "shown": torch.from_numpy(augmented(records.repeat(2, axis=1), coins, self.data, self.how)),
-            "weight": torch.from_numpy((records != 0).any(axis=2).astype(np.float32) / np.float32(self.views)),
-        }
-
-    def forward(self, views: Views) -> Tensor:
-        """ONE unit's loss, float32 scalar."""
-        return self.losses(views)
 
     def losses(self, views: Views) -> Tensor:
         """Views with any leading dimensions [...] to losses float32 [...], in one pass."""
         projected = self.project(self.encoder(views["shown"]))
-        pairs = (*views["weight"].shape, 2, -1)
-        predicted = _direction(self.predict(projected)).reshape(pairs)
-        target = _direction(self._target(views["shown"], projected)).reshape(pairs).flip(-2)
-        apart = 1.0 - (predicted * target).sum(dim=-1)
-        loss: Tensor = (views["weight"] * apart.mean(dim=-1)).sum(dim=-1)
-        return loss
+        predicted = paired(direction(self.predict(projected)), views)
+        target = paired(direction(self._target(views["shown"], projected)), views).flip(-2)
+        return averaged(1.0 - (predicted * target).sum(dim=-1), views)
 
     def _target(self, shown: Tensor, projected: Tensor) -> Tensor:
         """What is to be predicted, of the shape of `projected`, without a gradient."""
         return projected.detach()
-
-    def init_range(self, name: str) -> tuple[float, float]:
-        """By the kind of layer; see `convolution_range`."""
-        return convolution_range(self, name)
-
-
-def _direction(vectors: Tensor) -> Tensor:
-    """Vectors [..., d] at length 1, float32; a zero vector stays zero and has a finite gradient."""
-    wide = vectors.float()
-    return wide * (wide.square().sum(dim=-1, keepdim=True) + _EPSILON).rsqrt()

@@ -55,12 +55,7 @@ class VicregOwnModel(OwnCropsModel):
 
     def losses(self, views: Views) -> Tensor:
         """Views with any leading dimensions [...] to losses float32 [...], in one pass."""
-        # [..., 2, crops, d]: statistics are over the crops of one look, of this unit alone.
-        projected: Tensor = self.project(self.encoder(views["shown"])).float()
-        found = projected.reshape(*views["real"].shape[:-1], self.views * self.crops, 2, -1).transpose(-3, -2)
-        counted = views["real"].repeat_interleave(self.crops, dim=-1)[..., None, :, None]
-        count = counted.sum(dim=-2, keepdim=True).clamp(min=2.0)
-        centred = (found - (counted * found).sum(dim=-2, keepdim=True) / count) * counted
+        found, centred, counted, count = self.crops_of(views)
         width = found.shape[-1]
         covariances = centred.transpose(-2, -1) @ centred / (count - 1.0)
         variances = covariances.diagonal(dim1=-2, dim2=-1)

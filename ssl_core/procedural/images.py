@@ -49,7 +49,7 @@ def procedural_images(seed: int, count: int, data: ImageData) -> Pictures:
 def made_images(seed: int, count: int, data: ImageData) -> Images:
     """The first `count` images of `seed` and their factors."""
     height, width = data.height // data.pool, data.width // data.pool
-    pooled = ImageData(kind="image", height=height, width=width)
+    pooled = data.model_copy(update={"height": height, "width": width, "pool": 1, "window": None})
     records, factors = np.empty((count, height * width), np.float32), np.empty((count, len(FACTORS)), np.float32)
     for block, begin in enumerate(range(0, count, BLOCK)):
         pictures, made = _block(np.random.default_rng([seed, block]), height, width)

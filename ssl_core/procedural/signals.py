@@ -22,14 +22,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_core.errors import ConfigError
-from ssl_core.spec.data import SignalData
+from ssl_core.spec.data import LEAST_RHYTHM_HZ, LEAST_RHYTHM_SECONDS, SignalData
 
 BLOCK = 64
 FACTORS = (
     "rate", "spread of intervals", "irregular without P", "P wave", "T wave", "S wave", "noise", "early beats", "width",
     "no beats",
 )  # fmt: skip
-_LEAST_RATE, _LEAST_SECONDS = 25.0, 2.0
 _SLOWEST, _FASTEST = 35.0, 170.0
 _SHORTEST = 0.22
 # Seconds from the R peak: centre and width of P, Q, R, S, T at a normal interval; a beat's window.
@@ -68,15 +67,15 @@ def procedural_signals(seed: int, count: int, data: SignalData) -> Signals:
 def _check(data: SignalData) -> None:
     seconds = data.samples / data.rate_hz
     remedy = "name a public corpus instead (--public)"
-    if data.rate_hz < _LEAST_RATE:
+    if data.rate_hz < LEAST_RHYTHM_HZ:
         raise ConfigError(
             "procedural signals need more samples a second", field="data.rate_hz", value=data.rate_hz,
-            limit=f"at least {_LEAST_RATE:g}", remedy=remedy,
+            limit=f"at least {LEAST_RHYTHM_HZ:g}", remedy=remedy,
         )  # fmt: skip
-    if seconds < _LEAST_SECONDS:
+    if seconds < LEAST_RHYTHM_SECONDS:
         raise ConfigError(
             "procedural signals need longer records", field="data.samples", value=f"{seconds:g} s",
-            limit=f"at least {_LEAST_SECONDS:g} s", remedy=remedy,
+            limit=f"at least {LEAST_RHYTHM_SECONDS:g} s", remedy=remedy,
         )  # fmt: skip
 
 

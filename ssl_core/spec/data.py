@@ -91,6 +91,10 @@ class ImageData(ImageForm):
 Unit = Annotated[str, Field(pattern=r"^[!-~µ°]{1,20}\z")]
 
 
+LEAST_RHYTHM_HZ, LEAST_RHYTHM_SECONDS = 25.0, 2.0
+"""Slower or shorter signals hold no beat, and cannot be made up."""
+
+
 class SignalData(StrictModel):
     """Signals of `channels` x `samples` values at `rate_hz`; a value x enters as (x - centre) / typical.
 

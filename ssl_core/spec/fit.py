@@ -5,25 +5,43 @@ Raises `ValueError` with one line, which the reader of the plan turns into a `Co
 
 from __future__ import annotations
 
-from ssl_core.spec.data import Data, ImageData, PairData, Picture, SignalData, SoundData
+from ssl_core.spec.data import (
+    LEAST_RHYTHM_HZ,
+    LEAST_RHYTHM_SECONDS,
+    Data,
+    ImageData,
+    PairData,
+    Picture,
+    SignalData,
+    SoundData,
+    TextData,
+)
 from ssl_core.spec.encoder import Encoder, SignalTransformerEncoder, TwoTowerEncoder, VitEncoder
 from ssl_core.spec.objective import (
     ContrastivePredictive,
     Denoising,
+    DinoBank,
     Jigsaw,
     Joint,
     MaskedAutoencoding,
     MaskedImage,
+    MocoBank,
     Objective,
     OwnContrast,
     Rotation,
     ShuffledOrder,
+    SimclrBank,
+    SwavBank,
 )
+
+_WHOLE = (("image", "vit"), ("image", "resnet"), ("signal", "signal-transformer"), ("signal", "conv1d"))
+_COMPARED = ("barlow-own", "simclr-bank", "moco-bank", "swav-bank", "dino-bank")
 
 TOGETHER = {
     ("text", "hashed-words", "masked-words"),
     ("text", "text-transformer", "masked-language"),
     ("text", "text-transformer", "next-token"),
+    ("text", "text-transformer", "shuffled-order"),
     ("events", "event-transformer", "next-event"),
     ("image", "mlp-image", "masked-image"),
     ("image", "mlp-image", "denoising"),
@@ -60,10 +78,11 @@ TOGETHER = {
     ("sound", "vit", "latent-prediction"),
     ("pair", "two-tower", "caption"),
     ("pair", "two-tower", "text-target"),
+    *((kind, encoder, task) for kind, encoder in _WHOLE for task in _COMPARED),
 }
 
 # Tasks for pictures that turn, mirror or crop them as a camera might have.
-_VIEWS = ("rotation", "jigsaw", "simsiam", "byol", "vicreg-own", "crops-contrast")
+_VIEWS = ("rotation", "jigsaw", "simsiam", "byol", "vicreg-own", "crops-contrast", *_COMPARED)
 
 _LEAST_SEGMENT = 8
 _LEAST_TILE = 4
@@ -75,8 +94,10 @@ def check_fit(data: Data, encoder: Encoder, objective: Objective) -> None:
     if isinstance(objective, Joint):
         for task in objective.tasks:
             check_fit(data, encoder, task)
-        if {"masked-language", "next-token"} <= {task.name for task in objective.tasks}:
-            raise ValueError("masked-language sees all words, next-token only those before: they cannot share an encoder")
+        names = {task.name for task in objective.tasks}
+        whole = sorted(names & {"masked-language", "shuffled-order"})
+        if "next-token" in names and whole:
+            raise ValueError(f"{whole[0]} sees all words, next-token only those before: they cannot share an encoder")
         return
     kinds = (data.kind, encoder.name, objective.name)
     if isinstance(data, SoundData) and objective.name in _VIEWS:
@@ -90,6 +111,9 @@ def check_fit(data: Data, encoder: Encoder, objective: Objective) -> None:
         _check_squares(data.pixels if isinstance(data, PairData) else data, encoder, objective)
     if isinstance(data, SignalData):
         _check_pieces(data, encoder, objective)
+    if isinstance(data, TextData) and isinstance(objective, ShuffledOrder):
+        if objective.gap or data.words < 2 * objective.segments:
+            raise ValueError("shuffled-order of a text needs gap = 0, and words at least twice segments")
     if isinstance(data, PairData) and isinstance(encoder, TwoTowerEncoder):
         if data.text.codes * data.text.buckets * encoder.joint > _MOST_SIGNS:
             raise ValueError(
@@ -137,6 +161,12 @@ def _check_pieces(data: SignalData, encoder: Encoder, objective: Objective) -> N
     if isinstance(objective, OwnContrast) and isinstance(encoder, SignalTransformerEncoder):
         if (data.samples // objective.segments - objective.gap) % encoder.patch:
             raise ValueError("samples / segments - gap must be a multiple of the encoder's patch")
+    if isinstance(objective, SimclrBank | MocoBank | SwavBank | DinoBank):
+        if data.rate_hz < LEAST_RHYTHM_HZ or data.samples / data.rate_hz < LEAST_RHYTHM_SECONDS:
+            raise ValueError(
+                f"{objective.name} compares with made-up signals, which need {LEAST_RHYTHM_HZ:g} samples a second or more "
+                f"and {LEAST_RHYTHM_SECONDS:g} seconds or more: take own-contrast or crops-contrast"
+            )
 
 
 def _check_gap(part: int, gap: int, what: str) -> None:

@@ -104,7 +104,10 @@ class ContrastivePredictive(StrictModel):
 
 
 class ShuffledOrder(StrictModel):
-    """Show the `segments` of a signal in another order, each up to `gap` samples late, and tell where each came from."""
+    """Show the `segments` of a signal or text in another order and tell where each came from.
+
+    `gap`: of a signal each begins up to so many samples late; of a text it is 0.
+    """
 
     name: Literal["shuffled-order"]
     segments: Annotated[int, Field(ge=2, le=16)] = 4
@@ -175,6 +178,58 @@ class CropsContrast(_Looks):
     temperature: Annotated[float, Field(ge=0.05, le=10)] = 0.5
 
 
+class BarlowOwn(_Looks):
+    """Two looks at a crop agree, number by number, and no two numbers are correlated over the `crops` of the records."""
+
+    name: Literal["barlow-own"]
+    crops: Annotated[int, Field(ge=2, le=32)] = 8
+    projector: Annotated[int, Field(ge=8, le=4096)] = 64
+    redundancy: Annotated[float, Field(ge=0, le=1000)] = 0.005
+
+
+class _BankLooks(_Looks):
+    """Beside a record's looks, `bank` made-up records from the public seed `bank_seed`."""
+
+    projector: Annotated[int, Field(ge=8, le=4096)] = 64
+    bank: Annotated[int, Field(ge=64, le=4096)] = 512
+    bank_seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 20181
+
+
+class SimclrBank(_BankLooks):
+    """Tell the other look at a record from made-up records."""
+
+    name: Literal["simclr-bank"]
+    temperature: Annotated[float, Field(ge=0.05, le=10)] = 0.2
+
+
+class MocoBank(_BankLooks):
+    """Find what the encoder that the round began with makes of the other look, among made-up records."""
+
+    name: Literal["moco-bank"]
+    temperature: Annotated[float, Field(ge=0.05, le=10)] = 0.2
+
+
+class _BankPrototypes(_BankLooks):
+    """`temperature` of what is trained, `sharpness` of what it is to be like."""
+
+    prototypes: Annotated[int, Field(ge=2, le=4096)] = 64
+    temperature: Annotated[float, Field(ge=0.05, le=10)] = 0.1
+
+
+class SwavBank(_BankPrototypes):
+    """From one look, tell which of `prototypes` the other look is assigned to, which made-up records share equally."""
+
+    name: Literal["swav-bank"]
+    sharpness: Annotated[float, Field(ge=0.02, le=10)] = 0.05
+
+
+class DinoBank(_BankPrototypes):
+    """From one look, tell what the encoder that the round began with says of the other, centred on made-up records."""
+
+    name: Literal["dino-bank"]
+    sharpness: Annotated[float, Field(ge=0.02, le=10)] = 0.04
+
+
 class LatentPrediction(StrictModel):
     """Hide `blocks` blocks of patches, predict what the encoder makes of them from what it makes of the others."""
 
@@ -226,6 +281,11 @@ Single = (
     | Byol
     | VicregOwn
     | CropsContrast
+    | BarlowOwn
+    | SimclrBank
+    | MocoBank
+    | SwavBank
+    | DinoBank
     | LatentPrediction
     | Caption
     | TextTarget

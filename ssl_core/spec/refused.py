@@ -23,21 +23,21 @@ _LOOKS = ("own-contrast", "crops-contrast", "vicreg-own")
 REFUSED: dict[str, Refused] = {
     "simclr": Refused(
         "its negatives are the other patients of the batch, so each patient's gradient depends on theirs",
-        _LOOKS,
+        ("simclr-bank", *_LOOKS),
     ),
     "moco": Refused(
         "its queue keeps patients' features and shows them to others, even in steps for which they were not drawn",
-        _LOOKS,
+        ("moco-bank", *_LOOKS),
     ),
     "vicreg": Refused("its variances and covariances are over the patients of a batch", ("vicreg-own",)),
-    "barlow-twins": Refused("its cross-correlations are over the patients of a batch", ("vicreg-own",)),
+    "barlow-twins": Refused("its cross-correlations are over the patients of a batch", ("barlow-own", "vicreg-own")),
     "swav": Refused(
         "its assignment balances clusters over the patients of a batch, so each patient's target depends on the others",
-        _LOOKS,
+        ("swav-bank", *_LOOKS),
     ),
     "dino": Refused(
         "the centre of its targets is a mean over the batch, so each patient's gradient depends on the others",
-        ("latent-prediction", "masked-autoencoding"),
+        ("dino-bank", "latent-prediction", "masked-autoencoding"),
     ),
     "clip": Refused(
         "its negatives are the images and texts of the other patients of the batch",

@@ -38,6 +38,7 @@ _PIECES = {"name": "signal-transformer", "size": "micro", "patch": 50}
 _CONV = {"name": "conv1d", "size": "small"}
 _DECODER = {"decoder_width": 64, "decoder_depth": 1}
 _LOG_POWER = {"name": "masked-autoencoding", "mask_fraction": 0.5, "target": "log-power", **_DECODER}
+_COMPARED = ("barlow-own", "simclr-bank", "moco-bank", "swav-bank", "dino-bank")
 USUAL: dict[str, tuple[Recipe, ...]] = {
     "image": (
         Recipe({"name": "mlp-image"}, {"name": "masked-image"}),
@@ -66,6 +67,7 @@ MORE: dict[str, tuple[Recipe, ...]] = {
         Recipe(_RESNET, {"name": "jigsaw", "grid": 2, "gap": 2}),
         Recipe(_VIT, {"name": "crops-contrast"}),
         Recipe(_RESNET, {"name": "crops-contrast"}),
+        *(Recipe(encoder, {"name": name}) for name in _COMPARED for encoder in (_VIT, _RESNET)),
     ),
     "signal": (
         Recipe(_PIECES, {"name": "denoising", "target": "log-power"}),
@@ -80,10 +82,12 @@ MORE: dict[str, tuple[Recipe, ...]] = {
         Recipe(_CONV, {"name": "vicreg-own"}),
         Recipe(_PIECES, {"name": "crops-contrast"}),
         Recipe(_CONV, {"name": "crops-contrast"}),
+        *(Recipe(encoder, {"name": name}) for name in _COMPARED for encoder in (_PIECES, _CONV)),
     ),
     "text": (
         Recipe({"name": "text-transformer", "size": "tiny"}, {"name": "masked-language"}),
         Recipe({"name": "text-transformer", "size": "tiny"}, {"name": "next-token"}),
+        Recipe({"name": "text-transformer", "size": "tiny"}, {"name": "shuffled-order"}),
     ),
     "table": (),
 }

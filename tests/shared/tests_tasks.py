@@ -8,7 +8,7 @@ from ssl_core.config import StudyPlan, parse
 
 TEXT = {"kind": "text", "words": 10, "codes": 2, "buckets": 32}
 IMAGE = {"kind": "image", "height": 16, "width": 16, "pool": 2}
-SIGNAL = {"kind": "signal", "channels": 2, "samples": 96, "rate_hz": 100, "units": ["mV"], "typical": [0.5]}
+SIGNAL = {"kind": "signal", "channels": 2, "samples": 96, "rate_hz": 40, "units": ["mV"], "typical": [0.5]}
 TABLE = {
     "kind": "table",
     "numeric": [{"name": "age", "centre": 60, "typical": 15}, {"name": "sodium", "typical": 4}],
@@ -44,6 +44,11 @@ TASKS: dict[str, dict[str, Any]] = {
     "byol": {"projector": 32, "predictor": 8},
     "vicreg-own": {"crops": 3, "projector": 8},
     "crops-contrast": {"crops": 3, "projector": 8},
+    "barlow-own": {"crops": 3, "projector": 8},
+    "simclr-bank": {"projector": 8, "bank": 64},
+    "moco-bank": {"projector": 8, "bank": 64},
+    "swav-bank": {"projector": 8, "bank": 64, "prototypes": 6},
+    "dino-bank": {"projector": 8, "bank": 64, "prototypes": 6},
     "text-target": {"bank": 8},
 }
 

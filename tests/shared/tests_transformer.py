@@ -40,6 +40,7 @@ def learn(model: Any, patients: Patients, rng: np.random.Generator, steps: int) 
         for name, parameter in model.named_parameters():
             centre, half_width = model.init_range(name)
             parameter.copy_(centre + half_width * (2 * torch.rand(parameter.shape) - 1))
+    model.start_round()
     index = np.arange(len(patients.units))
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     losses = []

@@ -372,6 +372,47 @@ def test_tasks_on_latents_and_looks_that_do_not_fit_are_refused(changes: dict[st
         parse(StudyPlan, plan(**changes), "plan")
 
 
+BEATS = SIGNALS["data"] | {"samples": 500}
+SHUFFLED = {"encoder": TRANSFORMER, "objective": {"name": "shuffled-order", "segments": 3}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ROTATION | {"objective": {"name": "simclr-bank", "bank": 64, "temperature": 0.1}},
+        {"data": IMAGES, "encoder": VIT, "objective": {"name": "dino-bank", "prototypes": 16, "sharpness": 0.02}},
+        SIGNALS | {"data": BEATS, "objective": {"name": "moco-bank", "bank_seed": 7}},
+        ORDER | {"data": BEATS, "objective": {"name": "swav-bank"}},
+        ORDER | {"objective": {"name": "barlow-own", "redundancy": 0.0}},
+        {"data": {"kind": "text", "words": 6}} | SHUFFLED,
+    ],
+)
+def test_tasks_with_a_public_bank_and_shuffled_words_are_taken(changes: dict[str, Any]) -> None:
+    taken = parse(StudyPlan, plan(**changes), "plan")
+    assert (taken.encoder.name, taken.objective.name) == (changes["encoder"]["name"], changes["objective"]["name"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        (SIGNALS | {"objective": {"name": "moco-bank"}}, "25 samples a second or more and 2 seconds or more"),
+        (
+            ORDER | {"data": BEATS | {"rate_hz": 24.5}, "objective": {"name": "swav-bank"}},
+            "take own-contrast or crops-contrast",
+        ),
+        (SOUNDS | {"objective": {"name": "dino-bank"}}, "another sound"),
+        (ROTATION | {"objective": {"name": "simclr-bank", "bank": 63}}, r"objective\.simclr-bank\.bank"),
+        (ROTATION | {"objective": {"name": "swav-bank", "sharpness": 0.0}}, r"objective\.swav-bank\.sharpness"),
+        ({"objective": {"name": "simclr-bank"}}, "fit together: text, hashed-words, simclr-bank"),
+        ({"data": {"kind": "text", "words": 5}} | SHUFFLED, "words at least twice segments"),
+        ({"data": {"kind": "text"}} | SHUFFLED | {"objective": {"name": "shuffled-order", "gap": 1}}, "gap = 0"),
+    ],
+)
+def test_tasks_with_a_public_bank_and_shuffled_words_that_do_not_fit_are_refused(changes: dict[str, Any], word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        parse(StudyPlan, plan(**changes), "plan")
+
+
 @pytest.mark.parametrize("name", ["simclr", "moco", "vicreg", "barlow-twins", "swav", "dino", "clip"])
 def test_a_task_that_couples_patients_is_refused_with_the_reason_and_what_to_take(name: str) -> None:
     with pytest.raises(ConfigError) as caught:

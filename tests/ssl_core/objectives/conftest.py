@@ -23,12 +23,15 @@ from ssl_core.encoders.signal_transformer import SignalTransformer
 from ssl_core.encoders.two_tower import TwoTower
 from ssl_core.encoders.vit import VisionTransformer
 from ssl_core.objectives.augment import Augmentation
+from ssl_core.objectives.bank_model import Bank
+from ssl_core.objectives.barlow_own import BarlowOwnModel
 from ssl_core.objectives.base import PretextModel
 from ssl_core.objectives.byol import ByolModel
 from ssl_core.objectives.caption import CaptionModel
 from ssl_core.objectives.contrastive_predictive import ContrastivePredictiveModel
 from ssl_core.objectives.crops_contrast import CropsContrastModel
 from ssl_core.objectives.denoising import DenoisingModel
+from ssl_core.objectives.dino_bank import DinoBankModel
 from ssl_core.objectives.jigsaw import JigsawModel
 from ssl_core.objectives.latent_prediction import LatentPredictionModel
 from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
@@ -36,12 +39,17 @@ from ssl_core.objectives.masked_features import MaskedFeaturesModel
 from ssl_core.objectives.masked_image import MaskedImageModel
 from ssl_core.objectives.masked_language import MaskedLanguageModel
 from ssl_core.objectives.masked_words import MaskedWordsModel
+from ssl_core.objectives.moco_bank import MocoBankModel
 from ssl_core.objectives.next_event import NextEventModel
 from ssl_core.objectives.next_token import NextTokenModel
 from ssl_core.objectives.own_contrast import OwnContrastModel
+from ssl_core.objectives.prototypes import Softness
 from ssl_core.objectives.rotation import RotationModel
 from ssl_core.objectives.shuffled_order import ShuffledOrderModel
+from ssl_core.objectives.shuffled_words import ShuffledWordsModel
+from ssl_core.objectives.simclr_bank import SimclrBankModel
 from ssl_core.objectives.simsiam import SimSiamModel
+from ssl_core.objectives.swav_bank import SwavBankModel
 from ssl_core.objectives.text_target import TextTargetModel
 from ssl_core.objectives.vicreg_own import Terms, VicregOwnModel
 from ssl_core.privacy.synthetic import synthetic_patients
@@ -312,6 +320,7 @@ def _randomised(model: PretextModel) -> PretextModel:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    model.start_round()
     return model
 
 
@@ -322,6 +331,35 @@ def _contrast_task() -> Task:
 def _contrast_signal_task() -> Task:
     encoder = SignalTransformer(WAVES, size="nano", patch=8)
     return _wave_task(CropsContrastModel(WAVES, encoder, **_CONTRAST))
+
+
+BEATS = WAVES.model_copy(update={"rate_hz": 25.0})
+_BANK: dict[str, Any] = {"projector": 8, "bank": Bank(64, 3), "how": _HOW}
+_PROTOTYPES: dict[str, Any] = {"prototypes": 6, "soft": Softness(0.1, 0.05), **_BANK}
+
+
+def _simclr_bank_task() -> Task:
+    return _image_task(SimclrBankModel(IMAGE, ResNet(IMAGE, size="nano"), temperature=0.2, **_BANK))
+
+
+def _moco_bank_task() -> Task:
+    return _wave_task(MocoBankModel(BEATS, ConvSignal(BEATS, size="nano"), temperature=0.2, **_BANK))
+
+
+def _swav_bank_task() -> Task:
+    return _image_task(SwavBankModel(IMAGE, VisionTransformer(IMAGE, size="nano", patch=2), **_PROTOTYPES))
+
+
+def _dino_bank_task() -> Task:
+    return _wave_task(DinoBankModel(BEATS, SignalTransformer(BEATS, size="nano", patch=8), **_PROTOTYPES))
+
+
+def _barlow_task() -> Task:
+    return _image_task(BarlowOwnModel(IMAGE, ResNet(IMAGE, size="nano"), projector=8, crops=3, redundancy=0.1, how=_HOW))
+
+
+def _shuffled_words_task() -> Task:
+    return _text_task(ShuffledWordsModel(TEXTS, size="nano", segments=3))
 
 
 def _pair_task(model: PretextModel) -> Task:
@@ -392,6 +430,12 @@ TASKS: dict[str, Callable[[], Task]] = {
     "vicreg-conv": _vicreg_conv_task,
     "crops-contrast": _contrast_task,
     "crops-contrast-signal": _contrast_signal_task,
+    "barlow-own": _barlow_task,
+    "simclr-bank": _simclr_bank_task,
+    "moco-bank": _moco_bank_task,
+    "swav-bank": _swav_bank_task,
+    "dino-bank": _dino_bank_task,
+    "shuffled-words": _shuffled_words_task,
     "caption": _caption_task,
     "text-target": _target_task,
     "text-target-cosine": _cosine_task,
@@ -402,6 +446,36 @@ TASKS: dict[str, Callable[[], Task]] = {
 def task(request: pytest.FixtureRequest) -> Task:
     make: Callable[[], Task] = request.param
     return make()
+
+
+@pytest.fixture
+def barlow_task() -> Task:
+    return _barlow_task()
+
+
+@pytest.fixture
+def simclr_bank_task() -> Task:
+    return _simclr_bank_task()
+
+
+@pytest.fixture
+def moco_bank_task() -> Task:
+    return _moco_bank_task()
+
+
+@pytest.fixture
+def swav_bank_task() -> Task:
+    return _swav_bank_task()
+
+
+@pytest.fixture
+def dino_bank_task() -> Task:
+    return _dino_bank_task()
+
+
+@pytest.fixture
+def shuffled_words_task() -> Task:
+    return _shuffled_words_task()
 
 
 @pytest.fixture

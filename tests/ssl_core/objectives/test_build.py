@@ -6,15 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests_tasks import plan as plan_of
 
 from ssl_core.config import SpeedSpec, StudyPlan, parse
 from ssl_core.encoders.vector import to_vector, weights_hash
 from ssl_core.errors import PrivacyError
 from ssl_core.objectives.build import MODELS, build_model
+from ssl_core.privacy.engines import synthetic_views
 from ssl_core.privacy.isolation import TOLERANCE, check_isolation
 from ssl_core.privacy.synthetic import synthetic_patients
 from ssl_core.privacy.training import train_round
 from ssl_core.spec.fit import TOGETHER
+from ssl_core.spec.refused import REFUSED
 
 TEXT = {
     "data": {"kind": "text"},
@@ -305,6 +308,15 @@ def test_the_isolation_check_refuses_an_autoencoder_that_takes_the_mean_over_the
     model.draw = coupled
     with pytest.raises(PrivacyError, match="another patient's gradient"):
         check_isolation(plan(parts), speed=SpeedSpec(chunk=5), model=model)
+
+
+@pytest.mark.parametrize("task", sorted({task for refused in REFUSED.values() for task in refused.instead}))
+def test_what_is_named_in_place_of_a_refused_task_can_be_built(task: str) -> None:
+    kinds = next(kinds for kinds in sorted(TOGETHER) if kinds[2] == task)
+    given = plan_of(kinds, 1)
+    model = build_model(given)
+    losses = model.losses(synthetic_views(model, given.data))
+    assert bool((losses > 0).any()) and bool(losses.isfinite().all())
 
 
 def test_there_is_a_model_for_all_that_a_plan_may_say_and_for_nothing_else() -> None:

@@ -17,7 +17,7 @@ ONCE = [
 NEAR = [
     "language_task", "autoencoding_task", "signal_task", "order_task", "rotation_task", "jigsaw_task", "features_task",
     "next_task", "denoising_task", "denoising_image_task", "denoising_mlp_task", "own_task", "own_transformer_task",
-    "predictive_task", "caption_task", "target_task", "cosine_task",
+    "predictive_task", "caption_task", "target_task", "cosine_task", "shuffled_words_task",
 ]  # fmt: skip
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from tests_plans import IMAGE, ORDER, ROTATION, SIGNAL, plan_of
 
-from ssl_core.encoders.vector import to_vector
+from ssl_core.encoders.vector import load_vector, to_vector
 from ssl_core.errors import ConfigError
 from ssl_core.objectives.build import build_model
-from ssl_core.warm_start.pretraining import Losses, Schedule, pretrain
+from ssl_core.warm_start.pretraining import STEPS_A_ROUND, Losses, Schedule, pretrain
 from ssl_core.warm_start.public import PublicUnits
 
 ALL = {"image": IMAGE, "rotation": ROTATION, "signal": SIGNAL, "order": ORDER}
@@ -75,6 +75,32 @@ def test_the_factors_teach_the_encoder_and_leave_nothing_in_the_model() -> None:
     model = build_model(plan)
     pretrain(model, PublicUnits.from_seed(1, 24, plan.data), Schedule(steps=1, batch=2))
     assert [name for name, _ in model.named_parameters()] == names
+
+
+@pytest.mark.parametrize(
+    "task", [{"name": "byol"}, {"name": "swav-bank", "bank": 64, "prototypes": 8}], ids=["byol", "swav-bank"]
+)
+def test_a_round_begins_with_the_loaded_weights_and_then_every_so_many_steps(task: dict[str, Any]) -> None:
+    """As after a transplant: what stands still within a round is never left at the plan's seed."""
+    plan = plan_of(ROTATION | {"objective": task})
+    model: Any = build_model(plan)
+    loaded = to_vector(model) + np.float32(0.01)
+    load_vector(model, loaded)
+    honest, begun = model.start_round, list[np.ndarray]()
+
+    def heard() -> None:
+        begun.append(to_vector(model))
+        honest()
+
+    model.start_round = heard
+    public = PublicUnits.from_seed(1, 24, plan.data)
+    pretrain(model, public, Schedule(steps=2 * STEPS_A_ROUND + 1, batch=4))
+    assert len(begun) == 3 and np.array_equal(begun[0], loaded)
+    assert not np.array_equal(begun[1], begun[0]) and not np.array_equal(begun[2], begun[1])
+    slow = np.concatenate([p.numpy().ravel() for part in model.__dict__["slow"] for p in part.parameters()])
+    names = dict(model.named_parameters())
+    count = sum(names[name].numel() for name in names if name.startswith(("encoder.", "project.")))
+    assert len(slow) == count and np.array_equal(slow, begun[2][:count])
 
 
 def test_the_rate_rises_and_falls_to_nothing() -> None:
