@@ -14,12 +14,13 @@ from client.study import Study
 from ssl_core.data.source import read_source
 from ssl_core.errors import PolicyError
 from ssl_core.privacy.isolation import check_isolation
+from ssl_core.spec.objective import clip_line
 
 
 def consent_screen(study: Study) -> list[tuple[str, Any]]:
     """Rows of (what, value): cost, remainder, unit, sigma, q, steps, C, participants, who sees the sum."""
     plan, quote = study.plan, study.quote()
-    privacy = plan.privacy
+    privacy, buckets = plan.privacy, clip_line(plan.objective)
     return [
         ("study", f"{plan.name}: {plan.purpose}"),
         ("plan hash", study.plan_hash),
@@ -29,6 +30,7 @@ def consent_screen(study: Study) -> list[tuple[str, Any]]:
         ("cohort", f"{quote.cohort}: the limit is for each of its patients"),
         ("unit", f"{privacy.unit}: all records of one patient together"),
         ("sigma, q, C", f"{privacy.noise_multiplier:g}, {privacy.sampling_rate:g}, {privacy.max_grad_norm:g}"),
+        *([("what C bounds", buckets)] if buckets else []),
         ("noised steps", f"{plan.total_steps} reserved ({plan.rounds.rounds} rounds + {plan.rounds.max_void} void)"),
         ("participants (size)", ", ".join(f"{site.name} ({site.nominal_size})" for site in plan.sites)),
         ("minimum in a sum", plan.rounds.min_sites),
@@ -47,9 +49,10 @@ def prepare(study: Study) -> str:
     report = study.checked.report
     declared = read_source(study.home.source_path).declared
     isolation = check_isolation(study.plan, speed=study.home.config.speed, declared=declared)
+    whose = "bucket's but his own" if clip_line(study.plan.objective) else "other's"
     return (
         "\n".join([*report.lines(), census_line(study.home, study.cohort, study.checked.patients)])
-        + "\nIsolation check passed: on synthetic patients, changing one changed no other's gradient.\n"
+        + f"\nIsolation check passed: on synthetic patients, changing one changed no {whose} gradient.\n"
         + isolation.why
     )
 

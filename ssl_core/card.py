@@ -26,6 +26,7 @@ from ssl_core.errors import ConfigError, TrustError
 from ssl_core.folder import new_folder
 from ssl_core.session import read_roster
 from ssl_core.spec.data import Data, EventData, PairData, SignalData, SoundData, TableData
+from ssl_core.spec.objective import clip_line
 from ssl_core.spec.strict import StrictModel
 from ssl_core.trust.envelope import canonical, open_envelope, peek, seal
 from ssl_core.trust.identity import Identity, fingerprint
@@ -81,6 +82,7 @@ class Card(StrictModel):
             *([] if self.plan.start is None else [f"- started from prepared weights, SHA-256 `{self.plan.start}`"]),
             f"- unit: {privacy.unit}; sigma {privacy.noise_multiplier}, q {privacy.sampling_rate}, "
             f"clip {privacy.max_grad_norm}, delta {privacy.delta}; accountant: {self.accountant}",
+            *([f"- {line}"] if (line := clip_line(self.plan.objective)) else []),
             "",
             "| site | epsilon (add or remove one patient) | epsilon (replace one) | noised steps |",
             "|---|---|---|---|",

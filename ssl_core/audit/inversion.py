@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from ssl_core.audit.similarity import Picture, psnr, ssim
 from ssl_core.config import PrivacySpec, TrainingSpec
 from ssl_core.privacy.descent import Descent
-from ssl_core.privacy.gradients import ClippedSum, PerUnitGradients
+from ssl_core.privacy.gradients import ClippedSum, PerUnitGradients, reach_of
 from ssl_core.privacy.noise import GaussianNoise
 from ssl_core.privacy.optimizer import PrivateOptimizer
 from ssl_core.secure_sum.ring import decode_mean, encode_update
@@ -96,7 +96,7 @@ def plain_update(model: nn.Module, image: Vector) -> Vector:
 def noised_update(model: nn.Module, image: Vector) -> Vector:
     """What one private step on one picture releases, float32 [P]; q N = 1, so that nothing is scaled down."""
     descent = Descent(model, TrainingSpec(optimizer="sgd", learning_rate=1e-9), total_steps=1, state=None)
-    optimizer = PrivateOptimizer(descent, PRIVACY, nominal_size=1, noise=GaussianNoise())
+    optimizer = PrivateOptimizer(descent, PRIVACY, nominal_size=1, noise=GaussianNoise(), reach=reach_of(model))
     optimizer.add(_clipped(model, image))
     seen: list[Vector] = []
     optimizer.release(0, seen.append)

@@ -6,6 +6,7 @@ uniforms are a pseudo-random function of (step key, unit id); (2) `forward` sees
 (3) So g_i is a function of unit i, released weights and i's own coins: adding or removing another unit changes no g_i,
 and the sum of the clipped g_i changes by at most the clipping norm C when one unit is added or removed.
 The isolation check and tests look for breaches of (1) and (2) on tested inputs; these three lines are the guarantee.
+A `BucketModel` has another: privacy/buckets.py.
 """
 
 from __future__ import annotations
@@ -67,6 +68,27 @@ class PretextModel(nn.Module, ABC):
                 value=uniforms.shape,
                 limit=(len(index), self.coins),
             )
+
+
+class BucketModel(PretextModel):
+    """A task that compares the units of a bucket: `forward` is the one loss of m >= 1 units' views [m, ...], a scalar.
+
+    Promises beside `PretextModel`'s: `draw` still makes row b from unit index[b] and its coins alone; the loss is a function
+    of parameters and of this bucket's views, in which anything may meet; nothing is remembered between buckets; the
+    loss of one unit has an exact zero gradient. So a unit is in the gradient of its own bucket and in no other's.
+    """
+
+    bucket_size: int
+    """How many units a bucket has, on the average, at a site of its nominal size."""
+
+    def losses(self, views: Views) -> Tensor:
+        """Refused: units of a bucket have no losses of their own, and nothing may take them for such."""
+        raise PrivacyError(
+            "the units of a bucket have one loss together, none has its own",
+            field="objective",
+            value=type(self).__name__,
+            remedy="take the loss of the whole bucket: forward",
+        )
 
 
 def choose(uniforms: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

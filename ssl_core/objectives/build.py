@@ -48,6 +48,7 @@ from ssl_core.objectives.rotation import RotationModel
 from ssl_core.objectives.shuffled_order import ShuffledOrderModel
 from ssl_core.objectives.shuffled_words import ShuffledWordsModel
 from ssl_core.objectives.simclr_bank import SimclrBankModel
+from ssl_core.objectives.simclr_buckets import SimclrBucketsModel
 from ssl_core.objectives.simsiam import SimSiamModel
 from ssl_core.objectives.swav_bank import SwavBankModel
 from ssl_core.objectives.text_target import TextTargetModel
@@ -126,6 +127,11 @@ def _prototypes_bank(data: Any, encoder: Any, task: Any) -> PretextModel:
     soft = Softness(**_given(task, *Softness._fields))
     kind = SwavBankModel if task.name == "swav-bank" else DinoBankModel
     return kind(data, _whole(data, encoder), **_given(task, "projector", "prototypes"), soft=soft, bank=bank, how=how)
+
+
+def _simclr_buckets(data: Any, encoder: Any, task: Any) -> PretextModel:
+    how = Augmentation(**_given(task, *Augmentation._fields))
+    return SimclrBucketsModel(data, _whole(data, encoder), **_given(task, "bucket_size", "projector", "temperature"), how=how)
 
 
 def _caption(data: Any, encoder: Any, task: Any) -> PretextModel:
@@ -215,6 +221,10 @@ MODELS: dict[tuple[str, str, str], Callable[[Any, Any, Any], PretextModel]] = {
     ("image", "resnet", "dino-bank"): _prototypes_bank,
     ("signal", "signal-transformer", "dino-bank"): _prototypes_bank,
     ("signal", "conv1d", "dino-bank"): _prototypes_bank,
+    ("image", "vit", "simclr-buckets"): _simclr_buckets,
+    ("image", "resnet", "simclr-buckets"): _simclr_buckets,
+    ("signal", "signal-transformer", "simclr-buckets"): _simclr_buckets,
+    ("signal", "conv1d", "simclr-buckets"): _simclr_buckets,
     ("sound", "vit", "masked-autoencoding"): _autoencoding,
     ("sound", "vit", "latent-prediction"): _latent,
     ("pair", "two-tower", "caption"): _caption,

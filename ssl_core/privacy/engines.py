@@ -6,6 +6,8 @@ Every engine promises, each line tested (tests/ssl_core/privacy/test_engines.py)
   an empty sample gives zeros.
 The choice depends on the model and on shapes, never on patients: "auto" takes bookkeeping where survey.py finds nothing
 against it, else vmap, and says why in `reason`. It is the site's own and changes no guarantee.
+A `BucketModel` has one engine, buckets.py, which only "auto" gives: it is an ordinary backward pass for each bucket already,
+so there is none that is faster, and no other reference than the same loop. Its promises and its sensitivity are its own.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ import numpy as np
 from torch import Tensor
 
 from ssl_core.errors import ConfigError
-from ssl_core.objectives.base import PretextModel
+from ssl_core.objectives.base import BucketModel, PretextModel
 from ssl_core.privacy.bookkeeping import BookkeepingEngine
+from ssl_core.privacy.buckets import BucketEngine
 from ssl_core.privacy.gradients import ClippedSum, PerUnitGradients, check_model
 from ssl_core.privacy.hooks import HooksEngine
 from ssl_core.privacy.reference import LoopEngine
@@ -37,7 +40,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """As in `SpeedSpec.engine`."""
+        """As in `SpeedSpec.engine`; "buckets" for a `BucketModel`."""
 
     @property
     def reason(self) -> str:
@@ -48,7 +51,10 @@ class Engine(Protocol):
         """A row is clipped to C / (1 + gamma)."""
 
     def rows(self, views: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """Views of b >= 1 units to rows float32 [b, *shape], one tensor per parameter: what the checks look at."""
+        """Views of b >= 1 units to rows float32 [b, *shape], one tensor per parameter: what the checks look at.
+
+        Of a bucket, [1, *shape].
+        """
 
     def clipped_sum(self, views: dict[str, Tensor], clip_norm: float) -> ClippedSum:
         """Views of b >= 0 units to the sum of their rows, each clipped to `clip_norm`."""
@@ -60,6 +66,15 @@ def choose_engine(model: PretextModel, views: dict[str, Tensor], choice: Choice)
     Raises `PrivacyError` for a model that no engine may train, `ConfigError` where the one that was demanded cannot.
     """
     check_model(model)
+    if isinstance(model, BucketModel):
+        if choice != "auto":
+            raise ConfigError(
+                f"engine {choice} takes patients one by one, and this study's task compares those of a bucket",
+                field="speed.engine",
+                value=choice,
+                remedy='set engine = "auto"',
+            )
+        return BucketEngine(model)
     if choice == "vmap":
         return PerUnitGradients(model)
     if choice == "reference":

@@ -9,6 +9,7 @@ Sensitivity. Row i is a function of unit i (objectives/base.py). A row is scaled
 own norm alone; a row that has a NaN, an infinity or a norm whose square is beyond float32 becomes exactly zero, decided
 from that row alone and before summation (ruling 15). So one unit adds a vector of norm at most C, and none changes
 another's (but for the last bits that a unit's place in a batch may change; check_isolation demands at most 1e-5).
+Where a row is that of a bucket of units (buckets.py), one unit changes one row to another: a reach of 2 C, not of C.
 
 GAMMA bounds every rounding error of this file, relative to C, for up to 10^6 units in one step, u = 2^-24:
   norm: squares are added in float32 in blocks of K = 4096, in any order, then in float64:  (K + 4) u / 2 <= 1.23e-4
@@ -32,6 +33,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from ssl_core.errors import PrivacyError
+from ssl_core.objectives.base import BucketModel
 
 Adjacency = Literal["add-or-remove-one", "replace-one"]
 
@@ -46,21 +48,32 @@ _TILE_ELSEWHERE = 256 * _TILE_COLUMNS
 
 @dataclass(frozen=True, slots=True)
 class ClippedSum:
-    """Sum of clipped rows, one float64 tensor per parameter in the order of `named_parameters`."""
+    """Sum of clipped rows, one float64 tensor per parameter in the order of `named_parameters`.
+
+    reach: 1 where a unit has a row of its own, which it adds; 2 where it shares one, which it changes (`reach_of`).
+    """
 
     grads: tuple[Tensor, ...]
     clip_norm: float
+    reach: int = 1
 
     def sensitivity(self, adjacency: Adjacency = "add-or-remove-one") -> float:
-        """Greatest change of the sum in L2 norm when one unit is added or removed (C) or replaced (2 C)."""
-        return self.clip_norm if adjacency == "add-or-remove-one" else 2.0 * self.clip_norm
+        """Greatest change of the sum in L2 norm when one unit is added or removed (reach x C) or replaced (twice that)."""
+        return (1.0 if adjacency == "add-or-remove-one" else 2.0) * self.reach * self.clip_norm
 
     def __add__(self, other: ClippedSum) -> ClippedSum:
-        """The sum over two sets of units that share none; the sensitivity stays the same."""
+        """The sum over two sets of units that share none, in no row either; the sensitivity stays the same."""
         if self.clip_norm != other.clip_norm:
             raise PrivacyError("sums of two clipping norms were added", field="clip_norm", value=other.clip_norm)
+        if self.reach != other.reach:
+            raise PrivacyError("sums of units and of buckets were added", field="reach", value=other.reach, limit=self.reach)
         pairs = zip(self.grads, other.grads, strict=True)
-        return ClippedSum(tuple(mine + theirs for mine, theirs in pairs), self.clip_norm)
+        return ClippedSum(tuple(mine + theirs for mine, theirs in pairs), self.clip_norm, self.reach)
+
+
+def reach_of(model: nn.Module) -> int:
+    """By how many C one unit, added or removed, may change the clipped sum of `model`'s gradients."""
+    return 2 if isinstance(model, BucketModel) else 1
 
 
 class PerUnitGradients:
@@ -103,10 +116,11 @@ def units_of(views: dict[str, Tensor]) -> int:
     return counts.pop()
 
 
-def empty_sum(parameters: Sequence[Tensor], clip_norm: float) -> ClippedSum:
+def empty_sum(parameters: Sequence[Tensor], clip_norm: float, reach: int = 1) -> ClippedSum:
     """The sum over no units: float64 zeros in the shapes of `parameters`."""
     check_clip_norm(clip_norm)
-    return ClippedSum(tuple(torch.zeros(p.shape, dtype=torch.float64, device=p.device) for p in parameters), clip_norm)
+    zeros = tuple(torch.zeros(p.shape, dtype=torch.float64, device=p.device) for p in parameters)
+    return ClippedSum(zeros, clip_norm, reach)
 
 
 def check_clip_norm(clip_norm: float) -> None:
@@ -166,7 +180,7 @@ def row_norms(rows: Sequence[Tensor]) -> Tensor:
     return squares.sqrt()
 
 
-def clip_and_sum(rows: Sequence[Tensor], clip_norm: float) -> ClippedSum:
+def clip_and_sum(rows: Sequence[Tensor], clip_norm: float, reach: int = 1) -> ClippedSum:
     """Rows float32 [b, *shape] (b may be 0) to their clipped sum; `rows` are left as they are."""
     check_clip_norm(clip_norm)
     norms = row_norms(rows)
@@ -175,7 +189,7 @@ def clip_and_sum(rows: Sequence[Tensor], clip_norm: float) -> ClippedSum:
         rows = [torch.where(finite.view(-1, *[1] * (part.dim() - 1)), part, 0.0) for part in rows]
         norms = torch.where(finite, norms, 0.0)
     factors = (clip_norm / (1.0 + GAMMA) / norms).clamp(max=1.0)
-    return ClippedSum(tuple(weighted_sum(part, factors) for part in rows), clip_norm)
+    return ClippedSum(tuple(weighted_sum(part, factors) for part in rows), clip_norm, reach)
 
 
 def weighted_sum(part: Tensor, factors: Tensor) -> Tensor:

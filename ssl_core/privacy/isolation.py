@@ -10,25 +10,22 @@ same coins. Asked:
   (where that is less than the mean norm: of this);
   the clipped sums differ by at most the sensitivity that they state, C for a removed patient, 2 C for a changed one;
   a folder of twice as many patients changes nothing of this for those of the first.
+For a task that compares the patients of a bucket, rows are those of buckets: isolation_buckets.py has what is asked then.
 TOLERANCE, 1e-5: a neighbour's absence changes the order in which float32 products are added. Half of the checks of honest
 models found 2e-7 or less, one in some hundreds more than 1e-6 (where a row's own terms cancel), the worst of all 6e-6. Coupling
 that is meant to matter is above 1e-3. (Ruling 24 has 1e-6: with it honest models are refused by chance.)
 Not of this check: divisor and number of steps, which are the plan's constants (training.py and its tests).
-The guarantee is the argument in objectives/base.py, gradients.py and bookkeeping.py; this check finds what breaks it on
-such inputs. Raises `PrivacyError`; no real patient is read.
+The guarantee is the argument in objectives/base.py, gradients.py, bookkeeping.py and buckets.py; this check finds what breaks
+it on such inputs. Raises `PrivacyError`; no real patient is read.
 """
 
 from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
-from functools import reduce
 from itertools import accumulate
-from operator import add
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -36,20 +33,19 @@ from ssl_core.config import SpeedSpec, StudyPlan
 from ssl_core.data.declared import Declared
 from ssl_core.data.patients import Patients
 from ssl_core.errors import PrivacyError
-from ssl_core.objectives.base import PretextModel, Views
+from ssl_core.objectives.base import BucketModel, PretextModel, Views
 from ssl_core.objectives.build import build_model
 from ssl_core.privacy.alone import check_alone
+from ssl_core.privacy.apart import TOLERANCE, compare_sums, differences, same, tight
 from ssl_core.privacy.engines import Engine
-from ssl_core.privacy.gradients import Adjacency, ClippedSum, units_of
+from ssl_core.privacy.gradients import Adjacency, units_of
+from ssl_core.privacy.isolation_buckets import UNITS, check_buckets
 from ssl_core.privacy.machine import threads, training_device
 from ssl_core.privacy.planner import Pace, choose_pace
 from ssl_core.privacy.sampling import batches, draw_coins, group_count, poisson_sample
-from ssl_core.privacy.synthetic import Kind, with_other_patient
-from ssl_core.privacy.synthetic_files import SyntheticFolders, check_reader, default_source
-from ssl_core.spec.data import EventData, TextData
+from ssl_core.privacy.synthetic_files import SyntheticFolders, default_source, every_pair
 from ssl_core.trust.random import UnitCoins
 
-TOLERANCE = 1e-5
 _RATE = 0.9
 _MOST_ENTRIES = 1 << 25
 
@@ -103,6 +99,9 @@ def check_isolation(
 
 def _check(plan: StudyPlan, pace: Pace, model: PretextModel, root: Path, declared: Declared) -> IsolationReport:
     chunk, engine = pace.size, pace.engine
+    if isinstance(model, BucketModel):
+        found = check_buckets(plan, engine, model, SyntheticFolders(root, plan.data, declared, UNITS))
+        return IsolationReport(found.pairs, UNITS, found.changed, found.contributed, engine.name, pace.why)
     size = sum(parameter.numel() for parameter in model.parameters())
     # Several groups where memory allows, some of them split, so that a removal moves units from part to part.
     count = max(4, min(2 * chunk + 5, _MOST_ENTRIES // size))
@@ -113,18 +112,14 @@ def _check(plan: StudyPlan, pace: Pace, model: PretextModel, root: Path, declare
     _compare_again(base, _run(engine, model, patients, coins, chunk))
     views, rows, unit = base.largest()
     check_alone(model, views, rows)
-    place = patients.units.index(unit)
     changed, contributed = 0.0, 0.0
-    # What no reader gives is tried too: whatever the records are, another patient's row is none of their business.
-    beyond: tuple[Kind, ...] = ("extreme",) if isinstance(plan.data, TextData | EventData) else ("extreme", "not finite")
-    pairs = [*check_reader(folders, patients, unit)]
-    pairs += [(f"{kind} in memory", with_other_patient(patients, place, plan.data, kind)) for kind in beyond]
+    pairs = every_pair(folders, patients, unit)
     for what, other_patients in pairs:
         adjacency: Adjacency = "add-or-remove-one" if what == "removed" else "replace-one"
         other = _run(engine, model, other_patients, coins, chunk)
         changed = max(changed, _compare_rows(what, base, other, unit))
-        for clip_norm in (plan.privacy.max_grad_norm, _tight(base.rows)):
-            contributed = max(contributed, _compare_sums(what, base, other, engine, clip_norm, adjacency))
+        for clip_norm in (plan.privacy.max_grad_norm, tight(base.rows)):
+            contributed = max(contributed, compare_sums(what, (base.views, other.views), engine, clip_norm, adjacency))
     _compare_size(base, _run(engine, model, folders.larger(), coins, chunk))
     return IsolationReport(tuple(what for what, _ in pairs), count, changed, contributed, engine.name, pace.why)
 
@@ -151,7 +146,7 @@ def _run(engine: Engine, model: PretextModel, patients: Patients, coins: UnitCoi
 
 
 def _compare_again(base: _Run, again: _Run) -> None:
-    if not _same(base.rows, again.rows):
+    if not same(base.rows, again.rows):
         raise PrivacyError(
             "the same patients again give other gradients: the model remembers earlier ones, or draws coins of its own",
             field="repeated batch",
@@ -163,7 +158,7 @@ def _compare_again(base: _Run, again: _Run) -> None:
 def _compare_size(base: _Run, larger: _Run) -> None:
     place = {unit: number for number, unit in enumerate(larger.units)}
     mine = [unit for unit in larger.units if unit in set(base.units)]
-    if mine != list(base.units) or not _same(base.rows, larger.rows[[place[unit] for unit in base.units]]):
+    if mine != list(base.units) or not same(base.rows, larger.rows[[place[unit] for unit in base.units]]):
         raise PrivacyError(
             "the number of patients changes a patient's gradient, or whether he is sampled",
             field="folder of twice as many patients",
@@ -172,26 +167,12 @@ def _compare_size(base: _Run, larger: _Run) -> None:
         )
 
 
-def _same(mine: Tensor, theirs: Tensor) -> bool:
-    return bool((_differences(mine, theirs) <= TOLERANCE).all())
-
-
-def _differences(mine: Tensor, theirs: Tensor) -> Tensor:
-    """float64 [B]: how far rows float32 [B, P] are apart, in the norm of `mine` or, where that is more, the mean norm.
-
-    What a row loses to rounding is a share of what was added up to it, also where that is nearly zero by chance.
-    """
-    norms = mine.double().norm(dim=1)
-    differences = (mine.double() - theirs.double()).norm(dim=1)
-    return torch.where(differences == 0, 0.0, differences / norms.clamp(min=float(norms.mean())))
-
-
 def _compare_rows(what: str, base: _Run, other: _Run, victim: str) -> float:
     mine = [i for i, unit in enumerate(base.units) if unit != victim]
     theirs = [i for i, unit in enumerate(other.units) if unit != victim]
     if [base.units[i] for i in mine] != [other.units[i] for i in theirs]:
         raise PrivacyError("changing one patient changes who else is sampled", field="pair", value=what)
-    worst = float(_differences(base.rows[mine], other.rows[theirs]).max())
+    worst = float(differences(base.rows[mine], other.rows[theirs]).max())
     if not worst <= TOLERANCE:
         raise PrivacyError(
             "changing one patient changes another patient's gradient",
@@ -201,27 +182,3 @@ def _compare_rows(what: str, base: _Run, other: _Run, victim: str) -> float:
             remedy="the objective couples patients; it cannot be trained privately as it is",
         )
     return worst
-
-
-def _compare_sums(what: str, base: _Run, other: _Run, engine: Engine, clip_norm: float, adjacency: Adjacency) -> float:
-    sums: list[ClippedSum] = []
-    for run in (base, other):
-        parts = (engine.clipped_sum(views, clip_norm) for views in run.views)
-        sums.append(reduce(add, parts))
-    apart = [mine - theirs for mine, theirs in zip(sums[0].grads, sums[1].grads, strict=True)]
-    difference = float(torch.stack([part.norm() for part in apart]).norm())
-    bound = sums[0].sensitivity(adjacency)
-    if not difference <= bound:
-        raise PrivacyError(
-            "one patient changes the clipped sum by more than its sensitivity",
-            field=f"pair with one patient {what}",
-            value=f"{difference / clip_norm:.6f} C",
-            limit=f"{bound / clip_norm:g} C",
-        )
-    return difference / clip_norm
-
-
-def _tight(rows: Tensor) -> float:
-    """A clipping norm that binds for most rows."""
-    norms: npt.NDArray[np.float64] = rows.double().norm(dim=1).cpu().numpy()
-    return max(float(np.median(norms)) / 8, 1e-6)

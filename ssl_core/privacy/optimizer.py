@@ -1,7 +1,9 @@
 """Step 5 of 12: Opacus' optimizer, fed with our clipped sums and our noise.
 
-Comes in: a `ClippedSum` float64 for each chunk. Does, once per step: p.grad = (clipped sum + N(0, (sigma C)^2)) /
-(q N), then one step of the inner optimizer. N is the nominal size of the signed plan, never a count (ruling 16).
+Comes in: a `ClippedSum` float64 for each chunk. Does, once per step: p.grad = (clipped sum + N(0, (sigma S)^2)) /
+(q N), then one step of the inner optimizer. S is the sum's sensitivity to one unit more or less (`ClippedSum.sensitivity`): C,
+or 2 C for a model of buckets, also in the step of an empty sample. N is the nominal size of the signed plan, never a count
+(ruling 16).
 The only file that touches Opacus' optimizers and the attributes that they hang on parameters. Of Opacus are used: the
 order of a step, virtual steps, the guard against using a gradient twice, the scaling. Replaced are clipping
 (engines.py: rows that are not finite, bounded rounding) and noise (noise.py: torch's generator is not cryptographic).
@@ -27,9 +29,12 @@ from ssl_core.privacy.noise import GaussianNoise
 
 
 class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus has no types
-    """One private step = `add` for each chunk (none when the sample is empty), then `release`."""
+    """One private step = `add` for each chunk (none when the sample is empty), then `release`.
 
-    def __init__(self, descent: Descent, privacy: PrivacySpec, *, nominal_size: int, noise: GaussianNoise) -> None:
+    reach: `reach_of` the model; sums of another are refused.
+    """
+
+    def __init__(self, descent: Descent, privacy: PrivacySpec, *, nominal_size: int, noise: GaussianNoise, reach: int) -> None:
         if type(noise) is not GaussianNoise:
             raise PrivacyError("noise source is not ours", field="noise", value=type(noise).__name__)
         super().__init__(
@@ -42,6 +47,7 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus has no type
         self.descent = descent
         self.releases = 0
         self._privacy = privacy
+        self._reach = reach
         self._noise = noise
         self._tap: Callable[[npt.NDArray[np.float32]], None] | None = None
         self.attach_step_hook(_count)
@@ -61,7 +67,7 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus has no type
 
     def release(self, number: int, tap: Callable[[npt.NDArray[np.float32]], None] | None = None) -> None:
         """Noise, scale and apply this step's sum as the study's step `number`; `tap` sees the noised gradient [P]."""
-        self._set_sum(empty_sum(self.params, self._privacy.max_grad_norm))
+        self._set_sum(empty_sum(self.params, self._privacy.max_grad_norm, self._reach))
         self.descent.prepare(number)
         self._tap = tap
         self.step()
@@ -74,6 +80,10 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus has no type
                 field="max_grad_norm",
                 value=clipped.clip_norm,
                 limit=self._privacy.max_grad_norm,
+            )
+        if clipped.reach != self._reach:
+            raise PrivacyError(
+                "sum has another sensitivity than the noise is for", field="reach", value=clipped.reach, limit=self._reach
             )
         for parameter, part in zip(self.params, clipped.grads, strict=True):
             if part.shape != parameter.shape or part.dtype != torch.float64:
@@ -95,7 +105,7 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus has no type
             raise PrivacyError("noise is not that of the plan", field="noise_multiplier, max_grad_norm, generator")
         if type(self._noise) is not GaussianNoise:
             raise PrivacyError("noise source is not ours", field="noise", value=type(self._noise).__name__)
-        clipped = ClippedSum(tuple(p.summed_grad for p in self.params), self.max_grad_norm)
+        clipped = ClippedSum(tuple(p.summed_grad for p in self.params), self.max_grad_norm, self._reach)
         scale = self.noise_multiplier * clipped.sensitivity(self._privacy.adjacency)
         for parameter in self.params:
             _check_processed_flag(parameter.summed_grad)

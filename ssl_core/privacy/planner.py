@@ -9,7 +9,9 @@ There is no checkpointing of activations to choose: a sample is summed in parts 
 short a smaller physical batch does what recomputing would, at no second forward pass; one unit is the floor.
 `clipped_sum_in_halves` is for what no estimate foresees (another program on the device): a part that does not fit is
 halved, of the same sample; clipped sums add, nothing was released between, so the accounting is what it was.
-Raises `ConfigError` where not even one unit fits.
+Buckets (buckets.py) are never halved: there the memory must hold `largest_bucket`, which is looked at before an approval, and
+`whole_bucket_sum` fails a round whose bucket ends the memory all the same.
+Raises `ConfigError` where not even one unit, or not the largest bucket, fits.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ import torch
 
 from ssl_core.config import SpeedSpec
 from ssl_core.errors import ConfigError
-from ssl_core.objectives.base import PretextModel, Views
+from ssl_core.objectives.base import BucketModel, PretextModel, Views
+from ssl_core.privacy.buckets import largest_bucket
 from ssl_core.privacy.engines import Engine, choose_engine, synthetic_views
 from ssl_core.privacy.gradients import ClippedSum
 from ssl_core.privacy.live_memory import peak_bytes
@@ -58,7 +61,7 @@ _FOUND: WeakKeyDictionary[PretextModel, dict[tuple[object, ...], tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """`size`: units that the device takes at once; `why`: of engine and size, for people."""
+    """`size`: units that the device takes at once, of a bucket at most; `why`: of engine and size, for people."""
 
     engine: Engine
     size: int
@@ -71,7 +74,8 @@ def choose_pace(model: PretextModel, data: Data, speed: SpeedSpec, device: torch
     engine = choose_engine(model, views, speed.engine)
     model.to(device)
     why = f"Engine {engine.name}: {engine.reason}."
-    if speed.chunk is not None:
+    whole = largest_bucket(model.bucket_size) if isinstance(model, BucketModel) else None
+    if speed.chunk is not None and whole is None:
         return Pace(engine, speed.chunk, f"{why} {speed.chunk} patients at once: the site's speed.chunk.")
     memory = int(total_memory(device) * _SHARE[device.type] if speed.memory_gib is None else speed.memory_gib * GIB)
     found = _FOUND.setdefault(model, {})
@@ -79,8 +83,16 @@ def choose_pace(model: PretextModel, data: Data, speed: SpeedSpec, device: torch
     if key not in found:
         unit = {name: view[:1].to(device) for name, view in views.items()}
         standing = _STANDING * sum(parameter.numel() for parameter in model.parameters())
-        found[key] = greatest_batch(lambda size: standing + _peak(engine, unit, size), memory, MOST_UNITS[device.type])
+
+        def need_of(size: int) -> int:
+            return standing + _peak(engine, unit, size)
+
+        most = MOST_UNITS[device.type]
+        found[key] = greatest_batch(need_of, memory, most) if whole is None else (whole, _need_of_whole(need_of, memory, whole))
     size, need = found[key]
+    if isinstance(model, BucketModel):
+        of = f"Buckets of about {model.bucket_size} patients, never split, {size} at most foreseen"
+        return Pace(engine, size, f"{why} {of}: {need / MIB:,.0f} of {memory / MIB:,.0f} MiB; speed.chunk does not count here.")
     return Pace(engine, size, f"{why} {size} patients at once: {need / MIB:,.0f} of {memory / MIB:,.0f} MiB.")
 
 
@@ -95,6 +107,22 @@ def clipped_sum_in_halves(index: Index, sum_of: Callable[[Index], ClippedSum]) -
     _LOG.warning("a physical batch did not fit the device's memory and was halved; set speed.chunk or speed.memory_gib lower")
     first, second = np.split(index, [len(index) // 2])
     return clipped_sum_in_halves(first, sum_of) + clipped_sum_in_halves(second, sum_of)
+
+
+def whole_bucket_sum(index: Index, sum_of: Callable[[Index], ClippedSum]) -> ClippedSum:
+    """`sum_of` the bucket at `index` int64 [m]; `ConfigError` where memory ends: its halves would be other buckets."""
+    try:
+        return sum_of(index)
+    except (RuntimeError, MemoryError) as error:
+        if not _out_of_memory(error):
+            raise
+    # Neither the bucket's size nor what the failed try held is in the error.
+    raise ConfigError(
+        "a bucket of patients did not fit the device's memory, and a bucket is never split",
+        field="speed.memory_gib",
+        remedy="give training more memory; or ask for a study with a smaller objective.bucket_size, or a nominal size nearer "
+        "to the true one",
+    )
 
 
 def total_memory(device: torch.device) -> int:
@@ -128,6 +156,24 @@ def greatest_batch(need_of: Callable[[int], int], memory: int, most: int) -> tup
             remedy="give it more memory, or train on another device",
         )
     return fitting[-1]
+
+
+def _need_of_whole(need_of: Callable[[int], int], memory: int, size: int) -> int:
+    """Bytes that a bucket of `size` units needs, by trying 1, 2, 4 .. of them first; `ConfigError` where memory ends before."""
+    tried, need = 1, 0
+    while True:
+        need = need_of(tried)
+        if need * _ROOM > memory:
+            raise ConfigError(
+                f"a bucket of {size} patients, which may occur in this study, does not fit the memory given to training",
+                field="speed.memory_gib",
+                value=f"{memory / GIB:.3f}",
+                limit=f"more than {need * _ROOM / GIB:.3f}, which {tried} take{'s' if tried == 1 else ''}",
+                remedy="give it more memory, or ask for a study with a smaller objective.bucket_size",
+            )
+        if tried == size:
+            return need
+        tried = min(2 * tried, size)
 
 
 def _peak(engine: Engine, unit: Views, size: int) -> int:

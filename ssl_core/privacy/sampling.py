@@ -9,6 +9,7 @@ No permutation, no fixed batch size, no truncation: those would void the amplifi
 What a device takes at once is a physical batch, float32 throughout, and a unit's neighbours in it can change the last
 bits of its gradient. So a sample is parted into groups by a further coin of each unit, their number a public function of
 plan and speed: one patient's absence leaves every other group as it was, to the last bit.
+Buckets, whose units a `BucketModel` compares, are groups by a coin of their own that are never split: buckets.py.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ssl_core.trust.random import UnitCoins
 _COIN = "sample"
 _DRAW = "draw"
 _GROUP = "group"
+_BUCKET = "bucket"
 _FILL = 0.8
 
 
@@ -54,9 +56,33 @@ def batches(
 
     A larger group is split, never truncated; a group's order is that of `index`; empty groups give no part.
     """
-    places = choose(coins.uniform(tags, _GROUP, 1)[:, 0], np.full(len(index), groups, np.int64))
+    for _, part in _by_coin(index, coins.uniform(tags, _GROUP, 1)[:, 0], groups):
+        for first in range(0, len(part), size):
+            yield part[first : first + size]
+
+
+def bucket_count(rate: float, nominal_size: int, bucket_size: int) -> int:
+    """Into how many buckets of `bucket_size` units on the average a sample at `rate` of a nominal site falls."""
+    return max(1, math.ceil(rate * nominal_size / bucket_size))
+
+
+def buckets(
+    index: npt.NDArray[np.int64], tags: npt.NDArray[np.uint8], coins: UnitCoins, *, count: int
+) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """(number in 0 .. count - 1, units) of each bucket that has units: the sample `index` [B] by a coin of each unit.
+
+    Whole, whatever its size, in the order of `index`; a unit's bucket depends on no other unit.
+    """
+    return _by_coin(index, coins.uniform(tags, _BUCKET, 1)[:, 0], count)
+
+
+def _by_coin(
+    index: npt.NDArray[np.int64], uniforms: npt.NDArray[np.float64], count: int
+) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """The parts of `index` [B], of equal chance by `uniforms` [B]; empty ones left out."""
+    places = choose(uniforms, np.full(len(index), count, np.int64))
     order = places.argsort(kind="stable")
-    bounds = np.searchsorted(places[order], np.arange(groups + 1))
-    for begin, end in pairwise(bounds):
-        for first in range(begin, end, size):
-            yield index[order[first : min(first + size, end)]]
+    bounds = np.searchsorted(places[order], np.arange(count + 1))
+    for number, (begin, end) in enumerate(pairwise(bounds)):
+        if begin < end:
+            yield number, index[order[begin:end]]

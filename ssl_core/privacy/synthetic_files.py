@@ -23,7 +23,7 @@ from ssl_core.data.patients import Patients
 from ssl_core.data.reading import Effort
 from ssl_core.data.source import Source, load_patients
 from ssl_core.errors import PrivacyError
-from ssl_core.privacy.synthetic import Kind, kinds
+from ssl_core.privacy.synthetic import Kind, kinds, with_other_patient
 from ssl_core.privacy.synthetic_rows import Array, Cells, Content, Events, Pair, Row
 from ssl_core.privacy.synthetic_writers import WRITERS
 from ssl_core.spec.data import (
@@ -173,6 +173,15 @@ def check_reader(folders: SyntheticFolders, base: Patients, victim: str) -> list
                 remedy="the reader couples patients; a study on it would not keep its guarantee",
             )
     return others
+
+
+def every_pair(folders: SyntheticFolders, base: Patients, victim: str) -> list[tuple[str, Patients]]:
+    """What differs in `victim`, and the patients then: in every folder, and in memory, where no reader came between."""
+    pairs = check_reader(folders, base, victim)
+    place, data = base.units.index(victim), folders.data
+    # What no reader gives is tried too: whatever the records are, another patient's row is none of their business.
+    beyond: tuple[Kind, ...] = ("extreme",) if isinstance(data, TextData | EventData) else ("extreme", "not finite")
+    return [*pairs, *((f"{kind} in memory", with_other_patient(base, place, data, kind)) for kind in beyond)]
 
 
 def _equal(base: Patients, unit: str, other: Patients, place: int) -> bool:

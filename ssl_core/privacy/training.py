@@ -9,7 +9,7 @@ Nothing is logged here: losses, norms and sample sizes are not noised.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,15 +21,15 @@ from ssl_core.config import SpeedSpec, StudyPlan
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.vector import load_vector, to_vector
 from ssl_core.errors import PrivacyError
-from ssl_core.objectives.base import PretextModel, Views
+from ssl_core.objectives.base import BucketModel, PretextModel, Views
 from ssl_core.privacy.ahead import drawn_ahead
 from ssl_core.privacy.descent import Descent, OptimizerState
-from ssl_core.privacy.gradients import ClippedSum
+from ssl_core.privacy.gradients import ClippedSum, reach_of
 from ssl_core.privacy.machine import keep_freed_memory, threads, training_device
 from ssl_core.privacy.noise import GaussianNoise
 from ssl_core.privacy.optimizer import PrivateOptimizer
-from ssl_core.privacy.planner import Index, choose_pace, clipped_sum_in_halves
-from ssl_core.privacy.sampling import batches, draw_coins, group_count, poisson_sample
+from ssl_core.privacy.planner import Index, choose_pace, clipped_sum_in_halves, whole_bucket_sum
+from ssl_core.privacy.sampling import batches, bucket_count, buckets, draw_coins, group_count, poisson_sample
 from ssl_core.trust.random import UnitCoins
 
 __all__ = ["OptimizerState", "RoundResult", "replay_round", "train_round"]
@@ -71,7 +71,8 @@ def train_round(
         pace = choose_pace(model, plan.data, speed, device)
         model.start_round()
         descent = _descent(model, plan, total_steps, state)
-        optimizer = PrivateOptimizer(descent, privacy, nominal_size=nominal_size, noise=GaussianNoise())
+        optimizer = PrivateOptimizer(descent, privacy, nominal_size=nominal_size, noise=GaussianNoise(), reach=reach_of(model))
+        parts_of, summed = _parting(model, plan, nominal_size, pace.size)
 
         def draw(coins: UnitCoins, index: Index) -> Views:
             views = model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins))
@@ -80,13 +81,11 @@ def train_round(
         def sum_of(views: Callable[[Index], Views], index: Index) -> ClippedSum:
             return pace.engine.clipped_sum(views(index), privacy.max_grad_norm)
 
-        groups = group_count(privacy.sampling_rate, nominal_size, pace.size)
         for number in range(first_step, first_step + plan.rounds.steps_per_round):
             coins = UnitCoins.fresh()
             sample = poisson_sample(patients.tags, privacy.sampling_rate, coins)
-            parts = batches(sample, patients.tags[sample], coins, groups=groups, size=pace.size)
-            for index, views in drawn_ahead(parts, partial(draw, coins)):
-                optimizer.add(clipped_sum_in_halves(index, partial(sum_of, views)))
+            for index, views in drawn_ahead(parts_of(sample, patients.tags[sample], coins), partial(draw, coins)):
+                optimizer.add(summed(index, partial(sum_of, views)))
             optimizer.release(number, tap)
         if optimizer.releases != plan.rounds.steps_per_round:
             raise PrivacyError("round took another number of steps", field="steps", value=optimizer.releases)
@@ -115,6 +114,23 @@ def replay_round(
         descent.prepare(number)
         descent.inner.step()
     return RoundResult(to_vector(model) - start, descent.state())
+
+
+Parts = Callable[[Index, npt.NDArray[np.uint8], UnitCoins], Iterator[Index]]
+Summed = Callable[[Index, Callable[[Index], ClippedSum]], ClippedSum]
+
+
+def _parting(model: PretextModel, plan: StudyPlan, nominal_size: int, size: int) -> tuple[Parts, Summed]:
+    """How a sample is parted, and how a part is summed: in physical batches of at most `size`, or in whole buckets."""
+    rate = plan.privacy.sampling_rate
+    if not isinstance(model, BucketModel):
+        return partial(batches, groups=group_count(rate, nominal_size, size), size=size), clipped_sum_in_halves
+    count = bucket_count(rate, nominal_size, model.bucket_size)
+
+    def whole(index: Index, tags: npt.NDArray[np.uint8], coins: UnitCoins) -> Iterator[Index]:
+        return (part for _, part in buckets(index, tags, coins, count=count))
+
+    return whole, whole_bucket_sum
 
 
 def _descent(model: PretextModel, plan: StudyPlan, total_steps: int, state: OptimizerState | None) -> Descent:

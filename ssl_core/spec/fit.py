@@ -17,21 +17,18 @@ from ssl_core.spec.data import (
     TextData,
 )
 from ssl_core.spec.encoder import Encoder, SignalTransformerEncoder, TwoTowerEncoder, VitEncoder
+from ssl_core.spec.looks import DinoBank, MocoBank, SimclrBank, SwavBank
 from ssl_core.spec.objective import (
     ContrastivePredictive,
     Denoising,
-    DinoBank,
     Jigsaw,
     Joint,
     MaskedAutoencoding,
     MaskedImage,
-    MocoBank,
     Objective,
     OwnContrast,
     Rotation,
     ShuffledOrder,
-    SimclrBank,
-    SwavBank,
 )
 
 _WHOLE = (("image", "vit"), ("image", "resnet"), ("signal", "signal-transformer"), ("signal", "conv1d"))
@@ -74,6 +71,10 @@ TOGETHER = {
     ("image", "resnet", "crops-contrast"),
     ("signal", "signal-transformer", "crops-contrast"),
     ("signal", "conv1d", "crops-contrast"),
+    ("image", "vit", "simclr-buckets"),
+    ("image", "resnet", "simclr-buckets"),
+    ("signal", "signal-transformer", "simclr-buckets"),
+    ("signal", "conv1d", "simclr-buckets"),
     ("sound", "vit", "masked-autoencoding"),
     ("sound", "vit", "latent-prediction"),
     ("pair", "two-tower", "caption"),
@@ -82,7 +83,7 @@ TOGETHER = {
 }
 
 # Tasks for pictures that turn, mirror or crop them as a camera might have.
-_VIEWS = ("rotation", "jigsaw", "simsiam", "byol", "vicreg-own", "crops-contrast", *_COMPARED)
+_VIEWS = ("rotation", "jigsaw", "simsiam", "byol", "vicreg-own", "crops-contrast", "simclr-buckets", *_COMPARED)
 
 _LEAST_SEGMENT = 8
 _LEAST_TILE = 4

@@ -4,6 +4,7 @@ All of them compute one patient's loss from other patients' records. Then clippi
 patient changes the gradients of all others of his batch, so the sum may change by (2 n - 1) C for n patients, and the
 epsilon that is reported is not true; and a queue carries a patient into steps in which he was not drawn at all. On public or
 made-up records such losses are legal, since there is nobody to protect; a study's objective is trained on patients.
+Not of them is simclr-buckets: it clips the gradient of a bucket of patients, and its noise is for what one of them can change.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _LOOKS = ("own-contrast", "crops-contrast", "vicreg-own")
 REFUSED: dict[str, Refused] = {
     "simclr": Refused(
         "its negatives are the other patients of the batch, so each patient's gradient depends on theirs",
-        ("simclr-bank", *_LOOKS),
+        ("simclr-buckets", "simclr-bank", *_LOOKS),
     ),
     "moco": Refused(
         "its queue keeps patients' features and shows them to others, even in steps for which they were not drawn",

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssl_core.errors import ConfigError
-from ssl_core.objectives.base import PretextModel
+from ssl_core.objectives.base import BucketModel, PretextModel, Views
 from ssl_core.warm_start.coupled import Coupled
 from ssl_core.warm_start.public import PublicUnits
 
@@ -82,7 +82,7 @@ def pretrain(model: PretextModel, public: PublicUnits, schedule: Schedule, coupl
         if coupled is None:
             # (0, 1], as the coins of private training.
             views = model.draw(public.patients, index, 1.0 - rng.random((schedule.batch, model.coins)))
-            task = model.losses(views).mean()
+            task = _own_loss(model, views)
         else:
             task = coupled.loss(public.patients, index, rng)
         # The first record of each unit, whole.
@@ -102,6 +102,15 @@ def pretrain(model: PretextModel, public: PublicUnits, schedule: Schedule, coupl
     parts = np.array_split(np.array(seen), min(_PARTS, schedule.steps))
     means = [tuple(float(part[:, column].mean()) for part in parts) for column in range(2)]
     return Losses(means[0], () if head is None else means[1])
+
+
+def _own_loss(model: PretextModel, views: Views) -> Tensor:
+    """The mean loss of the units, or of the buckets into which they are parted as they stand: public units have no order."""
+    if not isinstance(model, BucketModel):
+        return model.losses(views).mean()
+    size, count = model.bucket_size, len(next(iter(views.values())))
+    parts = ({name: view[first : first + size] for name, view in views.items()} for first in range(0, count, size))
+    return torch.stack([model(part) for part in parts]).mean()
 
 
 def _zero_head(width: int, factors: int) -> nn.Linear:

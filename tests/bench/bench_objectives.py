@@ -66,8 +66,10 @@ MORE: dict[str, tuple[Recipe, ...]] = {
         Recipe(_RESNET, {"name": "vicreg-own"}),
         Recipe(_RESNET, {"name": "jigsaw", "grid": 2, "gap": 2}),
         Recipe(_VIT, {"name": "crops-contrast"}),
+        Recipe(_VIT, {"name": "simclr-buckets"}),
         Recipe(_RESNET, {"name": "crops-contrast"}),
         *(Recipe(encoder, {"name": name}) for name in _COMPARED for encoder in (_VIT, _RESNET)),
+        Recipe(_RESNET, {"name": "simclr-buckets"}),
     ),
     "signal": (
         Recipe(_PIECES, {"name": "denoising", "target": "log-power"}),
@@ -81,8 +83,10 @@ MORE: dict[str, tuple[Recipe, ...]] = {
         Recipe(_CONV, {"name": "byol"}),
         Recipe(_CONV, {"name": "vicreg-own"}),
         Recipe(_PIECES, {"name": "crops-contrast"}),
+        Recipe(_PIECES, {"name": "simclr-buckets"}),
         Recipe(_CONV, {"name": "crops-contrast"}),
         *(Recipe(encoder, {"name": name}) for name in _COMPARED for encoder in (_PIECES, _CONV)),
+        Recipe(_CONV, {"name": "simclr-buckets"}),
     ),
     "text": (
         Recipe({"name": "text-transformer", "size": "tiny"}, {"name": "masked-language"}),

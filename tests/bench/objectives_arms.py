@@ -31,7 +31,7 @@ from ssl_core.evaluation.auroc import macro_auroc
 from ssl_core.evaluation.draws import draw_labels
 from ssl_core.evaluation.floor import fit_floor
 from ssl_core.finetuning.probe import PENALTIES, fit_ridge, standardise
-from ssl_core.objectives.base import PretextModel
+from ssl_core.objectives.base import BucketModel, PretextModel
 from ssl_core.objectives.build import build_model
 from ssl_core.privacy.accountant import Schedule, calibrate, checked_epsilon
 from ssl_core.privacy.descent import Descent
@@ -90,10 +90,14 @@ def train_plain(model: PretextModel, task: Task, plan: StudyPlan) -> None:
     for step in range(steps):
         index = np.flatnonzero(rng.random(len(task.train)) < rate).astype(np.int64)
         descent.inner.zero_grad()
-        for part in np.array_split(index, max(1, len(index) // 128)):
+        size = model.bucket_size if isinstance(model, BucketModel) else 128
+        # In order a bucket would have the patients whose names are alike.
+        index = rng.permutation(index) if isinstance(model, BucketModel) else index
+        for part in np.array_split(index, max(1, len(index) // size)):
             if len(part):
                 views = model.draw(task.train, part, 1.0 - rng.random((len(part), model.coins)))
-                torch.autograd.backward(model.losses(views).sum() / task.batch)
+                loss = model(views) if isinstance(model, BucketModel) else model.losses(views).sum()
+                torch.autograd.backward(loss / task.batch)
         descent.prepare(step)
         descent.inner.step()
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from types import SimpleNamespace
+from typing import Any, cast, get_args
 
 import pytest
 import tomli_w
 import torch
 from tests_commands import edit, refused, run
 from tests_material import small_plan
+from tests_tasks import plan as task_plan
 
 from client import approval
 from client.policy import SitePolicy
@@ -22,6 +24,7 @@ from ssl_core.config import SpeedSpec
 from ssl_core.data import check
 from ssl_core.parcel import Parcel
 from ssl_core.privacy import isolation, ledger
+from ssl_core.privacy.statement import Quote
 from ssl_core.session import open_approval
 
 SLOW = ((check, "check_and_load"), (approval, "check_isolation"), (isolation, "check_isolation"))
@@ -217,3 +220,15 @@ def test_a_malformed_quote_is_refused_by_file_and_line_before_the_approval(invit
     assert not any(word in result.output for word in ("p8", "p9", "p10", "rib", "lung"))
     edit(data / "source.toml", multiline=True)
     assert run("site", "approve", plan_hash, "--home", home, "--yes").exit_code == 0
+
+
+def test_who_approves_a_study_with_buckets_is_told_what_c_bounds() -> None:
+    quote = Quote(study_epsilon=1.0, study_delta=1e-5, spent_before=0.0, spent_after=1.0, limit=10.0, remaining=9.0, delta=3e-5)
+    shown: dict[str, Any] = {}
+    for task in ("simclr-buckets", "crops-contrast"):
+        plan = task_plan(("image", "resnet", task), 1)
+        study = SimpleNamespace(plan=plan, plan_hash="ab" * 32, nominal_size=9000, quote=lambda: quote)
+        shown[task] = dict(approval.consent_screen(cast(Study, study)))
+    bounded = shown["simclr-buckets"].pop("what C bounds")
+    assert bounded == "C is of a bucket of about 16 patients; one can change it by 2 C: noise sigma x 2 C"
+    assert shown["simclr-buckets"].keys() == shown["crops-contrast"].keys()

@@ -49,6 +49,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "moco-bank": {"projector": 8, "bank": 64},
     "swav-bank": {"projector": 8, "bank": 64, "prototypes": 6},
     "dino-bank": {"projector": 8, "bank": 64, "prototypes": 6},
+    "simclr-buckets": {"projector": 8},
     "text-target": {"bank": 8},
 }
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
+from tests_tasks import plan as task_plan
 
 from ssl_core.card import Card, load_encoder, make_card, read_card, save_encoder
 from ssl_core.config import StudyPlan, parse
@@ -64,6 +65,13 @@ def test_the_text_states_unit_adjacency_delta_and_that_nothing_is_authenticated(
         assert words in text, words
     assert "not authenticated" in text and "for this study alone" in text
     assert replaced > cost > 0
+
+
+def test_the_card_of_a_study_with_buckets_says_what_c_bounds_and_no_other_does(card: Card) -> None:
+    made = task_plan(("image", "resnet", "simclr-buckets"), 1)
+    text = make_card(made, HASH, to_vector(build_model(made)), kind="federated", closed=1, void=0).to_markdown()
+    assert "- C is of a bucket of about 16 patients; one can change it by 2 C: noise sigma x 2 C\n" in text
+    assert "bucket" not in card.to_markdown()
 
 
 def test_a_saved_encoder_is_loaded_with_the_same_bytes(release: tuple[Path, Identity], weights: Any, card: Card) -> None:

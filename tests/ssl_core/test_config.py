@@ -13,6 +13,7 @@ from ssl_core.errors import ConfigError
 from ssl_core.spec.coupled import CoupledTask
 from ssl_core.spec.data import ImageData, SignalData, SoundData, TableData
 from ssl_core.spec.fit import TOGETHER
+from ssl_core.spec.objective import clip_line
 from ssl_core.spec.refused import REFUSED
 
 SITES = [{"name": f"site-{letter}", "nominal_size": size} for letter, size in (("a", 10000), ("b", 9000), ("c", 9000))]
@@ -428,6 +429,15 @@ def test_what_is_named_in_place_of_a_refused_task_can_be_had_and_the_refused_can
     known = {objective for _, _, objective in TOGETHER}
     for name, refused in REFUSED.items():
         assert name not in known and refused.instead and set(refused.instead) <= known
+
+
+def test_a_bucket_has_eight_to_sixty_four_patients_and_stands_in_place_of_simclr() -> None:
+    assert "simclr-buckets" in REFUSED["simclr"].instead
+    for size in (7, 65):
+        with pytest.raises(ConfigError, match=r"objective\.simclr-buckets\.bucket_size"):
+            parse(StudyPlan, plan(**ROTATION | {"objective": {"name": "simclr-buckets", "bucket_size": size}}), "plan")
+    made = parse(StudyPlan, plan(**ROTATION | {"objective": {"name": "simclr-buckets", "bucket_size": 32}}), "plan")
+    assert "32 patients; one can change it by 2 C: noise sigma x 2 C" in clip_line(made.objective)
 
 
 def test_an_unknown_task_is_still_an_ordinary_mistake() -> None:

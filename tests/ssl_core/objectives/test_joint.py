@@ -25,8 +25,8 @@ from ssl_core.spec.fit import TOGETHER
 def _pairs() -> list[tuple[str, str, tuple[str, ...]]]:
     tasks: dict[tuple[str, str], list[str]] = defaultdict(list)
     for data, encoder, task in sorted(TOGETHER):
-        # It reads in another way than the other tasks of its encoder, and is refused beside them.
-        if task != "next-token":
+        # One reads in another way than the other tasks of its encoder, one clips buckets; both are refused beside them.
+        if task not in {"next-token", "simclr-buckets"}:
             tasks[data, encoder].append(task)
     found = [(*kinds, tuple(names[:3])) for kinds, names in tasks.items() if len(names) > 1]
     # Two with something that stands still within a round, beside one without.
@@ -107,6 +107,7 @@ def test_the_encoder_is_shared_and_released_once() -> None:
         ([{"name": "rotation"}, {"name": "jigsaw"}], [1.0, 0.0], "greater than 0"),
         ([{"name": "rotation"}, {"name": "masked-autoencoding"}], [1.0, 1.0], "do not fit together"),
         ([{"name": "rotation"}, {"name": "simclr"}], [1.0, 1.0], "couples patients"),
+        ([{"name": "rotation"}, {"name": "simclr-buckets"}], [1.0, 1.0], "one gradient for a bucket of patients"),
     ],
 )
 def test_what_cannot_be_joined_is_refused(tasks: list[dict[str, Any]], weights: list[float], words: str) -> None:

@@ -14,10 +14,11 @@ from ssl_core.data import source as source_module
 from ssl_core.data.declared import ColumnsSource
 from ssl_core.data.patients import Patients
 from ssl_core.errors import ConfigError, DataError, PrivacyError
-from ssl_core.privacy import isolation, planner
+from ssl_core.privacy import apart, isolation, planner
+from ssl_core.privacy.apart import TOLERANCE
 from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.gradients import PerUnitGradients
-from ssl_core.privacy.isolation import TOLERANCE, check_isolation
+from ssl_core.privacy.isolation import check_isolation
 from ssl_core.privacy.reference import LoopEngine
 from ssl_core.privacy.synthetic import kinds, synthetic_patients, with_other_patient
 
@@ -70,11 +71,11 @@ def test_a_row_that_is_nearly_zero_by_chance_may_lose_what_the_others_lose_to_ro
     rows = torch.eye(5) * torch.tensor([1.0, 1.0, 1.0, 1.0, 1e-6])
     moved = rows.clone()
     moved[4, 4] += 1e-6
-    assert isolation._differences(rows, moved).tolist() == [0, 0, 0, 0, pytest.approx(1.25e-6, rel=1e-2)]
+    assert apart.differences(rows, moved).tolist() == [0, 0, 0, 0, pytest.approx(1.25e-6, rel=1e-2)]
     moved[4, 4] += 1e-4
-    assert not isolation._same(rows, moved)
-    assert isolation._same(0 * rows, 0 * rows) and not isolation._same(0 * rows, moved)
-    assert not isolation._same(rows, moved * torch.nan)
+    assert not apart.same(rows, moved)
+    assert apart.same(0 * rows, 0 * rows) and not apart.same(0 * rows, moved)
+    assert not apart.same(rows, moved * torch.nan)
 
 
 def test_a_model_that_remembers_earlier_chunks_fails(make_plan: MakePlan, tiny: Any) -> None:
@@ -207,8 +208,8 @@ def test_model_views_and_rows_are_on_the_device_that_the_site_trains_on(
     monkeypatch.setattr(isolation, "_compare_rows", compared)
     for name in ("check_alone", "_compare_again", "_compare_size"):
         monkeypatch.setattr(isolation, name, lambda *_: None)
-    monkeypatch.setattr(isolation, "_compare_sums", lambda *_: 0.0)
-    monkeypatch.setattr(isolation, "_tight", lambda _rows: 1.0)
+    monkeypatch.setattr(isolation, "compare_sums", lambda *_: 0.0)
+    monkeypatch.setattr(isolation, "tight", lambda _rows: 1.0)
     speed = SpeedSpec(chunk=3, device="cuda")
     report = check_isolation(make_plan(kind), speed=speed)
     assert asked == [speed] and len(rows) == 2 * len(report.pairs)

@@ -23,9 +23,9 @@ from ssl_core.trust.random import UnitCoins
 MakePlan = Callable[..., StudyPlan]
 
 
-def _optimizer(model: Any, plan: StudyPlan, nominal_size: int = 40) -> PrivateOptimizer:
+def _optimizer(model: Any, plan: StudyPlan, nominal_size: int = 40, reach: int = 1) -> PrivateOptimizer:
     descent = Descent(model, plan.training, total_steps=10, state=None)
-    return PrivateOptimizer(descent, plan.privacy, nominal_size=nominal_size, noise=GaussianNoise())
+    return PrivateOptimizer(descent, plan.privacy, nominal_size=nominal_size, noise=GaussianNoise(), reach=reach)
 
 
 def _silence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_it_fails_closed_when_the_noise_is_not_ours(tiny: Any, make_plan: MakePl
     descent = Descent(tiny, plan.training, total_steps=10, state=None)
     for source in (Quiet(), torch.Generator(), None):
         with pytest.raises(PrivacyError, match="noise"):
-            PrivateOptimizer(descent, plan.privacy, nominal_size=40, noise=source)
+            PrivateOptimizer(descent, plan.privacy, nominal_size=40, noise=source, reach=1)
     for name, value in (
         ("_noise", Quiet()),
         ("generator", torch.Generator()),

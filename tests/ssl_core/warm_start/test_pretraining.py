@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tests_plans import IMAGE, ORDER, ROTATION, SIGNAL, plan_of
+from tests_tasks import plan as task_plan
 
 from ssl_core.encoders.vector import load_vector, to_vector
 from ssl_core.errors import ConfigError
@@ -47,6 +48,24 @@ def test_the_first_step_is_adams_on_the_mean_of_the_single_units_losses(parts: d
     assert clear.any()
     assert np.abs(step[clear] + rate * np.sign(expected[clear])).max() < 0.02 * rate
     assert np.abs(step).max() < 1.01 * rate
+
+
+def test_a_task_with_buckets_is_the_mean_over_buckets_of_public_units() -> None:
+    """19 units in buckets of 8: two of 8 and one of 3, by Adam's first step, which is the sign of their mean gradient."""
+    plan, rate = task_plan(("image", "resnet", "simclr-buckets"), 1), 1e-3
+    plan = plan.model_copy(update={"objective": plan.objective.model_copy(update={"bucket_size": 8})})
+    model, public = build_model(plan), PublicUnits.from_seed(1, 24, plan.data)
+    rng = np.random.default_rng([7, 24])
+    index, coins = rng.integers(0, 24, 19), 1.0 - rng.random((19, model.coins))
+    views = model.draw(public.patients, index, coins)
+    start, total = to_vector(model), np.zeros(len(to_vector(model)))
+    for begin, end in ((0, 8), (8, 16), (16, 19)):
+        loss = model({name: view[begin:end] for name, view in views.items()})
+        total += np.concatenate([g.numpy().ravel() for g in torch.autograd.grad(loss, list(model.parameters()))]) / 3
+    losses = pretrain(model, PublicUnits(public.patients, None, public.origin), Schedule(steps=1, batch=19, seed=7))
+    step, clear = to_vector(model).astype(float) - start, np.abs(total) > 1e-5
+    assert clear.sum() > 100 and np.abs(step[clear] + rate * np.sign(total[clear])).max() < 0.02 * rate
+    assert 0 < losses.task[0] < 10
 
 
 @pytest.mark.parametrize("parts", ALL.values(), ids=ALL)

@@ -1,0 +1,65 @@
+"""Before step 6: how far apart two runs of the isolation check are: their rows, and the clipped sums of their views.
+
+Comes in: rows float32 [B, P] of two runs, or their views part by part. Goes out: distances, or `PrivacyError` where two sums
+are further apart than the sensitivity that they state themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ssl_core.errors import PrivacyError
+from ssl_core.objectives.base import Views
+from ssl_core.privacy.engines import Engine
+from ssl_core.privacy.gradients import Adjacency, ClippedSum
+
+TOLERANCE = 1e-5
+
+
+def same(mine: Tensor, theirs: Tensor) -> bool:
+    """Whether rows float32 [B, P] are equal to TOLERANCE."""
+    return bool((differences(mine, theirs) <= TOLERANCE).all())
+
+
+def differences(mine: Tensor, theirs: Tensor) -> Tensor:
+    """float64 [B]: how far rows float32 [B, P] are apart, in the norm of `mine` or, where that is more, the mean norm.
+
+    What a row loses to rounding is a share of what was added up to it, also where that is nearly zero by chance.
+    """
+    norms = mine.double().norm(dim=1)
+    apart = (mine.double() - theirs.double()).norm(dim=1)
+    return torch.where(apart == 0, 0.0, apart / norms.clamp(min=float(norms.mean())))
+
+
+def compare_sums(
+    what: str, runs: tuple[Sequence[Views], Sequence[Views]], engine: Engine, clip_norm: float, adjacency: Adjacency
+) -> float:
+    """How far the clipped sums of two runs' parts are apart, in units of C; `PrivacyError` beyond their sensitivity."""
+    sums: list[ClippedSum] = []
+    for run in runs:
+        parts = (engine.clipped_sum(views, clip_norm) for views in run)
+        sums.append(reduce(add, parts))
+    apart = [mine - theirs for mine, theirs in zip(sums[0].grads, sums[1].grads, strict=True)]
+    difference = float(torch.stack([part.norm() for part in apart]).norm())
+    bound = sums[0].sensitivity(adjacency)
+    if not difference <= bound:
+        raise PrivacyError(
+            "one patient changes the clipped sum by more than its sensitivity",
+            field=f"pair with one patient {what}",
+            value=f"{difference / clip_norm:.6f} C",
+            limit=f"{bound / clip_norm:g} C",
+        )
+    return difference / clip_norm
+
+
+def tight(rows: Tensor) -> float:
+    """A clipping norm that binds for most rows."""
+    norms: npt.NDArray[np.float64] = rows.double().norm(dim=1).cpu().numpy()
+    return max(float(np.median(norms)) / 8, 1e-6)
