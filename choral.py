@@ -153,7 +153,7 @@ def audit(
 @fail_on_error
 def demo(
     modality: Annotated[
-        Literal["text", "image", "signal", "table", "sound", "audio", "pair"] | None,
+        Literal["text", "image", "signal", "table", "sound", "audio", "events", "pair"] | None,
         typer.Option(
             "--modality", help="Default: text, from the wheel. The others are generated; nothing is fetched. audio: sound."
         ),

@@ -241,20 +241,24 @@ def ledger(home: Home = _HOME, json_: Json = False) -> None:
 @fail_on_error
 def watch(
     plan_hash: Annotated[str, typer.Argument(help="Hash of an approved study, as in choral site status; 8 digits are enough.")],
+    now: Annotated[bool, typer.Option("--now", help="Look now, and keep what was seen with the rest.")] = False,
     labels: Annotated[
-        Path | None, typer.Option("--labels", help="A CSV of this hospital's labels: adds the neighbours probe.")
+        Path | None, typer.Option("--labels", help="A CSV of this hospital's labels: look now, with the neighbours probe.")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Look again after every round, until the study ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Look now and after every round, until the study ends.")] = False,
     home: Home = _HOME,
     json_: Json = False,
 ) -> None:
-    """How the shared encoder stands on your own records: has it collapsed? For this hospital's eyes; changes nothing."""
-    from client.study import Study
-    from client.watch import Watch, read_sightings, rows
+    """How the shared encoder stands on your own records: has it collapsed? For this hospital's eyes; changes nothing.
 
-    site = SiteHome(home)
-    study = Study(site, find_study(site, plan_hash))
-    seen = None if study.finished else Watch(study, labels)
+    Prints the course over the rounds as the daemon saw it. It looks after each
+    round, once it has answered, unless policy.toml says watch = false.
+    """
+    from client.watch import Watch, Watched, read_sightings, rows
+
+    study = Watched(home, find_study(SiteHome(home), plan_hash))
+    looks = (now or follow or labels is not None) and not study.finished
+    seen = Watch(study, labels) if looks else None
     while True:
         sightings = read_sightings(study.folder) if seen is None else seen.look()
         found = [{"round": each.round, **asdict(each.health)} for each in sightings]

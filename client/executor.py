@@ -42,6 +42,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 from client.flower_app import App, Service, make_app
+from client.watcher import Watcher
 from deploy.flower_env import check_secret, shorten_pull_pause
 from ssl_core.errors import ConfigError
 
@@ -64,10 +65,14 @@ def run(
     service: Service | None = None,
     stop: threading.Event | None = None,
 ) -> None:
-    """Take and do tasks until `stop` is set. `service` is for tests; by default the site's own is loaded."""
+    """Take and do tasks until `stop` is set. `service` is for tests; by default the site's own is loaded.
+
+    Between tasks, and never during one, the site's staff may have the encoder looked at (watcher.py).
+    """
     stop = stop or threading.Event()
     shorten_pull_pause(pull_objects, pull_and_inflate_object_from_tree)
     app = make_app(site_home, service)
+    watcher = Watcher(site_home)
     client = _client(runtime_api, _acquire_interceptors(secret), _retry(stop, patience_s=None))
     _LOG.info("ready")
     try:
@@ -76,8 +81,11 @@ def run(
             if token is None:
                 stop.wait(_POLL_S)
                 continue
+            watcher.cut()
             _do_task(runtime_api, token, app, stop)
+            watcher.look()
     finally:
+        watcher.close()
         client.close()
 
 

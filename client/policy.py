@@ -28,6 +28,8 @@ min_sites = 3                 # fewest sites in a sum
 max_weight_share = 0.5        # greatest share of one site in the smallest sum: a larger one would be that site's update
 # A study that costs at most this epsilon is approved without a person. 0 = a person approves every study.
 auto_approve_epsilon = 0.0
+# After each round the daemon looks how the encoder stands on your records, for choral site watch. Nothing of it leaves.
+watch = true
 """
 
 
@@ -44,6 +46,7 @@ class SitePolicy(StrictModel):
     min_sites: Annotated[int, Field(ge=3)]
     max_weight_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     auto_approve_epsilon: Annotated[float, Field(ge=0)] = 0.0
+    watch: bool = True
 
 
 def check_plan(plan: StudyPlan, policy: SitePolicy) -> None:

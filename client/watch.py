@@ -1,31 +1,44 @@
-"""`choral site watch`: how the global encoder of a study stands on this hospital's own records, round by round.
+"""How the global encoder of a study stands on this hospital's own records, round by round, for its own staff.
 
-Comes in: the study's folder: the site's own copy of the records, and the global weights as the site recomputed them. Goes out:
-`Health` (ssl_core/evaluation/collapse.py) of the start weights and of the last closed round, kept beside the study in
-`watch.jsonl`. It reads and never writes what rounds use, runs in a process of its own, and nothing of it can leave or change
-whether or what this site answers (ruling 22): there is no message for it. Every number is of real patients and not noised.
+Comes in: the site's state folder and a plan hash. Of the folder it opens the study's plan, the site's copy of the records and
+the global weights as the site recomputed them (after the last round: the encoder), and no key, secret or log. Goes out:
+`Health` (ssl_core/evaluation/collapse.py) of the start weights and of closed rounds, kept beside the study in `watch.jsonl`,
+at most `MOST_SIGHTINGS` lines. The daemon looks after each round in a process of its own (watcher.py); `choral site watch`
+prints the course. It writes nothing that rounds use, and nothing of it can leave or change whether or what this site answers
+(ruling 22): there is no message for it. Every number is of real patients and not noised.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from client.study import Study
+from client.global_model import ModelFile
+from client.kept import KeptRecords
 from ssl_core.chain import write_durably
+from ssl_core.config import StudyPlan, parse
 from ssl_core.data.labels import read_labels
 from ssl_core.data.patients import Patients
-from ssl_core.encoders.vector import load_vector, to_vector
 from ssl_core.errors import StateError
 from ssl_core.evaluation.collapse import Health, health, neighbours
+from ssl_core.trust.envelope import canonical, digest, peek
 from ssl_core.trust.random import unit_tag
 
+if TYPE_CHECKING:
+    from ssl_core.encoders.base import Encoder
+
 MOST_RECORDS = 1024
+MOST_SIGHTINGS = 1000
 _FILE = "watch.jsonl"
 
 
@@ -37,12 +50,56 @@ class Sighting:
     health: Health
 
 
-class Watch:
-    """One study, as its site's staff looks at it."""
+@dataclass(frozen=True)
+class Watched:
+    """What may be opened of one study to look at its encoder."""
 
-    def __init__(self, study: Study, labels: Path | None) -> None:
+    root: Path
+    plan_hash: str
+
+    @property
+    def folder(self) -> Path:
+        """Where the site keeps the study."""
+        return self.root / "studies" / self.plan_hash
+
+    @cached_property
+    def plan(self) -> StudyPlan:
+        """The stored plan; its hash tells that it is the one that was approved. Raises `StateError`."""
+        body = peek((self.folder / "plan.json").read_bytes(), "plan")
+        if digest(canonical(body)) != self.plan_hash:
+            raise StateError("stored plan has another hash", field="plan hash", limit=self.plan_hash)
+        return parse(StudyPlan, body, "study plan")
+
+    @property
+    def records(self) -> KeptRecords:
+        """The site's copy of the approved records."""
+        return KeptRecords(self.root / "keys" / self.plan_hash)
+
+    @property
+    def model_file(self) -> ModelFile:
+        """The global model after the last round that this site knows to be closed."""
+        return ModelFile(self.folder / "model.safetensors")
+
+    @property
+    def encoder(self) -> Path:
+        """What the study gives at its end."""
+        return self.root / "encoders" / f"{self.plan.name}-{self.plan_hash[:8]}"
+
+    @property
+    def finished(self) -> bool:
+        """Did the study give its encoder here?"""
+        return self.encoder.exists()
+
+
+class Watch:
+    """One study, as its site's staff looks at it; holds at most `MOST_RECORDS` records. Raises `StateError`, `DataError`."""
+
+    def __init__(self, study: Watched, labels: Path | None = None) -> None:
+        from ssl_core.encoders.vector import to_vector
+        from ssl_core.objectives.build import build_model
+
         self._study = study
-        patients = _some(study.patients)
+        patients = _some(study.records.read(study.plan.data))
         self._records = patients.whole
         self._owners = np.repeat(np.arange(len(patients)), patients.counts())
         self._labels = None if labels is None else _labels_of(patients, labels)
@@ -53,29 +110,41 @@ class Watch:
                 value=labels.name,
                 remedy="give labels of patients of this study, in the ids of its source",
             )
+        self._model = build_model(study.plan)
+        self._start = to_vector(self._model) if study.plan.start is None else None
 
     def look(self) -> list[Sighting]:
         """Everything seen so far, with what stands now; the start weights are seen at the first look."""
-        seen = {sighting.round: sighting for sighting in read_sightings(self._study.folder)}
-        model = self._study.model
-        if self._study.plan.start is None and (0 not in seen or self._labels is not None):
-            seen[0] = Sighting(0, self._health(to_vector(model)))
+        known = set() if self._labels is not None else {each.round for each in read_sightings(self._study.folder)}
+        found: list[Sighting] = []
+        if self._start is not None and 0 not in known:
+            found.append(Sighting(0, self._health_of(self._start)))
+        rounds = self._study.plan.rounds.rounds
         standing = self._study.model_file.read()
-        if standing is not None and (standing.count not in seen or self._labels is not None):
-            seen[standing.count] = Sighting(standing.count, self._health(standing.model.weights))
-        found = [seen[number] for number in sorted(seen)]
-        lines = [json.dumps({"round": each.round, **asdict(each.health)}) for each in found]
-        write_durably(self._study.folder / _FILE, "".join(f"{line}\n" for line in lines).encode())
-        return found
+        if standing is not None and standing.count not in known and (standing.count or self._start is None):
+            found.append(Sighting(standing.count, self._health_of(standing.model.weights)))
+        elif standing is None and self._study.finished and rounds not in known:
+            found.append(Sighting(rounds, self._last()))
+        return _keep(self._study.folder, found)
 
     def changed(self) -> bool:
         """Has a round closed since the last look?"""
         standing = self._study.model_file.read()
         return standing is not None and standing.count not in {each.round for each in read_sightings(self._study.folder)}
 
-    def _health(self, weights: npt.NDArray[np.float32]) -> Health:
-        load_vector(self._study.model, weights)
-        features = self._study.model.encoder.features(self._records)
+    def _last(self) -> Health:
+        from ssl_core.card import read_encoder
+
+        return self._health(read_encoder(self._study.encoder).model.encoder)
+
+    def _health_of(self, weights: npt.NDArray[np.float32]) -> Health:
+        from ssl_core.encoders.vector import load_vector
+
+        load_vector(self._model, weights)
+        return self._health(self._model.encoder)
+
+    def _health(self, encoder: Encoder) -> Health:
+        features = encoder.features(self._records)
         found = health(features, self._owners)
         if self._labels is None:
             return found
@@ -96,8 +165,37 @@ def read_sightings(folder: Path) -> list[Sighting]:
         raise StateError("file of what was watched is damaged", field="path", value=_FILE, remedy="delete it") from error
 
 
+def _keep(folder: Path, found: list[Sighting]) -> list[Sighting]:
+    """Add `found` to what is kept; of more than `MOST_SIGHTINGS`, the first and the last ones."""
+    with _alone(folder):
+        for left in folder.glob(f".{_FILE}.*"):
+            # Of a look that was cut while it wrote.
+            left.unlink()
+        seen = {each.round: each for each in [*read_sightings(folder), *found]}
+        kept = [seen[number] for number in sorted(seen)]
+        if len(kept) > MOST_SIGHTINGS:
+            kept = [kept[0], *kept[1 - MOST_SIGHTINGS :]]
+        if found:
+            lines = [json.dumps({"round": each.round, **asdict(each.health)}) for each in kept]
+            write_durably(folder / _FILE, "".join(f"{line}\n" for line in lines).encode())
+    return kept
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    # The daemon and a person may look at once, and neither may lose what the other saw.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def rows(sightings: list[Sighting]) -> list[tuple[str, str]]:
     """For a terminal: one line a round."""
+    if not sightings:
+        return [("nothing was seen yet", "the daemon looks after each round (policy.toml: watch = true); --now looks at once")]
     out = [("after round", "effective rank, alignment, uniformity, neighbours")]
     for each in sightings:
         found = each.health

@@ -15,9 +15,9 @@ from typing import Any, Literal
 from deploy.demo_data.sites import DemoSites, Sizes
 from ssl_core.config import parse
 from ssl_core.errors import ConfigError
-from ssl_core.spec.data import ImageData, PairData, SignalData, SoundData, TableData
+from ssl_core.spec.data import EventData, ImageData, PairData, SignalData, SoundData, TableData
 
-Modality = Literal["text", "image", "signal", "table", "sound", "pair"]
+Modality = Literal["text", "image", "signal", "table", "sound", "events", "pair"]
 Study = Literal[
     "reports",
     "images",
@@ -26,15 +26,17 @@ Study = Literal[
     "procedural-signals",
     "procedural-tables",
     "procedural-sounds",
+    "procedural-events",
     "procedural-pairs",
 ]
 
 _GENERATED_ALONE: dict[Modality, Study] = {
     "table": "procedural-tables",
     "sound": "procedural-sounds",
+    "events": "procedural-events",
     "pair": "procedural-pairs",
 }
-_DRAWS: dict[Modality, int] = {"signal": 4, "table": 4, "sound": 3, "pair": 4}
+_DRAWS: dict[Modality, int] = {"signal": 4, "table": 4, "sound": 3, "events": 4, "pair": 4}
 _WARM: tuple[Modality, ...] = ("image", "signal", "sound")
 # Typed by a person; never computed from the data (ruling 16).
 _NOMINAL: dict[str, Sizes] = {
@@ -45,6 +47,7 @@ _NOMINAL: dict[str, Sizes] = {
     "procedural-signals": (1000,) * 5,
     "procedural-tables": (3000,) * 5,
     "procedural-sounds": (500,) * 5,
+    "procedural-events": (3000,) * 5,
     "procedural-pairs": (2000,) * 5,
 }
 
@@ -132,6 +135,11 @@ class DemoChoice:
 
             sounds = parse(SoundData, data, "study plan")
             return procedural_sounds.write_sites(folder, sounds, nominal_sizes=sizes, seed=self.seed)
+        if self.kind == "events":
+            from deploy.demo_data import procedural_events
+
+            streams = parse(EventData, data, "study plan")
+            return procedural_events.write_sites(folder, streams, nominal_sizes=sizes, seed=self.seed)
         if self.kind == "pair":
             from deploy.demo_data import procedural_pairs
 

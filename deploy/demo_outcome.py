@@ -7,7 +7,6 @@ report.html and the printed table.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -37,8 +36,8 @@ def evaluate(
     def run(site: DemoSite) -> dict[str, Any]:
         out = folder / "scores" / f"{site.name}.json"
         out.parent.mkdir(exist_ok=True)
-        loopback.run(
-            sys.executable, "-m", "deploy.evaluate_site", "--site-folder", str(site.folder), "--federated", str(release),
+        loopback.module(
+            "deploy.evaluate_site", "--site-folder", str(site.folder), "--federated", str(release),
             "--own", str(own[site.name]), "--draws", str(draws), "--seed", str(seed), "--out", str(out),
         )  # fmt: skip
         scores: dict[str, Any] = json.loads(out.read_text())

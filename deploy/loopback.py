@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,8 @@ import tomli_w
 from deploy.event_reader import EventReader
 from deploy.flower_env import flower_env, program
 from deploy.loopback_ports import held_ports, wait_for
+from deploy.preloaded import NAME as COMMANDS
+from deploy.preloaded import Preloaded
 from deploy.supervisor import ProcessSpec, Supervisor
 from ssl_core.errors import StateError
 
@@ -56,6 +59,12 @@ class Loopback:
             "OMP_NUM_THREADS": "1",
             "COLUMNS": "160",
         }
+        self._commands: Preloaded | None = None
+
+    def preload(self) -> None:
+        """Load the commands' libraries once for all of them; until that is done, each command still loads its own."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._commands = Preloaded(self.supervisor, self.root / "commands", self._env)
 
     def site_home(self, name: str) -> Path:
         """State folder of one site."""
@@ -63,14 +72,21 @@ class Loopback:
 
     def command(self, *arguments: str) -> str:
         """Run `choral ARGUMENTS` to its end; its output, or `StateError` with what it said on stderr."""
-        return self.run(program("choral"), *arguments)
+        return self._run("choral", (program("choral"),), arguments)
 
-    def run(self, *argv: str) -> str:
-        """Run a program to its end in the federation's environment, ended with the supervisor."""
-        done = self.supervisor.run(argv, self._env, timeout_s=_COMMAND_S)
+    def module(self, name: str, *arguments: str) -> str:
+        """The same for `python -m NAME ARGUMENTS`."""
+        return self._run(name, (sys.executable, "-m", name), arguments)
+
+    def _run(self, name: str, begin: tuple[str, ...], arguments: tuple[str, ...]) -> str:
+        """A process to its end in the federation's environment, ended with the supervisor."""
+        if self._commands is not None and self._commands.ready:
+            done = self._commands.run(name, arguments, timeout_s=_COMMAND_S)
+        else:
+            done = self.supervisor.run((*begin, *arguments), self._env, timeout_s=_COMMAND_S)
         if done.exit_code != 0:
             raise StateError(
-                f"{Path(argv[0]).name} {' '.join(argv[1:3])} failed: {' '.join(done.stderr.split())[-600:]}",
+                f"{name} {' '.join(arguments[:2])} failed: {' '.join(done.stderr.split())[-600:]}",
                 field="exit code",
                 value=done.exit_code,
             )
@@ -180,7 +196,9 @@ class Loopback:
 
     def stop_daemons(self) -> None:
         """End the operator's and the sites' daemons."""
-        self.supervisor.stop()
+        daemons = [name for name in self.supervisor.names() if name != COMMANDS]
+        if daemons:
+            self.supervisor.stop(*daemons)
 
     def log_folders(self) -> list[Path]:
         """Where to look when something failed."""

@@ -220,6 +220,14 @@ def write_columns(
     (folder / toml).write_text(tomli_w.dumps(source | ({"units": units} if units else {})), encoding="utf-8")
 
 
+def write_events(folder: Path, stem: str, toml: str, rows: Iterable[tuple[str, str, str]]) -> None:
+    """`stem`.csv and its source TOML: one row an event: patient, time, code."""
+    _write_csv(folder / f"{stem}.csv", ("patient", "time", "code"), rows)
+    source = {"kind": "events", "path": f"{stem}.csv"}
+    columns = {"patient_column": "patient", "time_column": "time", "code_column": "code"}
+    (folder / toml).write_text(tomli_w.dumps(source | columns), encoding="utf-8")
+
+
 def write_labels(folder: Path, names: Sequence[str], rows: Iterable[tuple[str, Sequence[int]]]) -> None:
     """labels.csv: one row a patient, 0/1 by finding."""
     _write_csv(folder / "labels.csv", ("patient", *names), [(patient, *map(int, values)) for patient, values in rows])

@@ -1,7 +1,7 @@
 """What each pretext task is worth under privacy: random encoder, raw floor, no privacy, epsilon 8, epsilon 3.
 
-    python tests/bench/bench_objectives.py [--data image signal text table] [--objectives masked-image ...] [--seeds 0 1 2]
-        [--steps 100] [--folder FOLDER] [--csv docs/objectives.csv] [--figure docs/objectives.svg] [--json FILE]
+    python tests/bench/bench_objectives.py [--data image signal text table events] [--objectives masked-image ...]
+        [--seeds 0 1 2] [--steps 100] [--folder FOLDER] [--csv docs/objectives.csv] [--figure docs/objectives.svg] [--json FILE]
         [--all] [--show] [--quick]
 
 Linear probe and kNN at 50, 200 and 1000 labels on data of objectives_data.py, by the arms of objectives_arms.py. A seed
@@ -52,6 +52,7 @@ USUAL: dict[str, tuple[Recipe, ...]] = {
     ),
     "text": (Recipe({"name": "hashed-words", "width": 64}, {"name": "masked-words"}, rate=5e-2),),
     "table": (Recipe({"name": "table-transformer", "size": "tiny"}, {"name": "masked-features"}),),
+    "events": (Recipe({"name": "event-transformer", "size": "tiny"}, {"name": "next-event"}),),
 }
 MORE: dict[str, tuple[Recipe, ...]] = {
     "image": (
@@ -94,6 +95,7 @@ MORE: dict[str, tuple[Recipe, ...]] = {
         Recipe({"name": "text-transformer", "size": "tiny"}, {"name": "shuffled-order"}),
     ),
     "table": (),
+    "events": (),
 }
 
 

@@ -1,4 +1,4 @@
-"""What bench_objectives.py compares on: four data types, each with one site's patients, a label pool and test records.
+"""What bench_objectives.py compares on: five data types, each with one site's patients, a label pool and test records.
 
 Comes in: a folder with `chest_xray_64.npz` and `ecg_cinc2017_100hz.npz`; the wheel of deploy/demo_data/padchest.py;
 scikit-learn's breast cancer table. Goes out: `Task`. A third of the patients is the test set, by a fixed seed; nobody in it
@@ -7,9 +7,10 @@ pretrains. Labels are of a record (each its own unit in pool and test), the spli
     image   bacterial or viral pneumonia, AUROC; 64 x 64 pixels by means of 2 x 2 squares; the normal images pretrain too
     signal  the first 10 s (1,000 samples), four classes, macro F1; counts taken as microvolts, typical .2 mV
     text    24 words a report, ten groups of physicians' findings, macro AUROC; one of the five sites pretrains
+    events  procedural streams of the demo's study, of nobody, four factors, macro AUROC; one of the five sites pretrains
     table   30 columns, malignant or benign, AUROC; centre and typical of each column are those of all 569 rows
 
-The last line is an exception: a hospital's plan has constants that a person wrote, and nothing may be fitted on patients;
+That of tables is an exception: a hospital's plan has constants that a person wrote, and nothing may be fitted on patients;
 here epsilon covers the pretraining alone. Raises `DataError` where a file is missing.
 """
 
@@ -24,20 +25,23 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.datasets import load_breast_cancer
 
-from deploy.demo_data import padchest, procedural
+from deploy.demo_choice import DemoChoice
+from deploy.demo_data import padchest, procedural, procedural_events
 from deploy.demo_data.sites import DemoSite
+from ssl_core.config import parse
 from ssl_core.data.images import standardise
 from ssl_core.data.labels import read_labels
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.source import load_patients, read_source
 from ssl_core.errors import DataError
-from ssl_core.evaluation.floor import floor_data, log_power, one_hot
+from ssl_core.evaluation.floor import floor_patients, log_power, one_hot
 from ssl_core.evaluation.label_efficiency import Labelled
-from ssl_core.spec.data import Data, ImageData, NumericColumn, SignalData, TableData, TextData
+from ssl_core.spec.data import Data, EventData, ImageData, NumericColumn, SignalData, TableData, TextData
 
 Floats = npt.NDArray[np.float32]
 CLASSES = ("bacterial", "viral")
 _SPLIT_SEED = 7
+_TEXTS = TextData(kind="text", words=24, codes=2, buckets=512)
 
 
 @dataclass(frozen=True)
@@ -109,25 +113,43 @@ def text(_folder: Path, batch: int | None = None) -> Task:
     """PadChest reports: the last of the demo's five sites pretrains; label pool and test patients are those of all five."""
     wheel = padchest.find_wheel()
     with tempfile.TemporaryDirectory(prefix="choral-bench-") as folder:
-        return _reports(padchest.write_sites(wheel, Path(folder) / "sites").sites, 10_000, batch or 1000)
+        return _of_sites(_TEXTS, padchest.write_sites(wheel, Path(folder) / "sites").sites, 10_000, batch or 1000)
 
 
 def generated_text(_folder: Path, batch: int | None = None) -> Task:
     """The same from generated reports: for a look at the bench, not at medicine."""
     with tempfile.TemporaryDirectory(prefix="choral-bench-") as folder:
         made = procedural.write_sites(Path(folder) / "sites", nominal_sizes=(300,) * 5, patients=300)
-        return _reports(made.sites, 300, batch or 100)
+        return _of_sites(_TEXTS, made.sites, 300, batch or 100)
 
 
-TASKS: dict[str, Callable[[Path, int | None], Task]] = {"image": image, "signal": signal, "text": text, "table": table}
+def events(_folder: Path, batch: int | None = None) -> Task:
+    """Procedural streams: no package carries real ones. With a small `batch`, fewer of them."""
+    data, patients = (
+        parse(EventData, DemoChoice(modality="events").plan()["data"], "study plan"),
+        3000 if batch is None else 300,
+    )
+    with tempfile.TemporaryDirectory(prefix="choral-bench-") as folder:
+        made = procedural_events.write_sites(Path(folder) / "sites", data, nominal_sizes=(patients,) * 5, patients=patients)
+        return _of_sites(data, made.sites, patients, batch or 256)
 
 
-def _reports(sites: Sequence[DemoSite], nominal: int, batch: int) -> Task:
-    data = TextData(kind="text", words=24, codes=2, buckets=512)
+TASKS: dict[str, Callable[[Path, int | None], Task]] = {
+    "image": image,
+    "signal": signal,
+    "text": text,
+    "table": table,
+    "events": events,
+}
+
+
+def _of_sites(data: Data, sites: Sequence[DemoSite], nominal: int, batch: int) -> Task:
     sides: list[Labelled] = []
     for stem in ("pool", "test"):
         parts = [(read_source(getattr(site, stem)), read_labels(site.labels)) for site in sites]
-        seen, raw = (_joined([load_patients(source, how) for source, _ in parts]) for how in (data, floor_data(data)))
+        read = [load_patients(source, data) for source, _ in parts]
+        floors = [floor_patients(source, patients, data) for (source, _), patients in zip(parts, read, strict=True)]
+        seen, raw = _joined(read), _joined(floors)
         known = {unit: row for _, labels in parts for unit, row in zip(labels.units, labels.values, strict=True)}
         sides.append(Labelled(seen, raw, np.stack([known[unit] for unit in seen.units])))
     train = load_patients(read_source(sites[-1].source), data)

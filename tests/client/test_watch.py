@@ -11,9 +11,10 @@ import pytest
 from tests_commands import refused, run
 from tests_network import LocalExchange
 
-from client.watch import read_sightings
+from client.watch import MOST_SIGHTINGS, Sighting, _keep, read_sightings
 from server.rounds import run_study
 from ssl_core.errors import StateError
+from ssl_core.evaluation.collapse import Health
 
 
 def _tree(root: Path) -> dict[str, bytes]:
@@ -26,7 +27,8 @@ def test_a_study_is_watched_from_its_start_to_its_end(make_federation: Callable[
     home = federation.root / "site-a"
     federation.invite_and_approve(plan_hash)
     before = _tree(home)
-    (first,) = json.loads(run("site", "watch", plan_hash[:8], "--home", home, "--json").stdout)["rounds"]
+    assert "nothing was seen yet" in run("site", "watch", plan_hash[:8], "--home", home).output and _tree(home) == before
+    (first,) = json.loads(run("site", "watch", plan_hash[:8], "--now", "--home", home, "--json").stdout)["rounds"]
     assert first["round"] == 0 and first["effective_rank"] > 1
     changed = {name for name, content in _tree(home).items() if before.get(name) != content}
     assert changed == {f"studies/{plan_hash}/watch.jsonl"}
@@ -48,6 +50,23 @@ def test_labels_of_nobody_and_a_damaged_file_are_named(make_federation: Callable
     labels = tmp_path / "labels.csv"
     labels.write_text("patient,finding\nnobody,1\nsomebody,0\n")
     refused(run("site", "watch", plan_hash[:8], "--home", home, "--labels", labels), "--labels")
+    plan = home / "studies" / plan_hash / "plan.json"
+    other = next((federation.root / "operator/studies").glob(f"{federation.launch(seed=7)}/plan.json"))
+    whole = plan.read_bytes()
+    plan.write_bytes(other.read_bytes())
+    refused(run("site", "watch", plan_hash[:8], "--home", home, "--now"), "another hash")
+    plan.write_bytes(whole)
     (home / "studies" / plan_hash / "watch.jsonl").write_text('{"round": 0}\n')
     with pytest.raises(StateError, match="damaged"):
         read_sightings(home / "studies" / plan_hash)
+
+
+def test_the_file_is_bounded_keeps_the_start_and_loses_what_a_cut_look_left(tmp_path: Path) -> None:
+    (tmp_path / ".watch.jsonl.12345").write_text('{"round": 1')
+    health = Health(records=9, effective_rank=3.25, alignment=None, uniformity=-1.5)
+    _keep(tmp_path, [Sighting(number, health) for number in range(MOST_SIGHTINGS)])
+    kept = _keep(tmp_path, [Sighting(MOST_SIGHTINGS + 4, health)])
+    assert kept == read_sightings(tmp_path) and len(kept) == MOST_SIGHTINGS
+    assert [each.round for each in kept[:2]] == [0, 2] and kept[-1].round == MOST_SIGHTINGS + 4
+    assert [path.name for path in tmp_path.iterdir()] == ["watch.jsonl"]
+    assert (tmp_path / "watch.jsonl").stat().st_size < 1 << 18

@@ -23,6 +23,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "procedural-signals": {"modality": "signal", "procedural": True},
     "procedural-tables": {"modality": "table"},
     "procedural-sounds": {"modality": "sound"},
+    "procedural-events": {"modality": "events"},
     "procedural-pairs": {"modality": "pair"},
 }
 
@@ -79,6 +80,7 @@ def test_audio_is_another_word_for_sound(word: str, tmp_path: Path, monkeypatch:
         ({"signals": SOME, "modality": "sound"}, "--signals goes with --modality signal"),
         ({"warm": True}, "no generated data"),
         ({"warm": True, "modality": "table"}, "no generated data"),
+        ({"warm": True, "modality": "events"}, "no generated data"),
         ({"warm": True, "modality": "pair"}, "no generated data"),
     ],
 )

@@ -17,6 +17,7 @@ from client.home import create_site
 from deploy import demo as module
 from deploy.demo_choice import DemoChoice, Modality
 from deploy.demo_data import (
+    procedural_events,
     procedural_images,
     procedural_pairs,
     procedural_signals,
@@ -28,7 +29,7 @@ from deploy.demo_result import Scores, arm_label
 from deploy.evaluate_site import evaluate_site
 from ssl_core.config import parse
 from ssl_core.evaluation.label_efficiency import Arm
-from ssl_core.spec.data import ImageData, PairData, SignalData, SoundData, TableData
+from ssl_core.spec.data import EventData, ImageData, PairData, SignalData, SoundData, TableData
 from ssl_core.trust.identity import Identity
 
 WRITERS: dict[Modality, tuple[Any, Any]] = {
@@ -36,6 +37,7 @@ WRITERS: dict[Modality, tuple[Any, Any]] = {
     "signal": (procedural_signals.write_sites, SignalData),
     "table": (procedural_tables.write_sites, TableData),
     "sound": (procedural_sounds.write_sites, SoundData),
+    "events": (procedural_events.write_sites, EventData),
     "pair": (procedural_pairs.write_sites, PairData),
 }
 SIZES = (60, 60, 60, 60, 60)

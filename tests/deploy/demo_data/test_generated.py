@@ -1,4 +1,4 @@
-"""Generated images, signals, sounds and tables: what is written is read back, and labels are the generator's."""
+"""Generated images, signals, sounds, tables, events and pairs: what is written is read back, and labels are the generator's."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests_demo_sites import check_shape, digest
 
 from deploy.demo_choice import DemoChoice
 from deploy.demo_data import (
+    procedural_events,
     procedural_images,
     procedural_pairs,
     procedural_signals,
@@ -32,11 +33,12 @@ from ssl_core.errors import ConfigError
 from ssl_core.evaluation.auroc import macro_auroc
 from ssl_core.evaluation.floor import one_hot
 from ssl_core.finetuning.probe import fit_ridge, standardise
+from ssl_core.procedural.events import made_events
 from ssl_core.procedural.images import procedural_images as pictures
 from ssl_core.procedural.signals import procedural_signals as waves
 from ssl_core.procedural.sounds import FACTORS as SOUND_FACTORS
 from ssl_core.procedural.sounds import procedural_sounds as sounds
-from ssl_core.spec.data import Data, ImageData, ImageForm, PairData, SignalData, SoundData, TableData, TextForm
+from ssl_core.spec.data import Data, EventData, ImageData, ImageForm, PairData, SignalData, SoundData, TableData, TextForm
 
 SIZES = (400, 400, 400, 400, 400)
 IMAGES = ImageData(kind="image", height=16, width=16)
@@ -45,6 +47,7 @@ SIGNALS = SignalData(
 )
 SOUNDS = SoundData(kind="sound", rate_hz=2000, seconds=2.048, mels=8, high_hz=1000, window=128, hop=64)
 PAIRS = PairData(kind="pair", image=ImageForm(height=16, width=16), text=TextForm(words=16))
+EVENTS = EventData(kind="events", vocabulary=tuple("ABCDEFGHI"), events=12, gap_hours=(1.0, 24.0))
 TABLES = parse(TableData, DemoChoice(modality="table").plan()["data"], "study plan")
 
 
@@ -60,6 +63,7 @@ KINDS = [
     Kind(procedural_signals.write_sites, SIGNALS, procedural_signals.LABEL_NAMES),
     Kind(procedural_tables.write_sites, TABLES, procedural_tables.LABEL_NAMES),
     Kind(procedural_sounds.write_sites, SOUNDS, procedural_sounds.LABEL_NAMES),
+    Kind(procedural_events.write_sites, EVENTS, procedural_events.LABEL_NAMES),
     Kind(procedural_pairs.write_sites, PAIRS, procedural_pairs.LABEL_NAMES),
 ]
 BY_KIND = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.data.kind)
@@ -146,6 +150,24 @@ def test_sounds_come_back_from_their_files_as_the_generator_made_them_and_so_do_
     assert np.array_equal(labels[:, 1], present["early diastolic"] | present["rumble"])
     assert np.array_equal(labels[:, 2], present["fine crackles"] | present["coarse crackles"])
     assert np.array_equal(labels[:, 3], present["wheezes"] | present["rhonchi"]) and 0.15 < labels[:, 3].mean() < 0.45
+
+
+@pytest.mark.usefixtures("few")
+def test_events_come_back_in_their_order_from_rows_in_none_and_labels_are_the_generator_s(tmp_path: Path) -> None:
+    demo = procedural_events.write_sites(tmp_path / "a", EVENTS, nominal_sizes=SIZES, seed=3, patients=100)
+    site = demo.sites[2]
+    made = list(made_events(sites.generator_seed(3, 2), 320, EVENTS))
+    read = np.concatenate([records(path, EVENTS) for path in (site.source, site.pool, site.test)])
+    for record, (places, hours, _) in zip(read, made, strict=True):
+        assert record[: len(places), 0].tolist() == places.tolist() and (record[len(places) :] == -1).all()
+        # Times are written in whole seconds, so a gap within a second of a bound may fall on its other side.
+        gaps, near = np.diff(hours), np.abs(np.subtract.outer(np.diff(hours), EVENTS.gap_hours)).min(axis=1) < 1 / 3600
+        expected = 1 + np.searchsorted(EVENTS.gap_hours, gaps, "right")
+        assert record[0, 1] == 0 and (record[1 : len(places), 1][~near] == expected[~near]).all()
+    labels = read_labels(site.labels).values
+    assert np.array_equal(labels, np.stack([factors for _, _, factors in made[100:]])) and (labels.mean(axis=0) > 0.2).all()
+    lines = (site.folder / "events.csv").read_text().splitlines()[1:]
+    assert lines != sorted(lines), "the reader must bring them into order"
 
 
 def test_a_rate_that_no_wav_file_names_is_refused_and_leaves_nothing(tmp_path: Path) -> None:

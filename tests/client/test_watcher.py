@@ -1,0 +1,211 @@
+"""The daemon looks at the encoder after each round; whatever becomes of it, no bit and no message of the study changes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests_commands import edit, run
+from tests_federation import seeded
+
+from client import watcher as module
+from client.home import SiteHome
+from client.site_service import SiteService
+from client.watch import Watch, Watched, read_sightings
+from client.watcher import Watcher
+from client.watching import Watching
+from server.exchange import LocalExchange
+from server.rounds import run_study
+from ssl_core.parcel import Parcel
+from ssl_core.secure_sum.site import SecureSumSite
+
+Message = tuple[str, str, bytes, bytes, bytes, bytes]
+PYTHON = (sys.executable, "-c")
+FAULTS = {
+    "is not there": ("/no/such/program",),
+    "ends at once": (*PYTHON, "raise SystemExit(3)"),
+    "raises when asked": (*PYTHON, "import os; os.close(2); input(); 1 / 0"),
+    "hangs": (*PYTHON, "import time; time.sleep(600)"),
+    "hangs and will not be told": (
+        *PYTHON,
+        "import signal, time\nfor n in set(signal.valid_signals()) - {9, 19}: signal.signal(n, 1)\ntime.sleep(600)",
+    ),
+}
+
+
+@pytest.fixture
+def study(make_federation: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Message]]:
+    """A run of one approved study from the same state on disk and the same random bytes: every message in its order."""
+    federation = make_federation(3)
+    plan_hash = federation.launch()
+    federation.invite_and_approve(plan_hash)
+    names = [name for name in (*federation.names, "operator", "anchors")]
+    for name in names:
+        shutil.copytree(federation.root / name, federation.root / "before" / name)
+
+    def go(watchers: dict[str, Watcher], *, done: bool = False) -> list[Message]:
+        for name in names:
+            shutil.rmtree(federation.root / name)
+            shutil.copytree(federation.root / "before" / name, federation.root / name)
+        random = seeded("watcher")
+        monkeypatch.setattr(os, "urandom", random)
+        monkeypatch.setattr(SecureSumSite.__init__, "__defaults__", (random,))
+        asked: list[Message] = []
+
+        def handler(name: str) -> Callable[[Parcel], Parcel]:
+            service, watcher = SiteService(federation.root / name), watchers.get(name)
+
+            def handle(question: Parcel) -> Parcel:
+                if watcher is not None:
+                    watcher.cut()
+                answer = service.handle(question)
+                if watcher is not None:
+                    watcher.look()
+                    while done and watcher._process is not None and not watcher._idle(watcher._process):
+                        time.sleep(0.005)
+                asked.append((name, question.kind, question.body, _bytes(question), answer.body, _bytes(answer)))
+                return answer
+
+            return handle
+
+        run_study(federation.operator.root, plan_hash, LocalExchange({name: handler(name) for name in federation.names}))
+        for watcher in watchers.values():
+            watcher.close()
+        return asked
+
+    go.home = federation.root / "site-a"  # type: ignore[attr-defined]  # for the tests
+    go.plan_hash = plan_hash  # type: ignore[attr-defined]
+    return go
+
+
+def _bytes(parcel: Parcel) -> bytes:
+    return b"" if parcel.vector is None else parcel.vector.tobytes()
+
+
+def test_a_watch_that_raises_or_hangs_changes_no_bit_and_no_message(
+    study: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_STOPS", 2)
+    without = study({})
+    assert {kind for _, kind, *_ in without} >= {"KEYS", "START", "CLOSE"}
+    assert study({}) == without, "two runs from one state and the same random bytes are one and the same"
+    weights = _ends(study)
+    for fault, argv in FAULTS.items():
+        watcher = Watcher(study.home, argv)
+        assert study({"site-a": watcher}) == without, fault
+        assert _ends(study) == weights and watcher._process is None and not watcher._ended, fault
+    said = {record.getMessage() for record in caplog.records if record.name == "choral.executor"}
+    # Whether a process that ended is met before or after it is asked is a matter of time.
+    assert said - {"the watch did not begin: BrokenPipeError"} == {"the watch did not begin: FileNotFoundError"}
+    assert not read_sightings(study.home / "studies" / study.plan_hash)
+
+
+def test_every_round_is_seen_and_no_message_knows_of_it(study: Any) -> None:
+    without = study({})
+    weights = _ends(study)
+    # At the priority of any process: on a busy machine one that steps back may wait for ever.
+    plain = "import sys; from client import watching; watching.step_back = lambda: None; watching.main(sys.argv[1:])"
+    watcher = Watcher(study.home, (*PYTHON, plain, "--site-home", str(study.home)))
+    assert study({"site-a": watcher}, done=True) == without
+    assert _ends(study) == weights
+    seen = read_sightings(study.home / "studies" / study.plan_hash)
+    assert [each.round for each in seen] == [0, 1, 2, 3], (
+        "the start, each round, and the last one, whose CLOSE deletes the copy"
+    )
+    assert len({each.health.uniformity for each in seen}) == 4
+    shown = run("site", "watch", study.plan_hash[:8], "--home", study.home).output
+    assert "0 (start)" in shown and f"{seen[3].health.uniformity:.3f}, -" in shown
+
+
+def test_a_look_is_stopped_while_the_site_answers_goes_on_after_it_and_is_ended_at_last(
+    study: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study({})
+    (study.home / "studies" / study.plan_hash / "model.safetensors").touch()
+    monkeypatch.setattr(module, "MOST_STOPS", 2)
+    watcher = Watcher(study.home, FAULTS["hangs"])
+    watcher.look()
+    first = watcher._process
+    assert first is not None
+    for _ in range(2):
+        watcher.cut()
+        _wait(first.pid, "T")
+        watcher.look()
+        _wait(first.pid, "SRD")
+        assert watcher._process is first
+    watcher.cut()
+    watcher.look()
+    assert first.wait(60) == -signal.SIGKILL and watcher._process not in (None, first)
+    watcher.close()
+    assert watcher._process is None
+
+
+def _wait(pid: int, states: str) -> None:
+    """Until the process is in one of these states (proc(5)); the test's own time limit ends a wait in vain."""
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in states:
+        time.sleep(0.005)
+
+
+def test_the_hospital_s_policy_turns_it_off(study: Any) -> None:
+    edit(study.home.parent / "before/site-a/policy.toml", watch=False)
+    watcher = Watcher(study.home, ("/no/such/program",))
+    study({"site-a": watcher})
+    assert SiteHome(study.home).policy.watch is False
+    assert not (study.home / "studies" / study.plan_hash / "watch.jsonl").exists()
+
+
+def test_a_look_that_raises_says_the_type_alone(
+    study: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = study.home.parent / "before/site-a"
+    monkeypatch.setattr(Watched, "model_file", property(lambda _self: pytest.fail("read only where a copy is kept")))
+    shutil.rmtree(home / "keys")
+    Watching(home).look()
+    monkeypatch.undo()
+    shutil.copytree(study.home / "keys", home / "keys")
+
+    def broken(_self: Watch) -> None:
+        raise ValueError("of patient 17")
+
+    (home / "studies" / study.plan_hash / "model.safetensors").write_bytes(b"")
+    monkeypatch.setattr(Watch, "look", broken)
+    Watching(home).look()
+    assert caplog.messages == [f"study {study.plan_hash[:12]} was not looked at: ValueError"]
+
+
+def test_the_process_steps_back_and_ends_with_its_stdin(tmp_path: Path) -> None:
+    (tmp_path / "studies").mkdir()
+    program = (
+        "import os, sys; from pathlib import Path; from client.watching import main; main(sys.argv[1:]); "
+        "print(os.sched_getscheduler(0) == os.SCHED_IDLE, Path('/proc/self/oom_score_adj').read_text().strip())"
+    )
+    done = subprocess.run([*PYTHON, program, "--site-home", str(tmp_path)], input=b"\n", stdout=subprocess.PIPE, check=True)
+    assert done.stdout == b"\nTrue 1000\n"
+
+
+def test_a_policy_that_cannot_be_read_stops_the_watch_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "studies/x").mkdir(parents=True)
+    (tmp_path / "studies/x/model.safetensors").touch()
+    (tmp_path / "site.toml").touch()
+    (tmp_path / "policy.toml").write_text("watch = 3")
+    with caplog.at_level(logging.WARNING):
+        watcher = Watcher(tmp_path)
+        watcher.look()
+        watcher.cut()
+        watcher.close()
+    assert caplog.messages == ["the watch did not begin: ConfigError"]
+
+
+def _ends(study: Any) -> bytes:
+    (encoder,) = (study.home / "encoders").glob("*/encoder.safetensors")
+    content: bytes = encoder.read_bytes()
+    return content
