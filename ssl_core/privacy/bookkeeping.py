@@ -24,9 +24,9 @@ gamma does not cover that. It ends there: sampling.py parts a sample so that onl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import Any
 
@@ -37,20 +37,22 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from ssl_core.errors import PrivacyError
 from ssl_core.objectives.base import PretextModel
 from ssl_core.privacy.gradients import MOST_SQUARE, ClippedSum, check_clip_norm, check_model, empty_sum, units_of
-from ssl_core.privacy.kept import TERMS, Part, Rows, gamma_of
+from ssl_core.privacy.kept import TERMS, Bound, Part, Rows, gamma_of
 from ssl_core.privacy.layers import least_dims, parts_of
 
 GAMMA = 2.0**-8
 _SUM = 2.0**-12
 
+_Arrived = Callable[[nn.Module, Tensor], None]
+
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """Input of a layer, its version when the layer read it, and the place of the output in the graph."""
+    """Input of a layer, its version when the layer read it, and the output's place in the graph where nothing is below it."""
 
     given: Tensor
     version: int
-    output: GradientEdge
+    lowest: GradientEdge | None
 
 
 class BookkeepingEngine:
@@ -68,7 +70,7 @@ class BookkeepingEngine:
 
     def rows(self, views: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """Views with leading dimension b >= 1 to rows float32 [b, *shape], written out: for checks, not for training."""
-        kept = self._kept(views)
+        kept, _ = self._kept(views)
         return tuple(kept[name].rows() for name, _ in self._model.named_parameters())
 
     def clipped_sum(self, views: dict[str, Tensor], clip_norm: float) -> ClippedSum:
@@ -76,13 +78,13 @@ class BookkeepingEngine:
         check_clip_norm(clip_norm)
         if not units_of(views):
             return empty_sum(tuple(self._model.parameters()), clip_norm)
-        kept = self._kept(views)
-        written = {name: kept.pop(name) for name, part in list(kept.items()) if isinstance(part, Rows)}
+        kept, bounds = self._kept(views)
+        written = {name: kept.pop(name) for name in list(kept) if name not in bounds}
         # Biases and norms are many and small: what is done once for all of them costs less than the doing of it.
         none = next(iter(views.values())).new_zeros((units_of(views), 0), dtype=torch.float32)
         together = Rows(torch.cat([none, *(part.rows().flatten(1) for part in written.values())], dim=1))
         sizes = [part.rows().shape[1:] for part in written.values()]
-        divisors = divisor([together, *kept.values()])
+        divisors = divisor([together.bound(), *bounds.values()])
         finite = divisors.square() <= MOST_SQUARE
         factors = torch.where(finite, (clip_norm / divisors).clamp(max=1.0), 0.0)
         used = None if bool(finite.all()) else finite
@@ -93,7 +95,8 @@ class BookkeepingEngine:
             found[name] = kept.pop(name).weighted(factors, used)
         return ClippedSum(tuple(found[name] for name, _ in self._model.named_parameters()), clip_norm)
 
-    def _kept(self, views: dict[str, Tensor]) -> dict[str, Part]:
+    def _kept(self, views: dict[str, Tensor]) -> tuple[dict[str, Part], dict[str, Bound]]:
+        """What is kept of each parameter, and the bounds of all but vectors, by the parameters' names."""
         precision = _matmul_precision()
         if precision != "highest":
             raise PrivacyError(
@@ -103,20 +106,29 @@ class BookkeepingEngine:
                 remedy='torch.set_float32_matmul_precision("highest")',
             )
         units = units_of(views)
-        losses, calls = self._forward(views)
+        found: dict[str, Part] = {}
+        bounds: dict[str, Bound] = {}
+
+        def arrived(module: nn.Module, grad: Tensor) -> None:
+            # In the backward pass, while the gradient is in the cache; what rows were made of is freed once they are written.
+            call = calls.pop(module)
+            for own, part in parts_of(module, call.given, grad, units).items():
+                name = f"{self._names[module]}.{own}"
+                found[name] = part
+                if not isinstance(part, Rows) or part.values.dim() > 2:
+                    bounds[name] = part.bound()
+
+        losses, calls = self._forward(views, arrived)
         if losses.shape != (units,):
             raise PrivacyError("losses are not one a unit", field="losses", value=tuple(losses.shape), limit=(units,))
-        edges = [call.output for call in calls.values()]
-        grads = torch.autograd.grad(losses, edges, torch.ones_like(losses), allow_unused=True)
-        found: dict[str, Part] = {}
-        for (module, call), grad in zip(calls.items(), grads, strict=True):
-            name = self._names[module]
-            if grad is None:
-                raise self._misfit(name, "its output does not reach the loss")
-            found |= {f"{name}.{own}": part for own, part in parts_of(module, call.given, grad, units).items()}
-        return found
+        # Every layer lies on a way from the loss to one of these, and no parameter does.
+        lowest = [call.lowest for call in calls.values() if call.lowest is not None]
+        torch.autograd.grad(losses, lowest, torch.ones_like(losses), allow_unused=True)
+        for module in calls:
+            raise self._misfit(self._names[module], "its output does not reach the loss")
+        return found, bounds
 
-    def _forward(self, views: dict[str, Tensor]) -> tuple[Tensor, dict[nn.Module, _Call]]:
+    def _forward(self, views: dict[str, Tensor], arrived: _Arrived) -> tuple[Tensor, dict[nn.Module, _Call]]:
         units = units_of(views)
         calls: dict[nn.Module, _Call] = {}
 
@@ -130,7 +142,9 @@ class BookkeepingEngine:
                 raise self._misfit(name, "it is called without gradients")
             if given[0].dim() < least_dims(module) or not len(given[0]) or len(given[0]) % units:
                 raise self._misfit(name, "its input has no leading dimension of units")
-            calls[module] = _Call(given[0].detach(), given[0]._version, get_gradient_edge(output))
+            lowest = None if given[0].requires_grad else get_gradient_edge(output)
+            calls[module] = _Call(given[0].detach(), given[0]._version, lowest)
+            output.register_hook(partial(arrived, module))  # type: ignore[no-untyped-call]  # torch has no types for it
 
         hooks = [module.register_forward_hook(keep) for module in self._names]
         try:
@@ -160,9 +174,9 @@ def _matmul_precision() -> str:
         return "set by torch.backends"
 
 
-def divisor(kept: Sequence[Part]) -> Tensor:
-    """D of the module docstring, float64 [b]: never below what any unit can add at factor 1."""
-    bound = reduce(add, (part.bound() for part in kept))
+def divisor(bounds: Sequence[Bound]) -> Tensor:
+    """D of the module docstring, float64 [b], for all parameters' bounds: never below what any unit can add at factor 1."""
+    bound = reduce(add, bounds)
     proven = bound.upper.sqrt() + gamma_of(TERMS + 2) * bound.mass.sqrt()
     # `maximum` hands on what is not a number.
     return torch.maximum((1.0 + GAMMA) * bound.square.sqrt(), (1.0 + _SUM) * proven)

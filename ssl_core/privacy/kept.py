@@ -1,14 +1,15 @@
 """Step 4 of 12, fast path: what a layer keeps of one backward pass, and per-unit norms without per-unit gradients.
 
 A `Part` is the rows of one parameter for b units, written out or as a product that is not carried out:
-  Rows      rows float32 [b, *shape], as small as a bias or the scale of a norm: written out;
+  Rows      rows float32 [b, *shape], written out: biases, scales of norms, and weights where that costs least (`kept_rows`);
   Products  row = sum_t g_t (outer) a_t, inputs a float32 [b, T, p], output gradients g float32 [b, T, d] (weights); a
             convolution's inputs are unfolded a few units at a time, since they are up to p / channels as large as the input;
   Lookups   row = sum_t e_(i_t) (outer) g_t, indices i int64 [b, T], g float32 [b, T, d] (embedding tables).
 Norms of Products: Goodfellow, "Efficient Per-Example Gradient Computations" (2015); with a sequence by Gram matrices,
 ||row||^2 = sum_(t,t') <a_t, a_t'> <g_t, g_t'>: Li et al., "Large Language Models Can Be Strong Differentially Private
-Learners" (ICLR 2022), section 4; or from rows written out, whichever needs less, 2 T^2 against p d: Bu et al.,
-"Differentially Private Optimization on Large Model at Small Cost" (ICML 2023), section 3.2. Shapes decide, never values.
+Learners" (ICLR 2022), section 4; or from rows written out, whichever costs less: Bu et al., "Differentially Private
+Optimization on Large Model at Small Cost" (ICML 2023), section 3.2. Shapes decide, never values. What was written out is
+what is added up, too: one product a layer as in a plain step, where theirs writes the rows, drops them, and multiplies again.
 
 Rounding, u = 2^-24, gamma_k = k u / (1 - k u), any order of summation (Higham 2002, section 3.1). m = sum_t ||a_t|| ||g_t||
 is what the norm would be without cancellation; it may be far above ||row||, and then float32 Gram matrices give any
@@ -18,9 +19,8 @@ norm between 0 and sqrt(eps) m. So no norm is believed: `Bound.upper` is never b
             1 + eps = (1 + gamma_(k+4) of a) (1 + that of g) (1 + u); m^2 is about T ||row||^2 for tokens that have nothing
             in common; eps T is within GAMMA up to T = 256. w = T^2 2^-120 is more than what vanishes of T^2 products.
             upper = found + eps m^2 + w.
-  written:  a row errs by gamma_T m, its norm by 2^-13 (gradients.py). upper = (found (1 + 2^-13) + gamma_T m + v)^2.
   Lookups:  <a_t, a_t'> is 0 or 1 exactly, so eps = gamma_(k+4), and m^2 = sum over equal i_t = i_t' of norms.
-  Rows:     the row is what was written out; its norm errs by 2^-13. upper = (found (1 + 2^-13) + v)^2.
+  Rows:     the row is what was written out; its norm errs by 2^-13 (gradients.py). upper = (found (1 + 2^-13) + v)^2 = m^2.
 ||a_t||, ||g_t|| are taken from the diagonals with FLOOR added to their squares for each k columns: products below 2^-126 may
 vanish, in a Gram entry up to 2^-126 a column, and gamma_k FLOOR is more than that. v = VANISHED is more than what so vanishes
 from the norm of 2^40 entries, and nothing beside the least C, 1e-6; so is what vanishes of g_t times a unit's factor, at
@@ -37,7 +37,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from ssl_core.privacy.gradients import MOST_SQUARE, row_norms, weighted_sum
+from ssl_core.privacy.gradients import row_norms
 
 UNIT = 2.0**-24
 FLOOR = 2.0**-100
@@ -45,6 +45,10 @@ VANISHED = 2.0**-40
 _LOST = 2.0**-120
 TERMS = 1024
 _NORM_ERROR = 2.0**-13
+# Measured: per-unit products stay in the processor's cache up to so many entries; beside T^2 (p + d) of the Gram matrices
+# writing p d entries and reading them twice is then the less.
+_MOST_WRITTEN = 1 << 16
+_SHORT, _LONG = 24, 4
 _MOST_ENTRIES = 1 << 22
 _COLUMNS = 1 << 15
 _LEAST_COLUMNS = 128
@@ -54,7 +58,7 @@ _LEAST_COLUMNS = 128
 class Bound:
     """Of one parameter, float64 [b] each: `square` of the norm as found, `upper` >= its true square, `mass` m^2.
 
-    `mass` is 0 where the row itself, and not a float32 product, is what is added up.
+    `mass` is 0 where all is added up in float64.
     """
 
     square: Tensor
@@ -78,11 +82,14 @@ class Rows:
     def bound(self) -> Bound:
         """See the module docstring."""
         norm = row_norms([self.values])
-        return Bound(norm.square(), (norm * (1.0 + _NORM_ERROR) + VANISHED).square(), torch.zeros_like(norm))
+        upper = (norm * (1.0 + _NORM_ERROR) + VANISHED).square()
+        return Bound(norm.square(), upper, upper)
 
     def weighted(self, factors: Tensor, kept: Tensor | None) -> Tensor:
         """sum_i factors[i] row_i, float64 [*shape]; units that are False in `kept` bool [b] count as zero."""
-        return weighted_sum(_without(self.values, kept), factors)
+        flat = _without(self.values, kept).flatten(1)
+        pieces = zip(torch.split(factors.to(torch.float32), TERMS), torch.split(flat, TERMS), strict=True)
+        return _added(some @ rows for some, rows in pieces).view(self.values.shape[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +108,24 @@ class Products:
     def _wide(self) -> int:
         return self.shape.numel() // self.grads.shape[2]
 
-    @property
-    def _by_gram(self) -> bool:
-        tokens = self.grads.shape[1]
-        return 2 * tokens * tokens <= self.shape.numel()
+    def cheapest(self) -> Rows | Products:
+        """Written out where that costs less than Gram matrices; never much more memory than what they are the product of."""
+        squared, entries = self.grads.shape[1] ** 2, self.shape.numel()
+        short = entries <= _SHORT * squared and entries <= _MOST_WRITTEN
+        return Rows(self.rows()) if short or entries <= _LONG * squared else self
 
     def rows(self) -> Tensor:
         """float32 [b, *shape]."""
-        rows = [torch.bmm(g.transpose(1, 2), a) for a, g in self._pieces(self.inputs, self.grads, self._wide)]
-        return torch.cat(rows).view(len(self.grads), *self.shape)
+        each = 1 if self.unfold is None else self.grads.shape[1] * self._wide
+        rows = [torch.bmm(g.transpose(1, 2), a) for a, g in self._pieces(self.inputs, self.grads, each)]
+        # Joining one piece would copy it.
+        return (rows[0] if len(rows) == 1 else torch.cat(rows)).view(len(self.grads), *self.shape)
 
     def bound(self) -> Bound:
         """See the module docstring."""
         tokens = self.grads.shape[1]
-        each = tokens * tokens if self._by_gram else tokens + self.shape.numel()
-        pieces = self._pieces(self.inputs, self.grads, each if self.unfold is None else each + tokens * self._wide)
-        return _joined([self._gram(a, g) if self._by_gram else self._written(a, g) for a, g in pieces])
+        each = tokens * tokens if self.unfold is None else tokens * (tokens + self._wide)
+        return _joined([self._bound(a, g) for a, g in self._pieces(self.inputs, self.grads, each)])
 
     def _pieces(self, inputs: Tensor, grads: Tensor, each: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs and gradients of a few units at a time: so many that `each` entries a unit do not fill the memory."""
@@ -125,22 +134,13 @@ class Products:
             yield some if self.unfold is None else self.unfold(some), theirs
 
     @staticmethod
-    def _gram(inputs: Tensor, grads: Tensor) -> Bound:
+    def _bound(inputs: Tensor, grads: Tensor) -> Bound:
         ours, theirs = _gram(inputs), _gram(grads)
         lengths = [_squares(gram, part) for gram, part in ((ours, inputs), (theirs, grads))]
         error = (1.0 + _gram_error(inputs)) * (1.0 + _gram_error(grads)) * (1.0 + UNIT) - 1.0
         mass = (lengths[0] * lengths[1]).sqrt().sum(dim=1).square() * (1.0 + 4.0 * error)
         square = _square((ours * theirs).sum(dim=(1, 2), dtype=torch.float64))
         return Bound(square, square + error * mass + _LOST * inputs.shape[1] ** 2, mass)
-
-    @staticmethod
-    def _written(inputs: Tensor, grads: Tensor) -> Bound:
-        squares = [part.double().square().sum(dim=2) + FLOOR for part in (inputs, grads)]
-        lengths = [torch.where(part <= MOST_SQUARE, part, torch.inf).sqrt() for part in squares]
-        mass = (lengths[0] * lengths[1]).sum(dim=1)
-        norm = row_norms([torch.bmm(grads.transpose(1, 2), inputs)])
-        upper = norm * (1.0 + _NORM_ERROR) + gamma_of(inputs.shape[1]) * mass + VANISHED
-        return Bound(norm.square(), upper.square(), mass.square())
 
     def weighted(self, factors: Tensor, kept: Tensor | None) -> Tensor:
         """sum_i factors[i] row_i, float64 [*shape]: float32 products of TERMS terms, added up in float64."""
@@ -151,11 +151,7 @@ class Products:
             inputs = inputs * each.view(-1, *[1] * (inputs.dim() - 1))
         else:
             grads = grads * each[:, None, None]
-        products = self._products(inputs, grads)
-        total = next(products).double()
-        for product in products:
-            total += product
-        return total.view(self.shape)
+        return _added(self._products(inputs, grads)).view(self.shape)
 
     def _products(self, inputs: Tensor, grads: Tensor) -> Iterator[Tensor]:
         # Without unfolding nothing new is made, so all units are one piece.
@@ -205,6 +201,14 @@ class Lookups:
 
 
 Part = Rows | Products | Lookups
+
+
+def _added(products: Iterator[Tensor]) -> Tensor:
+    """One float32 product or more to their sum in float64."""
+    total = next(products).double()
+    for product in products:
+        total += product
+    return total
 
 
 def _without(values: Tensor, kept: Tensor | None) -> Tensor:

@@ -50,7 +50,7 @@ def least_dims(module: nn.Module) -> int:
 
 def _linear(module: nn.Linear, given: Tensor, grad: Tensor, units: int) -> Parts:
     inputs, grads = (part.reshape(units, -1, part.shape[-1]) for part in (given, grad))
-    return {"weight": Products(inputs, grads, module.weight.shape), "bias": Rows(grads.sum(dim=1))}
+    return {"weight": Products(inputs, grads, module.weight.shape).cheapest(), "bias": Rows(grads.sum(dim=1))}
 
 
 def _conv(module: nn.Conv1d | nn.Conv2d, given: Tensor, grad: Tensor, units: int) -> Parts:
@@ -66,7 +66,7 @@ def _conv(module: nn.Conv1d | nn.Conv2d, given: Tensor, grad: Tensor, units: int
 
     inputs = given.reshape(units, -1, *given.shape[1:])
     grads = grad.flatten(2).transpose(1, 2).reshape(units, -1, grad.shape[1])
-    return {"weight": Products(inputs, grads, module.weight.shape, unfold), "bias": Rows(grads.sum(dim=1))}
+    return {"weight": Products(inputs, grads, module.weight.shape, unfold).cheapest(), "bias": Rows(grads.sum(dim=1))}
 
 
 def _embedding(module: nn.Embedding, given: Tensor, grad: Tensor, units: int) -> Parts:

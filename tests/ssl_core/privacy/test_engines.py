@@ -20,7 +20,7 @@ from ssl_core.objectives.build import build_model
 from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.engines import choose_engine, synthetic_views
 from ssl_core.privacy.gradients import PerUnitGradients
-from ssl_core.privacy.kept import Products
+from ssl_core.privacy.kept import Products, Rows
 from ssl_core.privacy.reference import LoopEngine, exact_sum, loop_rows
 
 ENGINES = [BookkeepingEngine, PerUnitGradients, LoopEngine]
@@ -52,7 +52,7 @@ def _conditioning(model: Given, views: Views, clip_norm: float) -> float:
 
 @st.composite
 def models(draw: Any) -> tuple[Given, Views]:
-    """A random small model and views of 1 to 7 units; token counts on both sides of the rule for Gram matrices."""
+    """A random small model and views of 1 to 7 units; tokens and places on both sides of the rule for Gram matrices."""
     units, seed = draw(st.integers(1, 7)), draw(st.integers(0, 2**31))
     if draw(st.booleans()):
         heads, tokens = draw(st.sampled_from([1, 2])), draw(st.integers(1, 12))
@@ -61,7 +61,7 @@ def models(draw: Any) -> tuple[Given, Views]:
         views = Words.views(units, tokens, codes, seed)
     else:
         side, channels, count = draw(st.integers(5, 8)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
-        model = Pictures(side, channels, 2 * draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.integers(3, 6)))
+        model = Pictures(side, channels, 2 * draw(st.integers(1, 12)), draw(st.integers(1, 3)), draw(st.integers(3, 6)))
         views = Pictures.views(units, count, side, channels, seed)
     return with_weights(model, seed), views
 
@@ -156,8 +156,15 @@ def test_rows_are_those_of_the_loop_and_nothing_stays_on_the_model(kind: Any) ->
 
 def test_both_ways_of_taking_norms_are_tried_by_these_models() -> None:
     """Otherwise the property tests would say nothing of one of them."""
-    kept = BookkeepingEngine(Words())._kept(Words.views(2, tokens=5)) | BookkeepingEngine(Pictures())._kept(Pictures.views(2))
-    assert {part._by_gram for part in kept.values() if isinstance(part, Products)} == {True, False}
+    made: tuple[tuple[Given, Views], ...] = (
+        (Words(tokens=2), Words.views(2, tokens=2)),
+        (Words(tokens=9), Words.views(2, tokens=9)),
+        (Pictures(side=5, channels=3, width=24, stride=3), Pictures.views(2, 1, 5, 3)),
+        (Pictures(), Pictures.views(2)),
+    )
+    kept = [BookkeepingEngine(model)._kept(views)[0].values() for model, views in made]
+    ways = [{type(part) for part in parts if part.rows().dim() > 2} for parts in kept]
+    assert [Products in way for way in ways] == [True, False, True, False] and all(Rows in way for way in ways)
 
 
 def test_native_losses_of_the_image_model_equal_its_forward_and_its_default(make_plan: MakePlan) -> None:
