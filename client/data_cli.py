@@ -50,7 +50,9 @@ def check(
         raise ConfigError("give a study or a plan, not both", field="--plan", value=str(plan))
     data = _data(home, study, plan)
     declared = read_source(SiteHome(home).source_path if source is None else source)
-    look = look_at(declared, data, Effort(workers), labels=labels or (), patient=patient, picture=html is not None)
+    # Where a site's state folder exists, records that do not fit in memory lie there, as when a study reads them.
+    scratch = home if (home / "site.toml").is_file() else None
+    look = look_at(declared, data, Effort(workers, scratch), labels=labels or (), patient=patient, picture=html is not None)
     if html is not None:
         from deploy.data_page import write_page
 

@@ -20,7 +20,7 @@ from ssl_core.data.events import check_codes
 from ssl_core.data.gathering import padding
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.reading import Effort, Fault, Reading, Span
-from ssl_core.data.source import Source, read_records
+from ssl_core.data.source import Source, read_records, refuse_hiding
 from ssl_core.errors import DataError
 from ssl_core.spec.data import Data, EventData, TableData
 
@@ -30,8 +30,8 @@ class FileReport:
     """One file: rows read, rows that repeat a record already read, bad rows by reason, the first lines to look at.
 
     `undeclared`: rows of a table with a level, or of events with a code, that the plan does not declare; they are no bad rows.
-    `unpaired`: images without a report or reports without an image, which are left out. `named`: of a folder, the first bad
-    files of each reason.
+    `unpaired`: images without a report or reports without an image, which are left out. `hiding`: faults that may hide several
+    patients, which no share of bad records excuses. `named`: of a folder, the first bad files of each reason.
     """
 
     file: str
@@ -41,6 +41,7 @@ class FileReport:
     spans: tuple[Span, ...] = ()
     undeclared: int = 0
     unpaired: int = 0
+    hiding: int = 0
     named: tuple[tuple[str, Fault], ...] = field(default=(), repr=False)
 
     @property
@@ -71,8 +72,9 @@ class CheckReport:
 
     @property
     def accepted(self) -> bool:
-        """Whether the source holds a patient and no more bad records than declared."""
-        return self.patients > 0 and self.bad_share <= self.max_bad_share
+        """Whether the source holds a patient, no fault that may hide several, and no more bad records than declared."""
+        hiding = any(file.hiding for file in self.files)
+        return self.patients > 0 and not hiding and self.bad_share <= self.max_bad_share
 
     def lines(self) -> list[str]:
         """The report as text, one line a file and reason."""
@@ -87,6 +89,11 @@ class CheckReport:
                 else []
             )
             out += [f"{file.file}: {file.unpaired} of which the other half is missing, left out"] if file.unpaired else []
+            out += (
+                [f"{file.file}: {file.hiding} may hide several patients: refused whatever share is declared"]
+                if file.hiding
+                else []
+            )
             out += [f"{file.file}: look at {file.lines}"] if file.spans else []
             out += [f"{file.file}: {fault.value}: {name!a}" for name, fault in file.named]
         out.append(f"bad share {self.bad_share:.4f}, declared at most {self.max_bad_share}")
@@ -147,7 +154,9 @@ def report_of(source: Source, reading: Reading, data: Data) -> CheckReport:
     contents = contents_of(reading.records, padding(data))
     return CheckReport(
         files=tuple(
-            FileReport(t.file, t.rows, t.repeated, dict(+t.faults), tuple(t.spans), t.undeclared, t.unpaired, tuple(t.named))
+            FileReport(
+                t.file, t.rows, t.repeated, dict(+t.faults), tuple(t.spans), t.undeclared, t.unpaired, t.hiding, tuple(t.named)
+            )
             for t in reading.tallies
         ),
         patients=len(set(reading.owners)),
@@ -160,6 +169,7 @@ def report_of(source: Source, reading: Reading, data: Data) -> CheckReport:
 
 def _accept(source: Source, reading: Reading, data: Data) -> CheckReport:
     report = report_of(source, reading, data)
+    refuse_hiding(source, reading)
     if report.bad_share > report.max_bad_share:
         bad = [f"{f.file} ({', '.join([*sorted(f.faults), *filter(None, [f.lines])])})" for f in report.files if f.faults]
         raise DataError(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_core.data.declared_omop import OmopSource
+from ssl_core.data.folder_files import inside
 from ssl_core.data.optional import needed
 from ssl_core.errors import DataError
 
@@ -96,10 +97,7 @@ def _url(alchemy: Any, declared: OmopSource, folder: Path) -> Any:
 
 
 def _from_file(folder: Path, name: str) -> str:
-    base = folder.resolve()
-    path = (base / name).resolve()
-    if not path.is_relative_to(base):
-        raise DataError("the file with the URL lies outside the folder of its source file", field="url_file", value=name)
+    path = inside(folder, name, "url_file")
     try:
         if path.stat().st_mode & 0o007:
             raise DataError(

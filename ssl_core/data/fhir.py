@@ -6,7 +6,9 @@ conclusion, then its presented forms of type text/plain, in their order. In one 
 the later one in the file. A number is read with the digits it is written with, as in a CSV file; one that is in another unit,
 by comparison of the UCUM code as a text, or has a comparator ("<"), makes its record bad: nothing is converted, and nothing
 left out without a word. A concept that is not declared is the undeclared level. What says entered-in-error or cancelled is
-not there. A file without any such resource is no bad file. Raises `DataError` where columns or units are not the plan's.
+not there. A file without any such resource is no bad file. Where subjects say whose a resource is, a file or line that cannot
+be read and an address that two Patients share refuse the source (gathering.py): either may hide several patients. Raises
+`DataError` where columns or units are not the plan's.
 """
 
 from __future__ import annotations
@@ -40,13 +42,24 @@ _CHARSETS = frozenset({"utf-8", "us-ascii", "iso-8859-1", "windows-1252"})
 
 def read_reports(declared: FhirSource, folder: Path, data: TextData, effort: Effort) -> Reading:
     """Every DiagnosticReport of the declared codes; see the module docstring."""
-    return gather_folder(declared, folder, ReportDecoder(declared, data), data, effort, nothing_is_fine=True)
+    return _gathered(declared, folder, ReportDecoder(declared, data), data, effort)
 
 
 def read_observations(declared: FhirSource, folder: Path, data: TableData, effort: Effort) -> Reading:
     """Every encounter or day with a declared Observation; see the module docstring."""
     _check_columns(declared, data)
-    return gather_folder(declared, folder, RowDecoder(declared, data), data, effort, nothing_is_fine=True)
+    return _gathered(declared, folder, RowDecoder(declared, data), data, effort)
+
+
+def _gathered(
+    declared: FhirSource, folder: Path, decoder: ReportDecoder | RowDecoder, data: TextData | TableData, effort: Effort
+) -> Reading:
+    several = declared.patient_from == "header"
+    return gather_folder(declared, folder, decoder, data, effort, several=several, nothing_is_fine=True)
+
+
+def _resources(declared: FhirSource, path: Path, kind: str) -> Iterator[Resource | Fault]:
+    return resources(path, kind, declared.patient_identifier, owned=declared.patient_from == "header")
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,7 @@ class ReportDecoder:
 def report_texts(path: Path, declared: FhirSource) -> Iterator[tuple[int, Resource, str | Fault] | Fault]:
     """The DiagnosticReports of the declared codes of one file: their place among all of it, from 0, and what they say."""
     wanted = set(declared.reports.codes)
-    for place, each in enumerate(resources(path, "DiagnosticReport", declared.patient_identifier)):
+    for place, each in enumerate(_resources(declared, path, "DiagnosticReport")):
         if isinstance(each, Fault):
             yield each
         elif not wanted or wanted.intersection(tokens(each.body.get("code"))):
@@ -111,7 +124,7 @@ class RowDecoder:
         columns |= {code: name for name, column in self.declared.levels.items() for code in column.codes}
         out = []
         events: dict[tuple[str | None, str], list[tuple[str, int, int, str | Fault]]] = {}
-        for number, each in enumerate(resources(path, "Observation", self.declared.patient_identifier)):
+        for number, each in enumerate(_resources(self.declared, path, "Observation")):
             if isinstance(each, Fault):
                 out.append(Found(None, "", each))
                 continue
@@ -165,7 +178,7 @@ def undeclared_texts(path: Path, declared: FhirSource) -> Iterator[tuple[int, st
     """Texts that stand for a declared column's level and are none: number of the Observation in the file, from 1, and text."""
     known = {code: {text for texts in column.values.values() for text in texts}
              for column in declared.levels.values() for code in column.codes}  # fmt: skip
-    for number, each in enumerate(resources(path, "Observation", declared.patient_identifier), start=1):
+    for number, each in enumerate(_resources(declared, path, "Observation"), start=1):
         for part in [] if isinstance(each, Fault) else (each.body, *map(mapping, items(each.body.get("component")))):
             text = part.get("valueString")
             asked = [known[code] for code in tokens(part.get("code")) if code in known]

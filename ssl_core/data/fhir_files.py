@@ -1,14 +1,17 @@
 """Step 1 of 12: one file of FHIR resources (JSON): its resources, whose they are, when they were, what codes they have.
 
 Comes in: a file, a bundle or a single resource, or one resource or bundle a line (.ndjson, .jsonl). Goes out: `Resource`s, and
-one `Fault` for a line that is none. Decimals keep their digits, as texts. A subject is found within the file alone:
-"Patient/7" and "https://a.example/fhir/Patient/7/_history/2" are patient 7; "urn:uuid:..." is the Patient of the bundle's entry
-with that address, by its id. With a declared identifier system it is the identifier of that system, of the reference itself or
-of the Patient that it leads to, in the bundle or contained; one that is marked as old does not count, and several that differ
-name nobody. An address on a server never leads to a Patient that the bundle gives another server's address. Without a system a
-contained Patient, whose id means nothing outside its resource, names nobody; nor does a Group, a Device, an address that
-nothing in the file has, or that two Patients have: a guess could give one patient two names, and a patient with two names would
-be protected as two. An object with a key twice is no JSON here: its subject could be either.
+one `Fault` for a line that is none, or a resource whose address is that of two patients. Decimals keep their digits, as texts.
+A subject is found within the file alone: "Patient/7" and "https://a.example/fhir/Patient/7/_history/2" are patient 7;
+"urn:uuid:..." is the Patient of the bundle's entry with that address, by its id. With a declared identifier system it is the
+identifier of that system, of the reference itself or of the Patient that it leads to, in the bundle or contained; one that is
+marked as old does not count, and several that differ name nobody. An address on a server never leads to a Patient that the
+bundle gives another server's address. Without a system a contained Patient, whose id means nothing outside its resource, names
+nobody; nor does a Group, a Device, or an address that nothing in the file has: a guess could give one patient two names, and a
+patient with two names would be protected as two. An address that Patients with different names share, or that leads to another
+one than the subject's own identifier names, is `TWO_PATIENTS`, which refuses the source (gathering.py): were the resource
+nobody's, adding one patient would take another's resources away. An object with a key twice is no JSON here: its
+subject could be either.
 """
 
 from __future__ import annotations
@@ -48,8 +51,11 @@ class Resource:
         return next((value for value in found if isinstance(value, str) and value), "")
 
 
-def resources(path: Path, kind: str, system: str | None) -> Iterator[Resource | Fault]:
-    """Every resource of type `kind`, in the order of the file; ValueError or RecursionError where the file is no JSON."""
+def resources(path: Path, kind: str, system: str | None, *, owned: bool) -> Iterator[Resource | Fault]:
+    """Every resource of type `kind`, in the order of the file; ValueError or RecursionError where the file is no JSON.
+
+    owned: what a resource says of its patient counts; else an address of two patients is no fault, and names nobody.
+    """
     found: list[dict[str, Any]] = []
     patients: Patients = {}
     for document in _documents(path):
@@ -63,7 +69,11 @@ def resources(path: Path, kind: str, system: str | None) -> Iterator[Resource | 
             elif body.get("resourceType") == kind and body.get("status") not in _UNSAID:
                 found.append(body)
     for body in found:
-        yield Resource(body, _owner(body, patients, system))
+        owner = _owner(body, patients, system)
+        if not isinstance(owner, Fault):
+            yield Resource(body, owner)
+        else:
+            yield owner if owned else Resource(body, None)
 
 
 def mapping(value: object) -> dict[str, Any]:
@@ -123,33 +133,51 @@ def _entries(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield (address if isinstance(address, str) else ""), body
 
 
-def _owner(body: dict[str, Any], patients: Patients, system: str | None) -> str | None:
+def _owner(body: dict[str, Any], patients: Patients, system: str | None) -> str | Fault | None:
     subject = mapping(body.get("subject"))
     reference = subject.get("reference")
     address = reference if isinstance(reference, str) else ""
     match = _REFERENCE.fullmatch(address)
+    own = _numbers([subject.get("identifier")], system)
     if address.startswith("#"):
         contained = [mapping(each) for each in items(body.get("contained"))]
-        targets = [each for each in contained if each.get("resourceType") == "Patient" and f"#{each.get('id')}" == address]
-    else:
-        targets = _targets(address, match, patients)
-    if system is not None:
-        given = [subject.get("identifier"), *(each for target in targets for each in items(target.get("identifier")))]
-        texts = [each.get("value") for each in map(mapping, given) if each.get("system") == system and each.get("use") != "old"]
-        return _only({unit_id(text) for text in texts if isinstance(text, str)} - {""})
-    if match:
+        given = [each for each in contained if each.get("resourceType") == "Patient" and f"#{each.get('id')}" == address]
+        # It is all in the resource itself: no other patient can take part in what it says.
+        return None if system is None else _only(own.union(*(_names(each, system) for each in given)))
+    if system is None and match:
         return match[1]
-    return None if address.startswith("#") else _only({found for each in targets if isinstance(found := each.get("id"), str)})
+    found = [_names(each, system) for each in _targets(address, match, patients)]
+    if any(names != found[0] for names in found) or (found and found[0] and not own <= found[0]):
+        return Fault.TWO_PATIENTS
+    return _only(own.union(*found))
+
+
+def _names(patient: dict[str, Any], system: str | None) -> set[str]:
+    """What a Patient is called: its id, or its identifiers of a system."""
+    if system is None:
+        return {patient["id"]} if isinstance(patient.get("id"), str) else set()
+    return _numbers(items(patient.get("identifier")), system)
+
+
+def _numbers(identifiers: list[Any], system: str | None) -> set[str]:
+    """The identifiers of a system that count; none without a system."""
+    texts = (
+        each.get("value")
+        for each in map(mapping, identifiers)
+        if system is not None and each.get("system") == system and each.get("use") != "old"
+    )
+    return {unit_id(text) for text in texts if isinstance(text, str)} - {""}
 
 
 def _targets(address: str, match: re.Match[str] | None, patients: Patients) -> list[dict[str, Any]]:
-    """The Patients that an address may mean: those that have it, else those of its id that no other server's address has."""
-    if not match or address in patients:
-        return [body for _, body in patients.get(address, ())]
-    here = address.partition("/_history/")[0]
-    absolute = not here.startswith("Patient/")
-    known = patients.get(f"Patient/{match[1]}", ())
-    return [body for full, body in known if full == here or not (absolute and _SERVER.match(full))]
+    """All Patients that an address may mean: those that have it, and those of its id that no other server's address has."""
+    found = [body for _, body in patients.get(address, ())]
+    if match:
+        here = address.partition("/_history/")[0]
+        absolute = not here.startswith("Patient/")
+        known = patients.get(f"Patient/{match[1]}", ())
+        found += [body for full, body in known if full == here or not (absolute and _SERVER.match(full))]
+    return found
 
 
 def _only(names: set[str]) -> str | None:

@@ -16,12 +16,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from ssl_core.data.csv_rows import csv_rows, open_text
 from ssl_core.data.declared_folder import FolderSource
 from ssl_core.data.patients import unit_id
 from ssl_core.data.reading import is_clean
 from ssl_core.errors import DataError
+
+Named = tuple[str, str]
+"""A key of the source file, and the column that it names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ def list_files(source: FolderSource, folder: Path) -> list[Listed]:
     """All files that the source declares; see the module docstring."""
     root = _root(source, folder)
     owner_of = _rule(source, folder)
-    index = None if source.index is None else (folder / source.index).resolve()
+    index = None if source.index is None else inside(folder, source.index, "index")
     found = []
     for path in _walk(root):
         name = path.relative_to(root).as_posix()
@@ -54,11 +58,11 @@ def list_files(source: FolderSource, folder: Path) -> list[Listed]:
         # Bytes of a name that are no UTF-8 cannot name a patient, and are shown as they can be.
         shown = name if is_clean(name) else os.fsencode(name).decode("utf-8", "replace")
         owner = owner_of(name) if is_clean(name) else None
-        inside = real is not None and real.is_relative_to(root)
-        if real is not None and inside and real != path:
+        stays = real is not None and real.is_relative_to(root)
+        if real is not None and stays and real != path:
             of = owner_of(real.relative_to(root).as_posix())
-            inside = of is None or of == owner
-        found.append(Listed(shown, path, owner, inside, source.patient_from == "header"))
+            stays = of is None or of == owner
+        found.append(Listed(shown, path, owner, stays, source.patient_from == "header"))
     if not found:
         raise DataError(
             "the declared folder holds no file that the source asks for",
@@ -79,16 +83,22 @@ def _real(path: Path) -> Path | None:
         return None
 
 
-def _root(source: FolderSource, folder: Path) -> Path:
+def inside(folder: Path, name: str, field: str) -> Path:
+    """The path of a declared `name`, resolved; `DataError` naming `field` where it leaves `folder`, that of the source file."""
     base = folder.resolve()
-    root = (base / source.path).resolve()
-    if not root.is_relative_to(base):
+    path = (base / name).resolve()
+    if not path.is_relative_to(base):
         raise DataError(
-            "the declared folder lies outside the folder of its source file",
-            field="path",
-            value=source.path,
-            remedy="replace the symbolic link by the folder, or move the source file beside the data",
+            "what is declared lies outside the folder of its source file",
+            field=field,
+            value=name,
+            remedy="replace the symbolic link by what it leads to, or move the source file beside the data",
         )
+    return path
+
+
+def _root(source: FolderSource, folder: Path) -> Path:
+    root = inside(folder, source.path, "path")
     if not root.is_dir():
         raise DataError("the declared folder is missing", field="path", value=source.path, remedy="correct the source file")
     return root
@@ -108,8 +118,8 @@ def _walk(root: Path) -> Iterator[Path]:
 def _rule(source: FolderSource, folder: Path) -> Callable[[str], str | None]:
     """File name below the declared folder -> patient id, or None."""
     if source.index is not None:
-        owners = _index(source, source.index, folder)
-        return lambda name: owners.get(name)
+        columns = ("file_column", source.file_column), ("patient_column", source.patient_column)
+        return read_index(folder, source.index, *columns, "patient").get
     if source.patient_pattern is not None:
         pattern = re.compile(source.patient_pattern)
 
@@ -128,18 +138,29 @@ def _rule(source: FolderSource, folder: Path) -> Callable[[str], str | None]:
     return lambda name: None
 
 
-def _index(source: FolderSource, index: str, folder: Path) -> dict[str, str]:
-    base = folder.resolve()
-    path = (base / index).resolve()
-    if not path.is_relative_to(base):
-        raise DataError("the declared index lies outside the folder of its source file", field="index", value=index)
-    columns = [("file_column", source.file_column), ("patient_column", source.patient_column)]
-    owners: dict[str, str] = {}
+def read_index(
+    folder: Path, index: str, file_column: Named, of_column: Named, what: Literal["patient", "study"]
+) -> dict[str, str]:
+    """File name below the declared folder -> its `what` (a patient, a study), from a CSV file beside the source file.
+
+    A file without a patient is refused; one without a study is left out: an image may have no report.
+    """
+    path = inside(folder, index, "index")
+    found: dict[str, str] = {}
     with open_text(path, index) as stream:
-        for number, row in enumerate(csv_rows(stream, index, columns, multiline=False), start=2):
-            if not isinstance(row, list) or not all(map(is_clean, row)) or not row[0].strip() or not unit_id(row[1]):
-                raise DataError("a row of the index does not name a file and a patient", field="index", value=f"row {number}")
-            name = PurePosixPath(row[0].strip()).as_posix()
-            if owners.setdefault(name, unit_id(row[1])) != unit_id(row[1]):
-                raise DataError("the index gives a file to two patients", field="index", value=f"row {number}")
-    return owners
+        for number, row in enumerate(csv_rows(stream, index, [file_column, of_column], multiline=False), start=2):
+            if (
+                not isinstance(row, list)
+                or not all(map(is_clean, row))
+                or not row[0].strip()
+                or not (unit_id(row[1]) or what == "study")
+            ):
+                raise DataError(f"a row of the index does not name a file and a {what}", field="index", value=f"row {number}")
+            name, of = PurePosixPath(row[0].strip()).as_posix(), unit_id(row[1])
+            if of and found.setdefault(name, of) != of:
+                raise DataError(
+                    f"the index gives a file to two {'patients' if what == 'patient' else 'studies'}",
+                    field="index",
+                    value=f"row {number}",
+                )
+    return found

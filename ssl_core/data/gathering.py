@@ -2,7 +2,8 @@
 
 Comes in: the files of a folder with what was found in each (decoding.py), in order. Goes out: `Reading`, with one tally for the
 folder. A record that the declared rule gives no patient (rule `header`: whose file names none) is left out and counted, and so
-is one of another kind; a bad record of a known patient is a record of padding.
+is one of another kind; a bad record of a known patient is a record of padding. Where a file may hold several patients, a fault
+that may hide some of them is counted as `hiding` too: one patient's damage must not take another's records away.
 """
 
 from __future__ import annotations
@@ -31,17 +32,32 @@ def padding(data: Data) -> Values:
 
 
 def gather_folder(
-    source: FolderSource, folder: Path, decoder: Decoder, data: Data, effort: Effort, *, nothing_is_fine: bool = False
+    source: FolderSource,
+    folder: Path,
+    decoder: Decoder,
+    data: Data,
+    effort: Effort,
+    *,
+    several: bool = False,
+    nothing_is_fine: bool = False,
 ) -> Reading:
-    """All files of a declared folder, decoded and gathered; nothing_is_fine: a file without a record is no bad file."""
+    """All files of a declared folder, decoded and gathered.
+
+    several: a file may hold records of several patients; nothing_is_fine: a file without a record is no bad file.
+    """
     bounds = Bounds(source.largest_mib << 20, source.seconds_a_file)
     decoded = decode_all(list_files(source, folder), decoder, bounds, workers=effort.workers)
     kept = (pair for pair in decoded if isinstance(pair[1], Fault) or len(pair[1]) or not nothing_is_fine)
-    return gather(source.path, kept, data, effort.scratch)
+    return gather(source.path, kept, data, effort.scratch, several=several)
 
 
 def gather(
-    name: str, decoded: Iterable[tuple[Listed, Sequence[Found] | Fault]], data: Data, scratch: Path | None = None
+    name: str,
+    decoded: Iterable[tuple[Listed, Sequence[Found] | Fault]],
+    data: Data,
+    scratch: Path | None = None,
+    *,
+    several: bool = False,
 ) -> Reading:
     """Everything that was decoded; `name`: of the folder, for the report. `scratch`: where records may lie meanwhile."""
     tally = Tally(name)
@@ -50,12 +66,11 @@ def gather(
     blank = padding(data)
     with Rows(blank, scratch) as rows:
         for file, result in decoded:
-            records = [Found(None, "", result)] if isinstance(result, Fault) else result
-            if not records:
-                records = [Found(None, "", Fault.EMPTY)]
-            for found in records:
+            tally.hiding += several and isinstance(result, Fault)
+            for found in found_in(result):
                 tally.rows += 1
-                owner = file.owner or (row_id(found.owner) if file.says else None)
+                tally.hiding += several and not isinstance(result, Fault) and _hides(found)
+                owner = owner_of(file, found)
                 bad = isinstance(found.content, Fault)
                 if bad or owner is None:
                     tally.add_bad_file(file.name, found.content if isinstance(found.content, Fault) else Fault.NO_PATIENT)
@@ -65,3 +80,22 @@ def gather(
                 order.append(found.name or file.name)
                 rows.add(blank if isinstance(found.content, Fault) else found.content)
         return Reading(owners, order, rows.array(), (tally,))
+
+
+def found_in(result: Sequence[Found] | Fault) -> Sequence[Found]:
+    """The records of a file; a bad one, of nobody by itself, stands for a file that has none."""
+    if isinstance(result, Fault):
+        return [Found(None, "", result)]
+    return result or [Found(None, "", Fault.EMPTY)]
+
+
+def owner_of(file: Listed, found: Found) -> str | None:
+    """Whose a record is: by the declared rule; what the file says counts only where the rule is `header`."""
+    return file.owner or (row_id(found.owner) if file.says else None)
+
+
+def _hides(found: Found) -> bool:
+    """May there be several patients behind a bad record: a line that cannot be parsed, a record within another?"""
+    if found.content is Fault.UNREADABLE:
+        return found.owner is None
+    return found.content is Fault.SHAPE or found.content is Fault.TWO_PATIENTS

@@ -14,25 +14,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from ssl_core.data.csv_rows import csv_rows, open_text
 from ssl_core.data.declared import NpzSource, TableSource
 from ssl_core.data.declared_folder import FolderSource
 from ssl_core.data.declared_pairs import PairsSource
-from ssl_core.data.decoding import Found
-from ssl_core.data.folder_files import Listed
+from ssl_core.data.folder_files import Listed, read_index
+from ssl_core.data.gathering import found_in, owner_of
 from ssl_core.data.image_folders import Study, decode_images
 from ssl_core.data.images import standardise
 from ssl_core.data.npz import check_images, ids_of, owners_of
 from ssl_core.data.npz_arrays import NpzArrays
 from ssl_core.data.pair_rows import Codes, joined, padding_row
-from ssl_core.data.patients import unit_id
-from ssl_core.data.reading import Effort, Fault, Reading, Tally, is_clean, row_id
+from ssl_core.data.reading import Effort, Fault, Reading, Tally, row_id
 from ssl_core.data.rows import Rows, Values
 from ssl_core.data.table import read_table
-from ssl_core.errors import DataError
 from ssl_core.spec.data import ImageData, PairData, TextData
 
 if TYPE_CHECKING:
@@ -131,10 +128,9 @@ def linked_images(
     decoded = decode_images(part, data, effort, element, files)
     study_of = _study_of(declared, declared.image, source.folder)
     for file, result in decoded:
-        for found in [Found(None, "", result)] if isinstance(result, Fault) else result or [Found(None, "", Fault.EMPTY)]:
+        for found in found_in(result):
             study = study_of(file.name) if study_of else row_id(found.study)
-            owner = file.owner or (row_id(found.owner) if file.says else None)
-            yield LinkedImage(file.name, owner, study, found.name or file.name, found.content)
+            yield LinkedImage(file.name, owner_of(file, found), study, found.name or file.name, found.content)
 
 
 def _of_array(source: NpzSource, study_field: str, path: Path, data: ImageData) -> Iterator[LinkedImage]:
@@ -154,7 +150,8 @@ def _of_array(source: NpzSource, study_field: str, path: Path, data: ImageData) 
 def _study_of(declared: PairsSource, image: FolderSource, folder: Path) -> Callable[[str], str | None] | None:
     """File name below the declared folder -> study; None where the file's own header says it."""
     if declared.study_from == "index" and image.index is not None:
-        return _index(declared, image, image.index, folder).get
+        columns = ("file_column", image.file_column), ("study_column", declared.study_column)
+        return read_index(folder, image.index, *columns, "study").get
     if declared.study_pattern is None:
         return None
     pattern = re.compile(declared.study_pattern)
@@ -164,17 +161,3 @@ def _study_of(declared: PairsSource, image: FolderSource, folder: Path) -> Calla
         return row_id(match["study"] or "") if match else None
 
     return matched
-
-
-def _index(declared: PairsSource, image: FolderSource, index: str, folder: Path) -> dict[str, str]:
-    """Study by file name; a file whose study is not given has none. That the index lies inside is asked by folder_files.py."""
-    studies: dict[str, str] = {}
-    columns = [("file_column", image.file_column), ("study_column", declared.study_column)]
-    with open_text(folder / index, index) as stream:
-        for number, row in enumerate(csv_rows(stream, index, columns, multiline=False), start=2):
-            if not isinstance(row, list) or not all(is_clean(cell) for cell in row):
-                raise DataError("a row of the index does not name a file and a study", field="index", value=f"row {number}")
-            name, study = PurePosixPath(row[0].strip()).as_posix(), unit_id(row[1])
-            if study and studies.setdefault(name, study) != study:
-                raise DataError("the index gives a file to two studies", field="index", value=f"row {number}")
-    return studies

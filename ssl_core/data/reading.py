@@ -5,7 +5,8 @@ unit gives a finite or zero row. A row without a trustworthy patient belongs to 
 for the check before approval; afterwards nothing is read anew (ruling 15). A level that the plan does not declare is no fault:
 it has a code; rows with one are counted for the site's staff. An image without a report and a report without an image are no
 faults: they are left out, and counted for the site's staff. Lines that one record of a CSV file swallowed are counted each:
-a lost quote may hide as many patients as there are lines.
+a lost quote may hide as many patients as there are lines. A fault that may hide several patients, nobody knows how many, is
+counted as `hiding`: it refuses the source, whatever share of bad records the source declares (source.py, check.py).
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Fault(StrEnum):
     LINES = "lines of records that span several lines"
     SHAPE = "differently shaped"
     NO_PATIENT = "without a patient"
+    TWO_PATIENTS = "with an address that two patients share"
     NO_WORDS = "without a word"
     NOT_FINITE = "pixels that are not finite"
     BLANK = "image without contrast"
@@ -83,6 +85,7 @@ class Tally:
     repeated: int = 0
     undeclared: int = 0
     unpaired: int = 0
+    hiding: int = 0
     faults: Counter[Fault] = field(default_factory=Counter)
     spans: list[Span] = field(default_factory=list)
     named: list[tuple[str, Fault]] = field(default_factory=list, repr=False)

@@ -4,7 +4,8 @@ Comes in: the path of a source TOML (its keys: `declared.py`, `declared_*.py`) a
 Goes out: `Source`, then `Patients`. Raises `ConfigError` for the TOML, `DataError` for a missing file, a path or
 symbolic link that leaves the TOML's folder, a missing column or array, or a source of another kind than the plan's.
 A bad record raises nothing here; `check.py` refuses it before the site approves, and a study never reads these files
-again (ruling 15). Records that span several lines undeclared raise here too: they would be missing without a word.
+again (ruling 15). Records that span several lines undeclared, and faults that may hide several patients, raise here too: what
+they hide would be missing without a word.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ssl_core.data.dicom_waveforms import read_waveforms
 from ssl_core.data.edf_files import read_edf
 from ssl_core.data.events import read_events
 from ssl_core.data.fhir import read_observations, read_reports
-from ssl_core.data.folder_files import list_files
+from ssl_core.data.folder_files import inside, list_files
 from ssl_core.data.image_folders import read_images
 from ssl_core.data.npz import read_npz
 from ssl_core.data.omop import read_notes, read_visits
@@ -78,17 +79,9 @@ class Source:
             return tuple(file for part in self.declared.parts for file in replace(self, declared=part).files())
         if isinstance(self.declared, FolderSource):
             return tuple(file.path for file in list_files(self.declared, self.folder))
-        root = self.folder.resolve()
         found = []
         for name in self.declared.paths:
-            path = (root / name).resolve()
-            if not path.is_relative_to(root):
-                raise DataError(
-                    "a declared file lies outside the folder of its source file",
-                    field="path",
-                    value=name,
-                    remedy="replace the symbolic link by the file, or move the source file beside the data",
-                )
+            path = inside(self.folder, name, "path")
             if not path.is_file():
                 raise DataError("a declared file is missing", field="path", value=name, remedy="correct the source file")
             found.append(path)
@@ -164,9 +157,23 @@ def read_records(source: Source, data: Data, effort: Effort | None = None) -> Re
     return read(source, data, effort or Effort())
 
 
+def refuse_hiding(source: Source, reading: Reading) -> None:
+    """`DataError` where one fault may hide several patients: neighbours would differ in more than one."""
+    faulty = [tally for tally in reading.tallies if tally.hiding]
+    if faulty:
+        raise DataError(
+            "a fault in a file of several patients may take others' records away with it; no share of bad records allows that",
+            field="patient_from",
+            value="; ".join(f"{t.file}: {t.hiding} ({', '.join(sorted(t.faults))})" for t in faulty),
+            limit=f"none, with patient_from = {getattr(source.declared, 'patient_from', None)!r}",
+            remedy="choral site data check names the files: correct them, or export a file a patient and declare another rule",
+        )
+
+
 def load_patients(source: Source, data: Data, effort: Effort | None = None) -> Patients:
     """The source's units, for the site's own use; bad records are padding or zeros, rows without a patient left out."""
     reading = read_records(source, data, effort)
+    refuse_hiding(source, reading)
     rows = sum(tally.rows for tally in reading.tallies)
     if sum(tally.faults[Fault.LINES] for tally in reading.tallies) > source.declared.max_bad_share * rows:
         bad = [f"{t.file} lines {', '.join(map(str, t.spans))}" for t in reading.tallies if t.faults[Fault.LINES]]

@@ -7,8 +7,9 @@ what a segment lacks is missing. A channel with several samples a frame has that
 A header names other files, so it is read here too, before wfdb sees it: each name must be a plain one, of a file that lies
 beside the header and nowhere else (`OUTSIDE`), which, where the folder does not say whose the files are, begins as the
 header's own name does (`_belongs`) and is not nearer to another header's: no record is ever made of another patient's file.
-A header whose segment is another patient's, by the rule or by its own comment, is `OUTSIDE` too. Sizes of all count against
-`largest_mib`. A header that another one of the same patient names as its segment is no record by itself. A signal whose
+A header whose segment is another patient's, by the rule, by its own comment or as nearer to another header's name, is `OUTSIDE`
+too, and stays a bad record of its own patient: how many records he has does not depend on another's files. Sizes of all count
+against `largest_mib`. A header that another one of the same patient names as its segment is no record by itself. A signal whose
 header gives no gain has no units. wfdb opens names through fsspec, which would take "://" and "::" for a network address: a
 path with these is refused.
 """
@@ -101,6 +102,8 @@ class WfdbDecoder:
                 total, texts = total + head.stat().st_size, found
                 if _comment(texts, self.source.patient_comment) not in (None, _comment(lines, self.source.patient_comment)):
                     return Fault.OUTSIDE
+                if self._is_of_another(head, path):
+                    return Fault.OUTSIDE
             if _names_another_place(texts):
                 return Fault.OUTSIDE
             part = whole if name is None else wfdb.rdheader(_plain(head))
@@ -110,7 +113,7 @@ class WfdbDecoder:
                 fault = self._beside(path, path.with_name(file))
                 if fault is not None:
                     return fault
-                if self.source.patient_from != "folder" and self._is_of_another(path.with_name(file), head):
+                if self._is_of_another(path.with_name(file), head):
                     return Fault.OUTSIDE
                 total += path.with_name(file).stat().st_size
             part.uncalibrated = [_no_gain(line) for line in _signal_lines(texts)]
@@ -133,8 +136,12 @@ class WfdbDecoder:
 
     def _is_of_another(self, file: Path, header: Path) -> bool:
         """Is there a header whose name is a longer beginning of the file's name? A link's name is that of its target."""
+        if self.source.patient_from == "folder":
+            return False
         name = file.resolve().name
-        stems = (name[:end] for end in range(len(header.stem) + 1, len(name)))
+        # A header is no segment of itself.
+        longest = len(file.resolve().stem) if file.suffix == header.suffix else len(name)
+        stems = (name[:end] for end in range(len(header.stem) + 1, longest))
         return any(_belongs(name, stem, self.source) and header.with_name(f"{stem}.hea").is_file() for stem in stems)
 
     @staticmethod
@@ -235,19 +242,25 @@ def _belongs(name: str, stem: str, source: WfdbSource) -> bool:
 
 
 def _without_segments(files: Sequence[Listed], source: WfdbSource) -> list[Listed]:
-    """All headers but those that another one of the same patient names as its segments; who names another's reads nothing."""
-    owners = {file.path: file.owner for file in files}
+    """All headers but those that another one of the same patient names as its segments; who names another's reads nothing.
+
+    Where headers say whose they are, the decoder refuses the other's segment: it knows whose the blank record is, too.
+    """
+    owners = {file.path: file.owner for file in files if file.inside}
     segments: set[Path] = set()
     stolen: set[Path] = set()
     for file in files:
         for name in _segments(file) if file.inside else ():
+            if _OTHER_PLACE.search(name):
+                # The decoder refuses the file; a path cannot be made of the name.
+                continue
             part = file.path.with_name(f"{name}.hea")
             if part == file.path or part not in owners or not _belongs(part.name, file.path.stem, source):
                 continue
             mine, theirs = owners[file.path] or _said(file.path, source), owners[part] or _said(part, source)
             if mine == theirs or (source.patient_from == "header" and theirs is None):
                 segments.add(part)
-            elif theirs is not None:
+            elif theirs is not None and source.patient_from != "header":
                 stolen.add(file.path)
     kept = (file for file in files if file.path not in segments)
     return [replace(file, inside=False) if file.path in stolen else file for file in kept]

@@ -3,7 +3,8 @@
 Comes in: a declared folder (declared_xml.py). Goes out: a `Reading`, int32 [m, words, codes], one record a file or, where
 `record` is declared, one a found element. A record without any of the declared elements, or without a word in them, is bad; a
 file with a document type declaration or an entity, or that is not well-formed, is unreadable (xml_files.py). A record in which
-the declared path names several patients is nobody's: it holds texts of each. One that holds another record is bad.
+the declared path names several patients is nobody's: it holds texts of each. One that holds another record is bad. Where a file
+holds many records and names their patients, a file that cannot be read and a record within another refuse the source.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from ssl_core.spec.data import TextData
 
 def read_xml(declared: XmlSource, folder: Path, data: TextData, effort: Effort) -> Reading:
     """Every report of the folder; see the module docstring."""
-    return gather_folder(declared, folder, XmlDecoder(declared, data), data, effort)
+    several = declared.patient_from == "header" and declared.record is not None
+    return gather_folder(declared, folder, XmlDecoder(declared, data), data, effort, several=several)
 
 
 def records_in(root: ElementTree.Element, declared: XmlSource) -> list[ElementTree.Element]:

@@ -29,13 +29,15 @@ def same(mine: Tensor, theirs: Tensor) -> bool:
 
 
 def differences(mine: Tensor, theirs: Tensor) -> Tensor:
-    """float64 [B]: how far rows float32 [B, P] are apart, in the norm of `mine` or, where that is more, the mean norm.
+    """float64 [B]: how far rows float32 [B, P] are apart, in the norm of `mine` or, where that is more, the usual norm.
 
-    What a row loses to rounding is a share of what was added up to it, also where that is nearly zero by chance.
+    What a row loses to rounding is a share of what was added up to it, also where that is nearly zero by chance. Usual is the
+    mean, or four medians where that is less: of a few huge rows the mean is theirs, and would excuse coupling in all others.
     """
     norms = mine.double().norm(dim=1)
     apart = (mine.double() - theirs.double()).norm(dim=1)
-    return torch.where(apart == 0, 0.0, apart / norms.clamp(min=float(norms.mean())))
+    usual = min(float(norms.mean()), 4 * float(norms.median()))
+    return torch.where(apart == 0, 0.0, apart / norms.clamp(min=usual))
 
 
 def compare_sums(

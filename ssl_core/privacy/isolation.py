@@ -7,7 +7,7 @@ same coins. Asked:
   the reader gives every other patient the same records, bit by bit (synthetic_files.py);
   a batch is, to the model, the same as its units one by one, and the same again (alone.py);
   the same other units are sampled; each other unit's row differs by at most TOLERANCE of its norm
-  (where that is less than the mean norm: of this);
+  (where that is less than the usual norm, `differences` of apart.py: of this);
   the clipped sums differ by at most the sensitivity that they state, C for a removed patient, 2 C for a changed one;
   a folder of twice as many patients changes nothing of this for those of the first.
 For a task that compares the patients of a bucket, rows are those of buckets: isolation_buckets.py has what is asked then.

@@ -17,6 +17,7 @@ import numpy as np
 
 from ssl_core.data.columns import LARGEST
 from ssl_core.data.declared import ColumnsSource, Declared, EventsSource, NpzSource, SignalSource, TableSource
+from ssl_core.data.declared_folder import FolderSource
 from ssl_core.data.declared_pairs import PairsSource
 from ssl_core.data.declared_recordings import SoundSource
 from ssl_core.data.patients import Patients
@@ -40,6 +41,7 @@ from ssl_core.spec.data import (
 )
 
 _LONGEST = 200
+_SECONDS_A_FILE = 600.0
 _FIRST_TIME = datetime(1950, 1, 1)
 _NO_NUMBERS = ("nan", "inf", "1e999", "-inf", "\u0661", "1,5")
 _EXTREME_TEXT = '"quoted, with commas", ﬁ ß İ 0̈ ' + "x" * 2000 + " word" * 600
@@ -66,7 +68,8 @@ class SyntheticFolders:
         """The same units, one with other records, which stand first and last in the file."""
         others = [row for row in self.rows() if row[0] != unit]
         first, *rest = [(unit, content) for content in self._other(kind)]
-        return self._read(kind, [first, *others, *rest])
+        # As a site reads: in processes of their own. What they give is compared with what this one reads.
+        return self._read(kind, [first, *others, *rest], Effort() if kind == "longest" else Effort(workers=0))
 
     def larger(self) -> Patients:
         """Twice as many; the new ones come first by name."""
@@ -127,11 +130,14 @@ class SyntheticFolders:
             return _events(self.data, generator)
         return _text(self.data, generator)
 
-    def _read(self, name: str, rows: Sequence[Row]) -> Patients:
+    def _read(self, name: str, rows: Sequence[Row], effort: Effort | None = None) -> Patients:
         folder = self.root / name.replace(" ", "-")
         folder.mkdir(exist_ok=True)
         declared = WRITERS[self.declared.kind](folder, self.declared, self.data, rows)
-        return load_patients(Source(folder, declared), self.data, Effort(workers=0))
+        if isinstance(declared, FolderSource):
+            # The site's bound is one of its own files; one file of these may hold all patients.
+            declared = declared.model_copy(update={"seconds_a_file": _SECONDS_A_FILE})
+        return load_patients(Source(folder, declared), self.data, effort or Effort(workers=0))
 
 
 def default_source(data: Data) -> Declared:

@@ -37,7 +37,10 @@ Counts = npt.NDArray[np.int16]
 
 
 def write_wfdb(folder: Path, declared: WfdbSource, data: SignalData, rows: Rows) -> Declared:
-    """One record of format 16 a row."""
+    """One record of format 16 a row, the second one of a patient in two segments.
+
+    Where headers name the patient, each also has a header that names the segment of another one, whose header says so.
+    """
     needed("wfdb", "files of this kind")
     units = _units(data, 20)
     with warnings.catch_warnings():
@@ -46,13 +49,37 @@ def write_wfdb(folder: Path, declared: WfdbSource, data: SignalData, rows: Rows)
         import wfdb
 
         for unit, path, counts in _each(folder, declared, rows):
-            wfdb.wrsamp(
-                path.name, fs=data.rate_hz, units=units, sig_name=[names[0] for names in declared.names],
-                d_signal=counts.T.astype(np.int64), fmt=["16"] * data.channels, adc_gain=[float(_PER_UNIT)] * data.channels,
-                baseline=[0] * data.channels, write_dir=str(path.parent),
-                comments=[f"{declared.patient_comment}: {unit}"] if declared.patient_comment else None,
-            )  # fmt: skip
+            said = [f"{declared.patient_comment}: {unit}"] if declared.patient_comment else []
+            for part, piece in _segments(path, counts, data, said):
+                wfdb.wrsamp(
+                    part.name, fs=data.rate_hz, units=units, sig_name=[names[0] for names in declared.names],
+                    d_signal=piece.T.astype(np.int64), fmt=["16"] * data.channels, adc_gain=[float(_PER_UNIT)] * data.channels,
+                    baseline=[0] * data.channels, write_dir=str(part.parent), comments=said or None,
+                )  # fmt: skip
     return _read_here(declared, "*.hea")
+
+
+def _segments(path: Path, counts: Counts, data: SignalData, said: Sequence[str]) -> Iterator[tuple[Path, Counts]]:
+    """The records of one segment that a row is written as; the headers that name them as segments are written here."""
+
+    def name_segments(header: Path, lengths: dict[str, int]) -> None:
+        lines = [f"{header.name}/{len(lengths)} {data.channels} {data.rate_hz} {sum(lengths.values())}"]
+        lines += [*(f"{name} {length}" for name, length in lengths.items()), *(f"# {line}" for line in said)]
+        header.with_suffix(".hea").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    length, number = counts.shape[1], int(path.name)
+    unit = path.parent.name
+    if said and number == 1 and unit[-1].isdecimal():
+        # Two and two, by their names alone, so that no third patient changes it; nobody may read the other's.
+        other = f"{unit[:-1]}{int(unit[-1]) ^ 1}"
+        name_segments(path.parent.parent / f"shared-{unit}", {f"shared-{unit}_s1": length})
+        yield path.parent.parent / f"shared-{other}_s1", counts
+    if number != 2 or length < 2:
+        yield path, counts
+        return
+    parts = {f"{path.name}_s1": counts[:, : length // 2], f"{path.name}_s2": counts[:, length // 2 :]}
+    name_segments(path, {name: part.shape[1] for name, part in parts.items()})
+    yield from ((path.with_name(name), part) for name, part in parts.items())
 
 
 def write_edf(folder: Path, declared: EdfSource, data: SignalData, rows: Rows) -> Declared:

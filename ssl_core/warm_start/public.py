@@ -3,8 +3,8 @@
 Goes out: `PublicUnits`: `Patients` in the study's declared format (each unit with as many records as a study draws of a
 patient), for generated signals and sounds the factors float32 [m, F] of each record, and `origin`, plain facts for the file of
 the start weights. Nothing of a hospital can come in: no module of a hospital imports this package (import-linter holds it), and
-a corpus whose declaration or files lie in a site's state folder is refused. That a corpus is public is the word of the person
-who names it. Raises `ConfigError`, `DataError`.
+a corpus whose declaration or files lie in a site's state folder is refused, and so is a database. That a corpus is public is
+the word of the person who names it. Raises `ConfigError`, `DataError`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_core.data.check import check_and_load
+from ssl_core.data.declared_folder import FolderSource
+from ssl_core.data.declared_omop import OmopSource
+from ssl_core.data.declared_pairs import PairsSource
+from ssl_core.data.declared_recordings import WfdbSource
+from ssl_core.data.folder_files import inside
 from ssl_core.data.patients import Patients
-from ssl_core.data.source import read_source
+from ssl_core.data.source import Source, read_source
 from ssl_core.errors import ConfigError
 from ssl_core.procedural.images import procedural_images
 from ssl_core.procedural.signals import FACTORS as OF_SIGNALS
@@ -70,8 +75,14 @@ class PublicUnits:
     def from_corpus(cls, source: Path, data: Data) -> PublicUnits:
         """The records that a source TOML declares, checked as a hospital's are."""
         declared = read_source(source)
-        files = declared.files()
-        for path in (source.resolve(), *files):
+        if isinstance(declared.declared, OmopSource):
+            raise ConfigError(
+                "a database cannot be shown to be public: it has no files whose hashes others could compare",
+                field="--public", value=declared.declared.kind, limit="files beside the source file",
+                remedy="export the records as files of another kind, and name these",
+            )  # fmt: skip
+        files = _evidence(declared)
+        for path in (source.resolve(), *files.values()):
             for folder in path.parents:
                 if any((folder / name).is_file() for name in _OF_A_SITE):
                     raise ConfigError(
@@ -79,8 +90,29 @@ class PublicUnits:
                         field="--public", value=str(folder), remedy="name a corpus that anybody may read",
                     )  # fmt: skip
         patients = check_and_load(declared, data).patients
-        hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        hashes = {name: _sha256(path) for name, path in files.items()}
         return cls(patients, None, {"kind": f"public corpus of {data.kind}", "units": len(patients), "sha256": hashes})
+
+
+def _evidence(source: Source) -> dict[str, Path]:
+    """All files that the records are made of, by their path below the source file's folder: the same name may stand in two.
+
+    With the files of a folder come the index that says whose they are, and the signal files beside a WFDB header.
+    """
+    root = source.folder.resolve()
+    files = list(source.files())
+    parts = source.declared.parts if isinstance(source.declared, PairsSource) else (source.declared,)
+    for part in parts:
+        if isinstance(part, FolderSource) and part.index is not None:
+            files.append(inside(source.folder, part.index, "index"))
+        if isinstance(part, WfdbSource):
+            files += [path for folder in {path.parent for path in files} for path in folder.iterdir()]
+    return {path.relative_to(root).as_posix(): path.resolve() for path in sorted(files) if path.is_file()}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _made(seed: int, count: int, data: ImageData | SignalData | SoundData) -> tuple[Floats, Floats | None, tuple[str, ...]]:

@@ -14,6 +14,11 @@ import tomli_w
 from tests_commands import edit, refused, run
 from tests_material import small_plan, write_reports
 
+from ssl_core.data.reading import Effort, Reading
+from ssl_core.data.source import Source
+from ssl_core.datacheck import look as look_module
+from ssl_core.spec.data import Data
+
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Path:
@@ -49,6 +54,27 @@ def test_warnings_exit_with_1_and_what_is_refused_with_2(tmp_path: Path, plan: P
     assert result.exit_code == 2 and "would be refused here" in result.output and "without a word" in result.output
     edit(source, max_bad_share=0.5)
     assert run("site", "data", "check", "--source", source, "--plan", plan).exit_code == 1
+
+
+@pytest.mark.parametrize("founded", [True, False])
+def test_records_that_do_not_fit_in_memory_lie_in_the_sites_folder(
+    tmp_path: Path, plan: Path, founded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: list[Path | None] = []
+    honest = look_module.read_records
+
+    def spy(source: Source, data: Data, effort: Effort) -> Reading:
+        places.append(effort.scratch)
+        return honest(source, data, effort)
+
+    monkeypatch.setattr(look_module, "read_records", spy)
+    home = tmp_path / "home"
+    home.mkdir()
+    if founded:
+        (home / "site.toml").touch()
+    result = run("site", "data", "check", "--home", home, "--source", write_reports(tmp_path, patients=4), "--plan", plan)
+    assert result.exit_code == 0, result.output
+    assert places == [home if founded else None]
 
 
 def test_the_page_is_private_shows_one_patient_and_escapes_his_text(tmp_path: Path, plan: Path) -> None:

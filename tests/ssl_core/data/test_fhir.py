@@ -34,7 +34,7 @@ from tests_fhir import (
     write_lines,
 )
 
-from ssl_core.data.check import check_source, inspect_source
+from ssl_core.data.check import check_and_load, check_source, inspect_source
 from ssl_core.data.declared_fhir import FhirSource
 from ssl_core.data.decoding import Bounds, _decode
 from ssl_core.data.fhir import ReportDecoder, RowDecoder
@@ -315,22 +315,98 @@ def _numbered(identity: str, *numbers: str, **more: Any) -> dict[str, Any]:
         ([patient("p1", "1")], (), to_me("https://a.example/Patient/p1"), MRN, "1"),
         ([patient("p1", "1")], (UUID,), to_me("Patient/p1"), MRN, "1"),
         ([patient("p1", "1"), patient("p1", "2")], ("https://a.example/Patient/p1", "https://b.example/Patient/p1"),
-         to_me("Patient/p1"), MRN, None),
-        ([patient("p1", "1"), patient("p2", "2")], (UUID, UUID), to_me(UUID), None, None),
-        ([patient("p1", "1"), patient("p2", "2")], (UUID, UUID), to_me(UUID), MRN, None),
-        ([patient("p1", "1")], (UUID,), to_me(UUID) | {"identifier": {"system": MRN, "value": "2"}}, MRN, None),
+         to_me("Patient/p1"), MRN, Fault.TWO_PATIENTS),
+        ([patient("p1", "1"), patient("p1", "2")], ("https://a.example/Patient/p1", "https://b.example/Patient/p1"),
+         to_me("https://b.example/Patient/p1"), MRN, "2"),
+        ([patient("p1", "1"), patient("p1", "2")], ("https://a.example/Patient/p1",),
+         to_me("https://a.example/Patient/p1"), MRN, Fault.TWO_PATIENTS),
+        ([patient("p1", "1"), _numbered("p1")], (), to_me("Patient/p1"), MRN, Fault.TWO_PATIENTS),
+        ([patient("p1", "1"), patient("p1", "1")], (), to_me("Patient/p1"), MRN, "1"),
+        ([patient("p1", "1"), patient("p1", "2")], (), to_me("Patient/p1"), None, "p1"),
+        ([patient("p1", "1"), patient("p2", "2")], (UUID, UUID), to_me(UUID), None, Fault.TWO_PATIENTS),
+        ([patient("p1", "1"), patient("p2", "2")], (UUID, UUID), to_me(UUID), MRN, Fault.TWO_PATIENTS),
+        ([patient("p1", "1")], (UUID,), to_me(UUID) | {"identifier": {"system": MRN, "value": "2"}}, MRN, Fault.TWO_PATIENTS),
         ([_numbered("p1", "1", "2")], (UUID,), to_me(UUID), MRN, None),
+        ([_numbered("p1", "1", "2")], (UUID,), to_me(UUID) | {"identifier": {"system": MRN, "value": "2"}}, MRN, None),
         ([_numbered("p1", "1", use="old")], (UUID,), to_me(UUID), MRN, None),
         ([_numbered("p1", "1", " 1 ")], (UUID,), to_me(UUID), MRN, "1"),
     ],
 )  # fmt: skip
 def test_no_resource_lands_at_a_patient_whom_it_does_not_name(
     tmp_path: Path, people: list[dict[str, Any]], addresses: tuple[str, ...], subject: dict[str, Any] | None,
-    system: str | None, owner: str | None,
+    system: str | None, owner: str | Fault | None,
 ) -> None:  # fmt: skip
     (tmp_path / "a.json").write_text(json.dumps(bundle(*people, report("r", subject, "words"), addresses=addresses)))
     declared = FhirSource.model_validate({"kind": "fhir", "patient_identifier": system})
-    assert [found.owner for found in ReportDecoder(declared, TEXT)(tmp_path / "a.json")] == [owner]
+    (found,) = ReportDecoder(declared, TEXT)(tmp_path / "a.json")
+    assert (found.content if isinstance(found.content, Fault) else found.owner) == owner
+
+
+def _all_refuse(source: Source) -> None:
+    """Every way to the records refuses, whatever share of bad records is declared; the report still names what was met."""
+    assert source.declared.max_bad_share > 0.9
+    report = inspect_source(source, TEXT, HERE)
+    assert not report.accepted and report.bad_share <= report.max_bad_share
+    assert any("may hide several patients" in line for line in report.lines())
+    for read in (check_source, check_and_load, load_patients):
+        with pytest.raises(DataError, match="take others' records away") as caught:
+            read(source, TEXT, HERE)
+        assert caught.value.field == "patient_from" and caught.value.limit and "site data check" in str(caught.value.remedy)
+        assert "p1" not in str(caught.value) and "a.ndjson" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", ["00017", "00018"])
+def test_another_patient_of_the_same_address_never_takes_ones_records_away(tmp_path: Path, export: Path, number: str) -> None:
+    mine = [patient("p1", "00017"), report("r", to_me("Patient/p1"), "one two"), report("s", to_me("Patient/p1"), "three")]
+    others = [patient("p2", "00019"), report("t", to_me("Patient/p2"), "four")]
+    write_lines(export / "a.ndjson", [*mine, *others])
+    source = declare(tmp_path, patient_identifier=MRN, max_bad_share=0.99)
+    alone = load_patients(source, TEXT, HERE)
+    write_lines(export / "a.ndjson", [*mine, *others, patient("p1", number), report("u", to_me("Patient/p1"), "five")])
+    if number == "00018":
+        # Whose is r? The other patient's data cannot be told from mine, so there is no data set with him.
+        return _all_refuse(source)
+    with_it = load_patients(source, TEXT, HERE)
+    assert with_it.units == alone.units and with_it.counts().tolist() == [3, 1]
+    return None
+
+
+def test_where_files_are_of_one_patient_each_an_address_of_two_is_no_fault(tmp_path: Path, export: Path) -> None:
+    (export / "q").mkdir()
+    write_lines(export / "q" / "a.ndjson", [patient("p1", "1"), patient("p1", "2"), report("r", to_me("Patient/p1"), "one")])
+    (export / "q" / "b.json").write_text("{")
+    source = declare(tmp_path, patient_identifier=MRN, patient_from="folder", max_bad_share=0.6)
+    assert check_and_load(source, TEXT, HERE).patients.counts().tolist() == [2]
+
+
+@pytest.mark.parametrize("name", ["a.ndjson", "a.json"])
+@pytest.mark.parametrize("fault", ['"x": 1, "x": 2', "[", None])
+def test_one_patients_damage_in_a_file_of_several_refuses_the_source(
+    tmp_path: Path, export: Path, name: str, fault: str | None
+) -> None:
+    for number in range(20):
+        write_lines(export / f"good{number}.ndjson", [report("r", to_me(f"Patient/q{number}"), "some words")])
+    whole = json.dumps(bundle(*(report(f"r{number}", to_me(f"Patient/p{number}"), "words") for number in range(50))))
+    (export / name).write_text(whole)
+    source = declare(tmp_path, max_bad_share=0.95)
+    assert len(check_and_load(source, TEXT, HERE).patients) == 70
+    damaged = f"[{whole}]" if fault is None else whole.replace('"id": "r7"', f'"id": "r7", {fault}')
+    (export / name).write_text(damaged)
+    _all_refuse(source)
+
+
+@pytest.mark.parametrize("limit", [Fault.TOO_LARGE, Fault.OUTSIDE])
+def test_a_file_of_several_patients_beyond_a_limit_refuses_the_source(tmp_path: Path, export: Path, limit: Fault) -> None:
+    write_lines(export / "good.ndjson", [report("r", to_me("Patient/q"), "some words")])
+    elsewhere = tmp_path / "large.ndjson"
+    write_lines(elsewhere, [report("r", to_me("Patient/p1"), "word " * 250_000)])
+    if limit is Fault.OUTSIDE:
+        (export / "a.ndjson").symlink_to(elsewhere)
+    else:
+        elsewhere.rename(export / "a.ndjson")
+    source = declare(tmp_path, max_bad_share=0.95, largest_mib=1)
+    assert inspect_source(source, TEXT, HERE).files[0].faults == {limit: 1}
+    _all_refuse(source)
 
 
 def test_a_key_that_stands_there_twice_makes_the_file_unreadable(tmp_path: Path) -> None:

@@ -283,7 +283,7 @@ def test_the_file_with_the_url_is_for_its_owner_alone_and_beside_the_toml(tmp_pa
     inner = tmp_path / "inner"
     inner.mkdir()
     (inner / "url").symlink_to(tmp_path / "cdm.db")
-    with pytest.raises(DataError, match="lies outside"):
+    with pytest.raises(DataError, match="lies outside the folder of its source file"):
         check_source(Source(inner, source.declared), TEXT)
 
 

@@ -77,6 +77,35 @@ def test_where_a_patient_is_named(tmp_path: Path, path: str, owner: str | None) 
     assert [found.owner for found in XmlDecoder(declared, TEXT)(tmp_path / "a.xml")] == [owner]
 
 
+@pytest.mark.parametrize(
+    ("good", "bad", "fault"),
+    [("word 7<", "word & 7<", Fault.UNREADABLE), ("<p>p7</p>", "<p>p7</p><r><p>p7</p></r>", Fault.SHAPE)],
+)
+def test_one_patients_damage_in_a_file_of_several_refuses_the_source(
+    tmp_path: Path, reports: Path, good: str, bad: str, fault: Fault
+) -> None:
+    text = "".join(f"<r><p>p{number}</p><a>word {number}</a></r>" for number in range(30))
+    (reports / "a.xml").write_text(f"<x>{text}</x>")
+    (reports / "b.xml").write_text("<x><r><p>q</p><a>one</a></r></x>")
+    rule = {"text": ["a"], "record": "r" if fault is Fault.UNREADABLE else ".//r", "patient_path": "p", "max_bad_share": 0.9}
+    assert len(load_patients(declare(tmp_path, **rule), TEXT, HERE)) == 31
+    (reports / "a.xml").write_text(f"<x>{text.replace(good, bad)}</x>")
+    source = declare(tmp_path, **rule)
+    assert read_records(source, TEXT, HERE).tallies[0].faults[fault] == 1
+    for read in (check_source, load_patients):
+        with pytest.raises(DataError, match="take others' records away"):
+            read(source, TEXT, HERE)
+    # A file of one report, or of one patient, takes nothing of others with it.
+    (reports / "q").mkdir()
+    for name in ("a.xml", "b.xml"):
+        (reports / name).rename(reports / "q" / name)
+    source = declare(tmp_path, **rule | {"patient_from": "folder", "patient_path": None})
+    assert load_patients(source, TEXT, HERE).units == ("q",)
+    (reports / "q" / "a.xml").write_text("<r><p>p7</p><a>word & 7</a></r>")
+    source = declare(tmp_path, text=[".//a"], patient_path=".//p", max_bad_share=0.9)
+    assert check_source(source, TEXT, HERE).files[0].faults == {Fault.UNREADABLE: 1}
+
+
 def test_a_file_may_hold_many_records_and_rules_name_patients(tmp_path: Path, reports: Path) -> None:
     many = "".join(f"<report><id>{'q' if n % 3 else 'p'}</id><t>number {n}</t></report>" for n in range(12))
     (reports / "a.xml").write_text(f"<all><x/>{many}<report><t>whose</t></report><report><id>p</id></report></all>")

@@ -78,6 +78,45 @@ def test_a_row_that_is_nearly_zero_by_chance_may_lose_what_the_others_lose_to_ro
     assert not apart.same(rows, moved * torch.nan)
 
 
+def test_a_few_huge_rows_excuse_no_coupling_of_the_others() -> None:
+    norms = torch.tensor([1.0, 1.0, 1.0, 1.0, 1e6])
+    rows = torch.eye(5) * norms[:, None]
+    moved = rows.clone()
+    moved[0, 1] = 1e-3
+    # Of the mean norm, 200,000, it would be 5e-9.
+    assert apart.differences(rows, moved).tolist() == [pytest.approx(2.5e-4), 0, 0, 0, 0]
+    assert not apart.same(rows, moved)
+
+
+def test_a_coupled_model_of_heavy_tailed_gradients_fails(
+    make_plan: MakePlan, tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One patient in four, by his own tag, has a gradient a million times as large; all get a little of the batch's mean."""
+    honest, coupling = tiny.draw, 0.0
+
+    def heavy(patients: Patients, index: np.ndarray, uniforms: np.ndarray) -> dict[str, Tensor]:
+        views = honest(patients, index, uniforms)
+        scale = torch.from_numpy(np.where(patients.tags[index, 0] % 4 == 0, np.float32(1e6), np.float32(1)))
+        others = torch.nan_to_num(torch.tanh(views["seen"].mean(dim=0)))
+        return {"seen": views["seen"], "target": views["target"] * scale[:, None] + coupling * others}
+
+    def by_the_mean(mine: Tensor, theirs: Tensor) -> Tensor:
+        norms = mine.double().norm(dim=1)
+        differences = (mine.double() - theirs.double()).norm(dim=1)
+        return torch.where(differences == 0, 0.0, differences / norms.clamp(min=float(norms.mean())))
+
+    tiny.draw = heavy
+    check_isolation(make_plan(), speed=SpeedSpec(chunk=16), model=tiny)
+    coupling = 1e-2
+    with pytest.raises(PrivacyError, match="another patient's gradient"):
+        check_isolation(make_plan(), speed=SpeedSpec(chunk=16), model=tiny)
+    # By the mean alone the rows pass.
+    monkeypatch.setattr(isolation, "compare_sums", lambda *_: 0.0)
+    for module in (isolation, apart):
+        monkeypatch.setattr(module, "differences", by_the_mean)
+    check_isolation(make_plan(), speed=SpeedSpec(chunk=16), model=tiny)
+
+
 def test_a_model_that_remembers_earlier_chunks_fails(make_plan: MakePlan, tiny: Any) -> None:
     honest = tiny.draw
     seen: list[Tensor] = []

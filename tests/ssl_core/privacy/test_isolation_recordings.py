@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from tests_recordings import faults
 
 from ssl_core.config import SpeedSpec, StudyPlan, parse
 from ssl_core.data import source as source_module
+from ssl_core.data import wfdb_files
 from ssl_core.data.declared import Declared
 from ssl_core.data.reading import Effort, Fault
 from ssl_core.data.source import Source, read_records
 from ssl_core.errors import DataError, PrivacyError
 from ssl_core.privacy.isolation import TOLERANCE, check_isolation
-from ssl_core.privacy.synthetic_files import SyntheticFolders, default_source
+from ssl_core.privacy.synthetic_files import SyntheticFolders, check_reader, default_source
 from ssl_core.privacy.synthetic_writers import WRITERS
 from ssl_core.spec.data import SignalData
 
@@ -87,6 +89,42 @@ def test_a_reader_that_centres_on_all_patients_fails(plan_of: Any, kind: str, mo
     monkeypatch.setitem(source_module.READERS, (kind, data.kind), centring)
     with pytest.raises(PrivacyError, match="how another patient's are read"):
         check_isolation(plan_of(kind), speed=SpeedSpec(chunk=1), declared=declared(kind))
+
+
+def test_a_record_of_wfdb_names_the_segment_of_another_patient(plan_of: Any, tmp_path: Path) -> None:
+    """What the check drives: with and without the other patient, the one who names his segment has as many records."""
+    data = plan_of("wfdb").data
+    generator = np.random.default_rng(0)
+    rows = [(unit, generator.standard_normal(data.shape)) for unit in ("p0", "p0", "p1", "p2") for _ in range(2)]
+    read = {}
+    for name, kept in (("all", rows), ("without", [row for row in rows if row[0] != "p1"])):
+        (tmp_path / name).mkdir()
+        source = Source(tmp_path / name, WRITERS["wfdb"](tmp_path / name, declared("wfdb"), data, kept))
+        read[name] = read_records(source, data, Effort(workers=0))
+    # Of p0 four records of two windows, the segment that p1 names, and the record whose segment is p1's.
+    assert read["all"].owners.count("p0") == read["without"].owners.count("p0") == 11
+    assert read["all"].owners.count("p1") == 7 and "p1" not in read["without"].owners
+    assert faults(read["all"]) == {Fault.OUTSIDE: 2, Fault.UNREADABLE: 1} and faults(read["without"]) == {Fault.UNREADABLE: 2}
+    mine = [row for owner, row in zip(read["all"].owners, read["all"].records, strict=True) if owner != "p1"]
+    assert np.array_equal(mine, read["without"].records)
+
+
+@pytest.mark.parametrize("victim", ["synthetic-000000", "synthetic-000001"])
+def test_a_reader_that_leaves_out_who_names_anothers_segment_fails(
+    plan_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: str
+) -> None:
+    honest = wfdb_files._without_segments
+
+    def stealing(files: Any, source: Any) -> Any:
+        said = {file.path: wfdb_files._said(file.path, source) for file in files}
+        named = {file.path: [file.path.with_name(f"{name}.hea") for name in wfdb_files._segments(file)] for file in files}
+        taken = {path for path, parts in named.items() if any(said.get(part) not in (None, said[path]) for part in parts)}
+        return [replace(file, inside=file.inside and file.path not in taken) for file in honest(files, source)]
+
+    monkeypatch.setattr(wfdb_files, "_without_segments", stealing)
+    folders = SyntheticFolders(tmp_path, plan_of("wfdb").data, declared("wfdb"), 2)
+    with pytest.raises(PrivacyError, match="how another patient's are read"):
+        check_reader(folders, folders.base(), victim)
 
 
 def test_sounds_have_a_source_where_the_site_declares_none(plan_of: Any, tmp_path: Path) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests_engines import EVENTS, TABLE, TEXT
 
 from ssl_core.config import SpeedSpec, StudyPlan, parse
+from ssl_core.data import fhir_files
 from ssl_core.data.declared import Declared
 from ssl_core.data.source import MODELS
+from ssl_core.errors import PrivacyError
 from ssl_core.privacy.isolation import TOLERANCE, check_isolation
+from ssl_core.privacy.synthetic_files import SyntheticFolders, check_reader
 
 SOURCES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "texts-parquet": (
@@ -74,3 +78,21 @@ def test_one_patient_changes_nothing_of_another(make_plan: Callable[..., StudyPl
     source: Declared = parse(MODELS[declared["kind"]], declared, "source")
     report = check_isolation(make_plan(study), speed=SpeedSpec(chunk=5), declared=source)
     assert report.greatest_change <= TOLERANCE and 0.9 < report.greatest_contribution <= 2.0
+
+
+def test_a_reader_of_fhir_that_takes_the_last_patient_of_an_id_fails(
+    make_plan: Callable[..., StudyPlan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, declared = SOURCES["observations-fhir"]
+    folders = SyntheticFolders(tmp_path, make_plan(study).data, parse(MODELS["fhir"], declared, "source"), 3)
+    base = folders.base()
+    check_reader(folders, base, base.units[-1])
+    honest = fhir_files._targets
+
+    def last(address: str, match: Any, patients: fhir_files.Patients) -> list[dict[str, Any]]:
+        found = patients.get(f"Patient/{match[1]}", []) if match else []
+        return [found[-1][1]] if found else honest(address, match, patients)
+
+    monkeypatch.setattr(fhir_files, "_targets", last)
+    with pytest.raises(PrivacyError, match="how another patient's are read"):
+        check_reader(folders, folders.base(), base.units[-1])

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from tests_material import write_reports
+from tests_recordings import DATA as ECG
+from tests_recordings import waves, write_wfdb
 
 from ssl_core.data.check import check_and_load
 from ssl_core.data.source import read_source
@@ -58,6 +60,38 @@ def test_a_corpus_is_read_and_checked_as_a_hospitals_data_are(tmp_path: Path) ->
     (tmp_path / "reports.csv").write_text("patient,text\np1,\n")
     with pytest.raises(DataError):
         PublicUnits.from_corpus(source, TEXT)
+
+
+def test_a_database_is_no_public_corpus(tmp_path: Path) -> None:
+    (tmp_path / "source.toml").write_text('kind = "omop"\nurl_variable = "NOBODY_SETS_THIS"\n[notes]\ntypes = [5]\n')
+    with pytest.raises(ConfigError, match="cannot be shown to be public") as caught:
+        PublicUnits.from_corpus(tmp_path / "source.toml", TEXT)
+    assert (caught.value.field, caught.value.value) == ("--public", "omop") and caught.value.limit and caught.value.remedy
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_files_of_the_same_name_and_the_index_are_in_the_evidence(tmp_path: Path) -> None:
+    for place, text in (("one", "first words"), ("two", "other words")):
+        (tmp_path / "corpus" / place).mkdir(parents=True)
+        (tmp_path / "corpus" / place / "r.xml").write_text(f"<r>{text}</r>")
+    (tmp_path / "index.csv").write_text("file,patient\none/r.xml,a\ntwo/r.xml,b\n")
+    source = tmp_path / "source.toml"
+    source.write_text('kind = "xml"\npath = "corpus"\ntext = ["."]\npatient_from = "index"\nindex = "index.csv"\n')
+    names = ["corpus/one/r.xml", "corpus/two/r.xml", "index.csv"]
+    assert PublicUnits.from_corpus(source, TEXT).origin["sha256"] == {name: _hash(tmp_path / name) for name in names}
+
+
+def test_the_signal_files_of_wfdb_are_in_the_evidence(tmp_path: Path) -> None:
+    write_wfdb(tmp_path / "ecg" / "p1", "r", waves())
+    source = tmp_path / "source.toml"
+    source.write_text('kind = "wfdb"\npath = "ecg"\nchannels = ["II", "V1"]\nunits = ["mV"]\n')
+    names = [f"ecg/p1/{path.name}" for path in sorted((tmp_path / "ecg" / "p1").iterdir())]
+    assert len(names) > 1
+    found = PublicUnits.from_corpus(source, ECG).origin["sha256"]
+    assert found == {name: _hash(tmp_path / name) for name in names}
 
 
 @pytest.mark.parametrize("below", ["", "data", "data/more"])
