@@ -46,6 +46,7 @@ def prepare(study: Study) -> str:
     `PolicyError` where the plan says that it starts from its seed, and names other weights.
     """
     check_start(study)
+    check_size(study)
     report = study.checked.report
     declared = read_source(study.home.source_path).declared
     isolation = check_isolation(study.plan, speed=study.home.config.speed, declared=declared)
@@ -55,6 +56,17 @@ def prepare(study: Study) -> str:
         + f"\nIsolation check passed: on synthetic patients, changing one changed no {whose} gradient.\n"
         + isolation.why
     )
+
+
+def check_size(study: Study) -> None:
+    """Where patients are compared in buckets, which are never split, memory is demanded for those of three nominal sizes."""
+    most = 3 * study.nominal_size
+    if clip_line(study.plan.objective) and study.checked.report.patients > most:
+        raise PolicyError(
+            "this site has more patients than buckets of the plan are made for", field="nominal_size", value=study.nominal_size,
+            limit=f"a third of the patients at least, for objective {study.plan.objective.name}",
+            remedy="ask the operator for a plan that declares this site's size, or declare fewer of the patients",
+        )  # fmt: skip
 
 
 def check_start(study: Study) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 MOST_RECORDS = 1024
 MOST_SIGHTINGS = 1000
 _FILE = "watch.jsonl"
+_LOCK_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +188,25 @@ def _alone(folder: Path) -> Iterator[None]:
     # The daemon and a person may look at once, and neither may lose what the other saw.
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        until = time.monotonic() + _LOCK_S
+        while not _locked(descriptor):
+            if time.monotonic() > until:
+                raise StateError(
+                    "the daemon is at a look, which waits for an answer of this site",
+                    field="study", limit=f"{_LOCK_S:g} s", remedy="ask again in a few minutes",
+                )  # fmt: skip
+            time.sleep(0.05)
         yield
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def rows(sightings: list[Sighting]) -> list[tuple[str, str]]:

@@ -12,14 +12,17 @@ looks at, so that the last round too can be seen, whose CLOSE deletes the copy: 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import logging
 import os
 import resource
+import signal
 import sys
 from pathlib import Path
 
 from client.watch import Watch, Watched
 
+_PR_SET_PDEATHSIG = 1
 _LOG = logging.getLogger("choral.watch")
 
 
@@ -48,10 +51,18 @@ class Watching:
 
 def step_back() -> None:
     """This process yields to every other: processor, memory, and no core file of a process that holds records."""
-    os.nice(19)
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    Path("/proc/self/oom_score_adj").write_text("1000")
+    # Also a stopped one ends with its executor.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(19)
+    for what, step in (
+        ("the least of priorities", lambda: os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))),
+        ("being ended first where memory is short", lambda: Path("/proc/self/oom_score_adj").write_text("1000")),
+    ):
+        try:
+            step()
+        except OSError as error:
+            _LOG.warning("this machine forbids %s: %s", what, type(error).__name__)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -59,8 +70,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="client.watching", description="Looks at a study's encoder on this site's records.")
     parser.add_argument("--site-home", type=Path, required=True)
     given = parser.parse_args(arguments)
-    step_back()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    step_back()
     watching = Watching(given.site_home)
     while sys.stdin.buffer.readline():
         watching.look()

@@ -26,6 +26,9 @@ from ssl_core.errors import DataError
 LONGEST = 4 << 20
 """Characters of a line, or of a record."""
 
+# Of a cell csv takes 131,072 by itself, and gives up the rest of the file at a longer one.
+csv.field_size_limit(LONGEST)
+
 
 class _Lines(TextIOWrapper):
     """A text whose lines are bounded; `csv` and `for` ask for lines, and would read one that does not end into memory."""

@@ -4,13 +4,17 @@ Comes in: listed files and a decoder, a picklable function of one path. Goes out
 each, or the `Fault` of a whole file. Nothing is raised for a file: a library's own error, whatever it is, makes the file
 `UNREADABLE`; one that is larger or slower than declared, or takes more memory than a worker may, is counted as that, and one
 that kills its worker as `CRASHED`. A worker that fails before it is given a file is no file's fault: `ConfigError` (child.py).
-A file may take its worker over: what a worker sends is bounded in size and time, and never unpickled (pipe.py, found.py).
+A file may take its worker over: what a worker sends is bounded in size and time, and never unpickled (pipe.py, found.py); an
+answer names the file that it is of by a number that was drawn for it, and a file whose worker failed it after it had decoded
+others is given to a fresh one, so that what a file leaves behind costs no other. Beyond that goes only code that plays a worker
+to the end: it could answer for the files that are given to that process after its own.
 `workers=0` decodes in this process, without the bounds of time and memory: for files that this program made itself.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
 from collections import deque
@@ -30,6 +34,8 @@ from ssl_core.data.reading import Fault
 __all__ = ["Bounds", "Decoder", "Found", "decode_all"]
 
 _WAITING_A_WORKER = 4
+_NAME = 16
+_OF_THE_PROCESS = (Fault.CRASHED, Fault.TOO_SLOW, Fault.TOO_LARGE)
 
 Decoder = Callable[[Path], Sequence[Found]]
 
@@ -93,6 +99,8 @@ class _Worker:
         self.place: int | None = None
         self._file: Listed | None = None
         self._until = 0.0
+        self._name = b""
+        self._given: list[Listed] = []
 
     @property
     def pipe(self) -> Connection:
@@ -118,29 +126,41 @@ class _Worker:
             if self._file is not None:
                 self._hand_over()
             elif self.pipe.poll():
-                whole = received(self.pipe, self._bounds.memory)
-                result = Fault.TOO_SLOW if whole is None else unpacked(whole)
+                result = self._answer()
             elif self.left() <= 0:
                 result = Fault.TOO_SLOW if self._child.is_alive else Fault.CRASHED
         except (EOFError, OSError, ValueError, TypeError, RecursionError):
             # Gone, or it sent what no worker of ours sends.
             result = Fault.CRASHED
+        if result in _OF_THE_PROCESS:
+            self._child.restart()
+            if len(self._given) > 1:
+                # It may be the doing of a file before it.
+                result, self._file = None, self._given[-1]
+            self._given.clear()
         if result is not None:
             self.place = None
-        if result is Fault.TOO_SLOW or result is Fault.CRASHED:
-            self._child.restart()
         return place, result
 
     def _hand_over(self) -> None:
         if self._file is None or not self._child.is_ready():
             return
         file, self._file = self._file, None
+        self._given = [*self._given[-1:], file]
         self._until = time.monotonic() + self._bounds.seconds
+        self._name = os.urandom(_NAME)
         try:
-            self.pipe.send(file)
+            self.pipe.send((self._name, file))
         except OSError:
             # Gone since the file before this one: that is noticed by `take`.
             self._until = time.monotonic()
+
+    def _answer(self) -> Sequence[Found] | Fault:
+        name = received(self.pipe, _NAME)
+        if name is not None and name != self._name:
+            raise ValueError("an answer of another file")
+        whole = None if name is None else received(self.pipe, self._bounds.memory)
+        return Fault.TOO_SLOW if whole is None else unpacked(whole)
 
     def end(self) -> None:
         """End the process."""
@@ -151,13 +171,14 @@ def _serve(decoder: Decoder, bounds: Bounds, pipe: Connection) -> None:
     """What a worker does until its pipe is closed."""
     while True:
         try:
-            file = pipe.recv()
+            name, file = pipe.recv()
         except EOFError:
             return
         try:
             parts = packed(_decode(decoder, file, bounds))
         except MemoryError:
             parts = packed(Fault.TOO_LARGE)
+        send(pipe, [name])
         send(pipe, parts)
 
 

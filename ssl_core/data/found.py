@@ -68,9 +68,13 @@ def unpacked(whole: bytearray) -> Sequence[Found] | Fault:
         if not _NUMBERS.fullmatch(kind) or not all(type(side) is int and side >= 0 for side in shape):
             raise ValueError("no array of numbers")
         count = math.prod(shape)
+        if count * np.dtype(kind).itemsize > len(whole) - place:
+            raise ValueError("an array beyond the end of the frame")
         values: Any = np.frombuffer(whole, kind, count, place).reshape(shape)
         place += values.nbytes
         found.append(Found(owner, name, values, study))
+    if place != len(whole):
+        raise ValueError("more than the arrays that were told of")
     return found
 
 

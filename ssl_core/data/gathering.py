@@ -69,7 +69,9 @@ def gather(
             tally.hiding += several and isinstance(result, Fault)
             for found in found_in(result):
                 tally.rows += 1
-                tally.hiding += several and not isinstance(result, Fault) and _hides(found)
+                tally.hiding += found.content is Fault.TWO_PATIENTS or (
+                    several and not isinstance(result, Fault) and _hides(found)
+                )
                 owner = owner_of(file, found)
                 bad = isinstance(found.content, Fault)
                 if bad or owner is None:
@@ -98,4 +100,4 @@ def _hides(found: Found) -> bool:
     """May there be several patients behind a bad record: a line that cannot be parsed, a record within another?"""
     if found.content is Fault.UNREADABLE:
         return found.owner is None
-    return found.content is Fault.SHAPE or found.content is Fault.TWO_PATIENTS
+    return found.content is Fault.SHAPE

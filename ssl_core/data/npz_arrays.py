@@ -89,7 +89,8 @@ class NpzArrays:
         try:
             with self._archive.open(info) as stream:
                 return self._form(info, stream)
-        except _FAULTS as error:
+        except (*_FAULTS, MemoryError) as error:
+            # Python's parser of a header that is nested too deeply says that memory is short.
             raise self._unreadable() from error
 
     def read(self, fields: tuple[str, ...]) -> dict[str, npt.NDArray[np.generic]]:

@@ -47,7 +47,7 @@ class Fault(StrEnum):
     LINES = "lines of records that span several lines"
     SHAPE = "differently shaped"
     NO_PATIENT = "without a patient"
-    TWO_PATIENTS = "with an address that two patients share"
+    TWO_PATIENTS = "with an address that two patients share, or a file that two headers do"
     NO_WORDS = "without a word"
     NOT_FINITE = "pixels that are not finite"
     BLANK = "image without contrast"

@@ -103,7 +103,7 @@ class WfdbDecoder:
                 if _comment(texts, self.source.patient_comment) not in (None, _comment(lines, self.source.patient_comment)):
                     return Fault.OUTSIDE
                 if self._is_of_another(head, path):
-                    return Fault.OUTSIDE
+                    return Fault.TWO_PATIENTS
             if _names_another_place(texts):
                 return Fault.OUTSIDE
             part = whole if name is None else wfdb.rdheader(_plain(head))
@@ -114,7 +114,7 @@ class WfdbDecoder:
                 if fault is not None:
                     return fault
                 if self._is_of_another(path.with_name(file), head):
-                    return Fault.OUTSIDE
+                    return Fault.TWO_PATIENTS
                 total += path.with_name(file).stat().st_size
             part.uncalibrated = [_no_gain(line) for line in _signal_lines(texts)]
             parts.append(part)

@@ -63,6 +63,7 @@ _LOOK = "look at these files; leave out what does not belong, or declare the sha
 REMEDIES: dict[Fault, str] = {
     Fault.UNREADABLE: "copy the file again from where it came; a file that stays damaged does not belong in the folder",
     Fault.EMPTY: "copy the file again from where it came",
+    Fault.TWO_PATIENTS: "export the files again so that each address names one patient, or with identifiers in each resource",
     Fault.OUTSIDE: "put the file itself into the folder, in place of the link",
     Fault.ENCRYPTED: "export it without encryption, onto the site's own encrypted disk",
     Fault.WRONG_KIND: "narrow `files` in the source file, or move these files elsewhere",

@@ -121,6 +121,14 @@ def _verdict(report: CheckReport) -> list[Finding]:
     if not report.patients:
         remedy = "correct the source file: path, files, and whose a record is"
         return [Finding("records", "the source holds no patient", remedy, 0, rows, weight=Weight.REFUSED)]
+    hiding = sum(file.hiding for file in report.files)
+    if hiding:
+        what = "faults may hide several patients, which no declared share allows"
+        return [
+            Finding(
+                "records", what, "mend the files that are named below, or take them out", hiding, rows, weight=Weight.REFUSED
+            )
+        ]
     remedy = "correct what is named below, or declare the share that is known and accepted: max_bad_share"
     what = f"more records are bad than the source declares (max_bad_share = {report.max_bad_share:g})"
     return [Finding("records", what, remedy, bad, rows, weight=Weight.REFUSED)]

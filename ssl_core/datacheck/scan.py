@@ -2,13 +2,12 @@
 
 Comes in: a `Source`. Goes out: findings, with names of files. The files of a folder are decoded as a reader's are, in worker
 processes with bounds of time and memory (decoding.py): a damaged file is passed over here, and counted by its reader.
-HEADERS says which entries of a header may name a person, by kind of folder; a reader adds its own, a function of a module.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,19 +32,14 @@ from ssl_core.spec.data import Data, PairData
 
 _MOST = 200
 
-HEADERS: dict[str, Callable[[Path], Iterable[str]]] = {}
-"""Kind of a folder -> what in the header of a file may name a person; other kinds: by the file's own format (headers.py)."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Header:
     """Decoder: the names of a header's entries, one `Found` each; without a name, the distances of pixels."""
 
-    look: Callable[[Path], Iterable[str]]
-
     def __call__(self, path: Path) -> Sequence[Found]:
         spacing = spacing_of(path)
-        entries = [Found(None, name, np.zeros(1, np.float32)) for name in self.look(path)]
+        entries = [Found(None, name, np.zeros(1, np.float32)) for name in header_identifiers(path)]
         return entries if spacing is None else [*entries, Found(None, "", np.array(spacing, np.float32))]
 
 
@@ -81,7 +75,7 @@ def scan_findings(source: Source, data: Data, effort: Effort) -> list[Finding]:
         return []
     listed = [file for file in list_files(declared, source.folder) if file.inside]
     files = listed[:: max(1, -(-len(listed) // _MOST))]
-    look = _Header(HEADERS.get(declared.kind, header_identifiers))
+    look = _Header()
     entries: Counter[str] = Counter()
     holding = []
     spacings: dict[str, Spacing] = {}

@@ -22,6 +22,7 @@ from client.study import Study, store_plan
 from ssl_core.chain import Chain
 from ssl_core.config import SpeedSpec
 from ssl_core.data import check
+from ssl_core.errors import PolicyError
 from ssl_core.parcel import Parcel
 from ssl_core.privacy import isolation, ledger
 from ssl_core.privacy.statement import Quote
@@ -232,3 +233,17 @@ def test_who_approves_a_study_with_buckets_is_told_what_c_bounds() -> None:
     bounded = shown["simclr-buckets"].pop("what C bounds")
     assert bounded == "C is of a bucket of about 16 patients; one can change it by 2 C: noise sigma x 2 C"
     assert shown["simclr-buckets"].keys() == shown["crops-contrast"].keys()
+
+
+@pytest.mark.parametrize(
+    ("objective", "patients", "fits"), [("simclr-buckets", 300, True), ("simclr-buckets", 301, False), ("byol", 9999, True)]
+)
+def test_a_site_that_outgrows_its_buckets_is_refused_before_it_approves(objective: str, patients: int, fits: bool) -> None:
+    """Or its true size would decide, in a round, whether there is memory for a bucket."""
+    plan = task_plan(("image", "resnet", objective), 1)
+    study = SimpleNamespace(plan=plan, nominal_size=100, checked=SimpleNamespace(report=SimpleNamespace(patients=patients)))
+    if fits:
+        approval.check_size(cast("Study", study))
+        return
+    with pytest.raises(PolicyError, match="nominal_size"):
+        approval.check_size(cast("Study", study))

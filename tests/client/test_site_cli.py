@@ -409,7 +409,7 @@ def test_images_of_another_shape_are_refused_by_file(federation: Any) -> None:
     (data / "source.toml").write_text('kind = "npz"\npath = "x.npz"\n')
     refused(run("site", "pretrain", plan, "--home", home, "--yes"), "'x.npz'", "image_field", "8, 16", "16, 16")
     write(data / "x.npz", b"no archive")
-    refused(run("site", "pretrain", plan, "--home", home, "--yes"), "cannot be read as npz", "value: x.npz")
+    refused(run("site", "pretrain", plan, "--home", home, "--yes"), "is no npz file", "value: x.npz")
     assert rows(home, "reserve") == 0
 
 

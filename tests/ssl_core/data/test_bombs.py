@@ -123,6 +123,14 @@ def test_a_header_that_says_another_size_than_the_directory_is_damaged(tmp_path:
         load_fields(tmp_path / "x.npz", "x.npz", ("image",))
 
 
+def test_a_header_that_pythons_parser_has_no_memory_for_is_damaged(tmp_path: Path) -> None:
+    head = b"{'descr': '|u1', 'fortran_order': False, 'shape': (" + b"-" * 9000 + b"1,)}\n"
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("image.npy", b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head)
+    with pytest.raises(DataError, match="cannot be read as npz"):
+        load_fields(tmp_path / "x.npz", "x.npz", ("image",))
+
+
 def test_a_directory_of_very_many_members_is_not_read(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         for number in range(20_000):

@@ -70,6 +70,14 @@ def test_what_a_hostile_worker_sends_is_never_run_nor_waited_for(tmp_path: Path,
     assert not list(tmp_path.glob("*.run"))
 
 
+def test_what_a_file_leaves_behind_costs_no_other(tmp_path: Path) -> None:
+    """One answers for the file after it, too; another's worker ends once it has answered."""
+    files = _files(tmp_path, ["1", "twice", "2", "then die", "3"])
+    results = [found for _, found in decode_all(files, decode, BOUNDS, workers=1)]
+    assert [len(found) for found in results if not isinstance(found, Fault)] == [1, 1, 2, 1, 3]
+    assert [float(each.content[0]) for each in results[2] if not isinstance(each.content, Fault)] == [0.0, 1.0]
+
+
 def test_a_worker_gives_what_this_process_would_find(tmp_path: Path) -> None:
     files = _files(tmp_path, ["mixed"])
     ((_, here),), ((_, there),) = (list(decode_all(files, decode, BOUNDS, workers=workers)) for workers in (0, 1))
@@ -88,7 +96,9 @@ def test_a_worker_gives_what_this_process_would_find(tmp_path: Path) -> None:
      '"no fault"', "[", "\xff", "3",
      '[["a", "", null, ["|O8", [1]]]]', '[["a", "", null, ["<f4", [-1]]]]', '[["a", "", null, ["<f4", [9]]]]',
      '[["a", "", null, ["<f4", [true]]]]',
-     '[["a", "", null, ["<f4", 1]]]', "[" * 100_000],
+     '[["a", "", null, ["<f4", 1]]]', "[" * 100_000,
+     '[["a", "", null, ["<f4", [4611686018427387904, 4]]]]', f'[["a", "", null, ["<f4", [{10**30}]]]]',
+     '[["a", "", null, "empty"]]'],
 )  # fmt: skip
 def test_no_other_message_is_taken(told: str) -> None:
     text = told.encode("latin-1")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ssl_core.data.check import check_source, inspect_source
+from ssl_core.data.csv_rows import LONGEST
 from ssl_core.data.reading import Fault
 from ssl_core.data.source import load_patients, read_source
 from ssl_core.errors import ConfigError, DataError
@@ -176,7 +177,7 @@ LOST_QUOTE = 'patient,text\np0,"a b"\np1,"c d"\np2,"xy zw\np3,g h\np4,"\np5,i j\
 LOST_TO_THE_END = 'patient,text\np0,"a b"\np1,"c d\np2,xy zw\np3,g h\n'
 LOST_THEN_BROKEN = 'patient,text\np0,a b\np1,"c d\np2,xy zw\np3,"g h"\np4,i j\n'
 FORGED = 'patient,text\np0,a b\np1,"he said "well"\np2,words of p1\nend"\n'
-TOO_LONG = 'patient,text\np0,a b\np1,"' + "x" * 200_000 + '"\np2,c d\n'
+TOO_LONG = 'patient,text\np0,a b\np1,"' + 2 * ("x" * (LONGEST // 2) + "\n") + '"\np2,c d\n'
 TWO_LINES = 'patient,text\np0,"first line\nsecond line"\np1,"one\r\n\r\nthree"\np2,a b\n'
 
 
@@ -188,7 +189,7 @@ TWO_LINES = 'patient,text\np0,"first line\nsecond line"\np1,"one\r\n\r\nthree"\n
         # Nothing is trusted after a quote in a wrong place: the next line may be part of p1's text.
         (LOST_THEN_BROKEN, "lines 3-6", 4, 5, ("p0",)),
         (FORGED, "lines 3-5", 3, 4, ("p0",)),
-        (TOO_LONG, "lines 3-4", 2, 3, ("p0",)),
+        (TOO_LONG, "lines 3-6", 4, 5, ("p0",)),
         (TWO_LINES, "lines 2-3, 4-6", 5, 6, ("p2",)),
     ],
 )
@@ -245,3 +246,10 @@ def test_of_many_such_records_only_the_first_lines_are_named(tmp_path: Path) -> 
 def test_json_lines_have_no_lines_to_declare(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="multiline is for csv"):
         read_source(declare(tmp_path, "multiline = true\n", path='"t.jsonl"', form="jsonl"))
+
+
+def test_a_long_note_costs_no_row_after_it(tmp_path: Path) -> None:
+    """csv by itself takes 131,072 characters of a cell, and nothing after a longer one."""
+    (tmp_path / "t.csv").write_text(f"patient,text\np0,{'word ' * 40_000}\np1,c d\n")
+    report = check_source(read_source(declare(tmp_path)), DATA)
+    assert (report.patients, report.files[0].faults) == (2, {})

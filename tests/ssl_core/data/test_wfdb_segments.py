@@ -51,7 +51,8 @@ def test_a_segment_that_is_nearer_to_anothers_header_is_not_read(tmp_path: Path)
     for name, who in (("r", "p1"), ("r_s", "p2")):
         (tmp_path / f"{name}.hea").write_text(f"{name}/1 2 100 1300\nr_s1 1300\n# subject: {who}\n")
     reading = recorded(tmp_path, **BY_HEADER)
-    assert reading.owners == ["p1", "p2"] and faults(reading) == {Fault.OUTSIDE: 1}
+    assert reading.owners == ["p1", "p2"] and faults(reading) == {Fault.TWO_PATIENTS: 1}
+    assert reading.tallies[0].hiding == 1
     assert not reading.records[0].any() and reading.records[1].any()
 
 
