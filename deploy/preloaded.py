@@ -65,14 +65,18 @@ class Preloaded:
             connection.settimeout(timeout_s)
             try:
                 connection.connect(path)
+            except OSError as error:
+                raise StateError("the process that runs commands has ended", field="program", value=program) from error
+            try:
                 with connection.makefile("rwb") as stream:
                     stream.write(json.dumps([program, *arguments]).encode() + b"\n")
                     stream.flush()
                     answer = stream.readline()
             except TimeoutError:
                 raise StateError("a command did not end", field="program", value=program, limit=f"{timeout_s:g} s") from None
-            except OSError as error:
-                raise StateError("the process that runs commands has ended", field="program", value=program) from error
+            except ConnectionError:
+                # Killed before it read its request: unix(7) then gives no end of file but a reset.
+                answer = b""
         if not answer:
             raise StateError("a command was killed", field="program", value=program)
         return Finished(**json.loads(answer))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import threading
 import time
@@ -117,3 +118,23 @@ def test_commands_end_with_their_supervisor(tmp_path: Path) -> None:
     assert len(ended) == 1 and "was killed" in ended[0]
     with pytest.raises(StateError, match="has ended"):
         made.run("some_module", ["fine"], timeout_s=5)
+    killed_before_it_reads(tmp_path / "commands", made)
+
+
+def killed_before_it_reads(folder: Path, made: Preloaded) -> None:
+    """A request that lies unread when its process ends comes back as a reset, not as an end of file."""
+    (folder / "socket").unlink()
+    with socket.socket(socket.AF_UNIX) as listener, preloaded._short_path(folder) as path:
+        listener.bind(path)
+        listener.listen()
+
+        def end() -> None:
+            connection, _ = listener.accept()
+            connection.recv(1, socket.MSG_PEEK)
+            connection.close()
+
+        ending = threading.Thread(target=end)
+        ending.start()
+        with pytest.raises(StateError, match="was killed"):
+            made.run("some_module", ["fine"], timeout_s=60)
+        ending.join()

@@ -36,6 +36,7 @@ class World:
         self.authority = Identity.generate()
         self.node_ports = dict(zip(NAMES, node_ports, strict=True))
         self.starts = 0
+        self.last: dict[str, str] = {}
 
     def publish(self, version: int, *names: str) -> None:
         """Put a roster into the operator's folder, as a person copies it."""
@@ -47,12 +48,16 @@ class World:
         write_durably(self.operator.root / "roster.json", sign_roster(roster, [self.authority]))
 
     def connect(self, name: str) -> Path:
-        """Start the site's SuperNode; its log."""
+        """Start the site's SuperNode, its only one; its log."""
+        # One that was turned away may still hold the site's port while it ends.
+        if (before := self.last.get(name)) in self.supervisor.names():
+            self.supervisor.stop(before)
         self.starts += 1
+        self.last[name] = f"{name}-{self.starts}"
         log = self.root / f"{name}-{self.starts}.log"
         self.supervisor.start(
             ProcessSpec(
-                name=f"{name}-{self.starts}",
+                name=self.last[name],
                 argv=supernode_argv(
                     superlink=f"127.0.0.1:{self.operator.config.port}", ca_certificate=self.operator.tls.ca_certificate,
                     private_key=self.root / name / "supernode.key", runtime_port=self.node_ports[name],
