@@ -19,7 +19,7 @@ help:
 	@echo 'make nightly two thousand million draws of noise (1 minute)'
 	@echo 'make schedules  200,000 random schedules of the secure sum; make test tries 10,000 (30 minutes)'
 	@echo 'make mutants    leave out each check of the secure sum: some test must fail (40 minutes)'
-	@echo 'make fuzz       atheris on every parser, five minutes a target'
+	@echo 'make fuzz       atheris on every parser of messages, five minutes a target (of files: make test)'
 	@echo 'make bench   the demo over three seeds, with paired intervals (20 minutes)'
 	@echo 'make bench-objectives  what pretext tasks are worth under privacy (an hour; goes on where it was cut)'
 	@echo 'make clean   remove what make made here'

@@ -44,7 +44,7 @@ def facts(look: Look) -> list[tuple[str, str]]:
         ("records", f"{report.records:,}"),
         ("bad records", f"{report.bad_share:.2%}, declared at most {report.max_bad_share:.2%}"),
         ("time to read", _time(look.cost, report.records)),
-        ("room", f"{size(look.cost.kept)} on disk and in memory: {size(look.cost.record_bytes)} a record"),
+        ("room", f"{size(look.cost.kept)} on disk, where a study reads them: {size(look.cost.record_bytes)} a record"),
     ]
 
 

@@ -14,6 +14,7 @@ from server.home import OperatorHome, create_operator
 from ssl_core.chain import write_durably
 from ssl_core.errors import ConfigError
 from ssl_core.spec.coupled import CoupledTask
+from ssl_core.spec.sizes import epilog
 from ssl_core.trust.identity import fingerprint
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def start(home: Home = _HOME) -> None:
     run_operator(OperatorHome(home))
 
 
-@app.command()
+@app.command(epilog=epilog())
 @fail_on_error
 def prepare(
     plan: Annotated[Path, typer.Argument(help="A study plan (.toml).")],
@@ -127,7 +128,7 @@ def _choose(
     say(json_, facts, rows_to_text(lines(read, ranking)))
 
 
-@app.command()
+@app.command(epilog=epilog())
 @fail_on_error
 def launch(
     plan: Annotated[

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Entry:
 
 
 class Chain:
-    """An open log. Several processes may hold it open; SQLite orders their transactions."""
+    """An open log, for the thread that opened it. Several processes may hold it open; SQLite orders their transactions."""
 
     def __init__(self, path: Path, *, anchor: Path | None = None, create: bool = False) -> None:
         if not create and not path.is_file():
@@ -53,7 +54,9 @@ class Chain:
         self.path = path
         self._head_path = path.with_name(path.name + ".head")
         self._anchor_path = anchor
-        self._database = sqlite3.connect(path, isolation_level=None, timeout=60.0)
+        self._thread = threading.get_ident()
+        # The collector may run, and close, in any thread; what would mix two threads' entries is refused in `transaction`.
+        self._database = sqlite3.connect(path, isolation_level=None, timeout=60.0, check_same_thread=False)
         try:
             self._open(create)
         except sqlite3.DatabaseError as error:
@@ -117,6 +120,8 @@ class Chain:
     @contextmanager
     def transaction(self) -> Iterator[Chain]:
         """Reads and appends inside see and change one state; nothing is kept if the block raises."""
+        if threading.get_ident() != self._thread:
+            raise StateError("log is open in another thread", field="path", value=self.path.name, remedy="open it here, too")
         if self._database.in_transaction:
             yield self
             return

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssl_core.chain import write_durably
+from ssl_core.data.label_table import read_label_table
 from ssl_core.data.patients import unit_id
 from ssl_core.errors import DataError
 
@@ -65,28 +66,20 @@ class Assignment:
 
 def read_assignment(path: Path) -> Assignment:
     """Read what `save` wrote, or a person: without the first line the parameters are empty."""
+    table = read_label_table(path, "split file", commented=True)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-        told = json.loads(lines[0][1:]) if lines and lines[0].startswith("#") else {}
-        rows = list(csv.reader(lines[1:] if lines and lines[0].startswith("#") else lines, strict=True))
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"split file {path.name!r} cannot be read", field="path", value=path.name) from error
+        told = json.loads(table.comment[1:] or "{}")
+    except (ValueError, RecursionError):
+        told = None
     if not isinstance(told, dict) or not all(isinstance(value, str | int | float) for value in told.values()):
         raise DataError(f"split file {path.name!r} does not say how it was made", field="parameters", value=path.name)
-    if not rows or rows[0] != _HEADER or len(rows) < 2:
+    if list(table.header) != _HEADER:
         raise DataError(f"split file {path.name!r} has no rows of patient,part", field="path", value=path.name)
-    first = 3 if lines[0].startswith("#") else 2
-    parts: dict[str, str] = {}
-    for number, row in enumerate(rows[1:], start=first):
-        if len(row) != 2 or not unit_id(row[0]) or not row[1].strip():
-            raise DataError(f"line {number} of split file {path.name!r} names no patient and part", field="line", value=number)
-        if unit_id(row[0]) in parts:
-            raise DataError(
-                f"a patient stands twice in split file {path.name!r}", field="line", value=number,
-                remedy="a patient belongs to one part, with all records",
-            )  # fmt: skip
-        parts[unit_id(row[0])] = row[1].strip()
-    return Assignment(parts, told)
+    parts = table.cells("part")
+    for place, part in enumerate(parts):
+        if not part:
+            raise table.fault("part", place, "is empty")
+    return Assignment(dict(zip(table.patients("patient"), parts, strict=True)), told)
 
 
 def require_disjoint(groups: Mapping[str, Iterable[str]]) -> None:

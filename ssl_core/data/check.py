@@ -2,8 +2,8 @@
 
 Comes in: a source and the plan's data. Goes out: `CheckReport`, for this site's staff (it has no message type and never
 leaves), and the very `Patients` that were checked, from one reading of the files. `check_source` raises `DataError`
-above the declared share of bad records, naming files, reasons and, where rows may have been swallowed, lines, without
-a number of records: the numbers stand in `inspect_source`'s report. Equal records of different patients are reported,
+above the declared share of bad records, naming files and reasons, and where lines may have been swallowed, naming these,
+without a number of records: the numbers stand in `inspect_source`'s report. Equal records of different patients are reported,
 never dropped: dropping one would make a patient's records depend on another's (ruling 17).
 """
 
@@ -16,11 +16,13 @@ from ssl_core.data.columns import check_levels
 from ssl_core.data.contents import contents_of
 from ssl_core.data.declared_folder import FolderSource
 from ssl_core.data.declared_pairs import PairsSource
+from ssl_core.data.declared_vitals import VitalsSource
 from ssl_core.data.events import check_codes
 from ssl_core.data.gathering import padding
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.reading import Effort, Fault, Reading, Span
 from ssl_core.data.source import Source, read_records, refuse_hiding
+from ssl_core.data.vitals import check_names
 from ssl_core.errors import DataError
 from ssl_core.spec.data import Data, EventData, TableData
 
@@ -151,6 +153,8 @@ def report_of(source: Source, reading: Reading, data: Data) -> CheckReport:
         check_levels(reading.records, data)
     if isinstance(data, EventData):
         check_codes(reading.records, data)
+    if isinstance(source.declared, VitalsSource):
+        check_names(reading, source.declared)
     contents = contents_of(reading.records, padding(data))
     return CheckReport(
         files=tuple(
@@ -171,13 +175,13 @@ def _accept(source: Source, reading: Reading, data: Data) -> CheckReport:
     report = report_of(source, reading, data)
     refuse_hiding(source, reading)
     if report.bad_share > report.max_bad_share:
-        bad = [f"{f.file} ({', '.join([*sorted(f.faults), *filter(None, [f.lines])])})" for f in report.files if f.faults]
+        bad = [f"{f.file} ({', '.join(sorted(f.faults))})" for f in report.files if f.faults]
         raise DataError(
             "more records are bad than the source declares",
             field="max_bad_share",
             value="; ".join(bad),
             limit=source.declared.max_bad_share,
-            remedy="correct these files, or declare what is known of them: max_bad_share, multiline",
+            remedy="correct these files, or declare what is known of them: max_bad_share",
         )
     if not report.patients:
         raise DataError("the source holds no patient", field="path", value=", ".join(source.declared.paths))

@@ -6,6 +6,7 @@ is there 1, its value 0 where it is missing; a level that the plan does not decl
 An empty cell, or one that the source calls `missing`, is missing. A number is written as digits, with a point and an exponent
 where there is one; nothing is guessed of a decimal comma, a sign such as "<", a date. A row with another text there, or a
 number beyond a million times `typical`, is bad, as is one without any value: an all-zero record, in which all is missing.
+Where the source names a column of times, a row without one is bad too, and a patient's rows stand in the order of theirs.
 A level counts as written, in Unicode NFC, without space around it. Raises `DataError` for what concerns the whole source: a
 file that cannot be opened, a column that is missing, units that are not the plan's. `check_levels`, before approval, refuses
 a categorical column none of whose cells is a declared level: it is coded in another way than the plan says.
@@ -13,7 +14,6 @@ a categorical column none of whose cells is a declared level: it is coded in ano
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,16 +23,15 @@ import numpy.typing as npt
 
 from ssl_core.data.cell_rows import cell_rows
 from ssl_core.data.declared import ColumnsSource
+from ssl_core.data.numbers import number_of
 from ssl_core.data.reading import Effort, Fault, Reading, Tally, is_clean, owned
 from ssl_core.data.rows import Rows
+from ssl_core.data.times import in_order, microseconds
 from ssl_core.errors import DataError
 from ssl_core.spec.data import NumericColumn, TableData
 
 LARGEST = 1e6
 """Most of a scaled value; beyond it a number is no measurement but a slip."""
-
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
-_LONGEST_NUMBER = 60
 
 
 def read_columns(source: ColumnsSource, files: tuple[Path, ...], data: TableData, effort: Effort) -> Reading:
@@ -41,20 +40,23 @@ def read_columns(source: ColumnsSource, files: tuple[Path, ...], data: TableData
     levels = level_codes(data)
     missing = {"", *(unicodedata.normalize("NFC", cell).strip() for cell in source.missing)}
     owners: list[str] = []
+    order: list[str] = []
     tallies = []
     with Rows(np.zeros(data.values, np.float32), effort.scratch) as rows:
         for name, path in zip(source.paths, files, strict=True):
             tally = Tally(name)
             tallies.append(tally)
             for owner, row in owned(cell_rows(source, path, name, columns, effort), tally):
-                record = table_record(row[1:], data, levels, missing)
+                when = None if source.time_column is None else microseconds(row.pop(), source.time_unit)
+                record = when if isinstance(when, Fault) else table_record(row[1:], data, levels, missing)
                 if isinstance(record, Fault):
                     tally.faults[record] += 1
                     record = np.zeros(data.values, np.float32)
                 tally.undeclared += bool((record[2 * len(data.numeric) :] == 1).any())
                 owners.append(owner)
+                order.append("" if isinstance(when, Fault | None) else in_order(when))
                 rows.add(record)
-        return Reading(owners, [""] * len(owners), rows.array(), tuple(tallies))
+        return Reading(owners, order, rows.array(), tuple(tallies))
 
 
 def level_codes(data: TableData) -> list[dict[str, int]]:
@@ -89,10 +91,11 @@ def table_record(
 
 def _scaled(text: str, column: NumericColumn) -> float | None:
     """The value of a cell in the plan's scale, or None where it is no number or one beyond all bounds."""
-    if len(text) > _LONGEST_NUMBER or not _NUMBER.fullmatch(text):
+    number = number_of(text)
+    if number is None:
         return None
     # An exponent of any size gives infinity here, which is beyond all bounds too.
-    value = (float(text) - column.centre) / column.typical
+    value = (number - column.centre) / column.typical
     return value if abs(value) <= LARGEST else None
 
 
@@ -117,9 +120,10 @@ def _headers(source: ColumnsSource, data: TableData) -> list[tuple[str, str]]:
             )
     headers = [("patient_column", source.patient_column)]
     headers += [(f"columns.{name}", source.columns.get(name, name)) for name in names]
+    headers += [("time_column", source.time_column)] if source.time_column is not None else []
     if len({header for _, header in headers}) != len(headers):
         raise DataError(
-            "two columns of the study, or one and the patient's, stand under one header",
+            "two columns of the study, or one and the patient's or the time's, stand under one header",
             field="columns",
             remedy="give each column of the study a header of its own; a patient id is never a value",
         )

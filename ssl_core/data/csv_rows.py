@@ -4,11 +4,11 @@ Comes in: an open file, its declared name, and the columns by the key of the sou
 row: the cells of these columns, or a `Fault`, or a `Span`. Raises `DataError` for a column that is missing or there twice.
 A row with more or fewer fields than the header may have shifted columns: its patient is not trusted. Nor is a record trusted
 that spans several lines, unless the source declares `multiline`: a quote that was lost swallows the rows up to the next
-quote, and what is left can look like a record of one patient. All its lines are counted. After a quote in a wrong place
-nothing of the file is trusted: it cannot be told whether the next line is a row or part of a patient's note that looks like
-another's row, and all lines to the end are counted. So it is after a cell of more than 131,072 characters (Python's limit) and
-after a record of more than `LONGEST`. No more than one line, or record, is held at a time: a line that does not end is a
-`DataError`.
+quote, and what is left can look like a record of one patient. After a quote in a wrong place, and after a record of more than
+`LONGEST`, nothing of the file is trusted: it cannot be told whether the next line is a row or part of a patient's note that
+looks like another's row. Such lines, with `multiline` those too of a record that spans several and has other fields than the
+header, come out as one `Span`: whose they are nobody knows, and no share of bad records excuses them (reading.py). No more than
+one line, or record, is held at a time: a line that does not end is a `DataError`.
 """
 
 from __future__ import annotations
@@ -78,28 +78,13 @@ def open_text(path: Path, name: str) -> Iterator[TextIO]:
             stream.said = name
             yield stream
     except OSError as error:
-        raise DataError("a declared file cannot be read", field="path", value=name, remedy=error.strerror) from error
+        raise DataError("a file cannot be read", field="path", value=name, remedy=error.strerror) from error
 
 
-def csv_rows(
-    stream: TextIO, name: str, columns: Sequence[tuple[str, str]], *, multiline: bool
-) -> Iterator[list[str] | Fault | Span]:
-    """Rows of `stream`; `columns`: pairs of a source file's key and the column that it names. Empty lines are skipped."""
+def csv_records(stream: Iterable[str]) -> Iterator[tuple[int, int, list[str] | None]]:
+    """First and last line of each record, from 1, and its cells; None for all lines to the end that cannot be parsed."""
     lines = _Record(stream)
     reader = csv.reader(lines, strict=True)
-    try:
-        header = next(reader, [])
-    except csv.Error:
-        header = []
-    if lines.count > 1 and not multiline:
-        raise DataError(
-            f"the header of file {name!r} spans several lines",
-            field="multiline",
-            value=f"lines 1-{lines.count}",
-            limit="one line",
-            remedy="correct its quotes, or declare multiline = true",
-        )
-    wanted = [_place(header, column, key, name) for key, column in columns]
     while True:
         first = lines.count + 1
         lines.length = 0
@@ -108,12 +93,32 @@ def csv_rows(
         except StopIteration:
             return
         except csv.Error:
-            last = lines.count + sum(1 for _ in stream)
-            fault = Fault.UNREADABLE if multiline or last == first else Fault.LINES
-            yield Span(first, last, fault) if last > first else fault
+            yield first, lines.count + sum(1 for _ in stream), None
             return
-        if lines.count > first and not multiline:
-            yield Span(first, lines.count, Fault.LINES)
+        yield first, lines.count, row
+
+
+def csv_rows(
+    stream: Iterable[str], name: str, columns: Sequence[tuple[str, str]], *, multiline: bool
+) -> Iterator[list[str] | Fault | Span]:
+    """Rows of `stream`; `columns`: pairs of a source file's key and the column that it names. Empty lines are skipped."""
+    found = csv_records(stream)
+    _, ends, header = next(found, (1, 1, []))
+    if header is None or (ends > 1 and not multiline):
+        raise DataError(
+            f"the header of file {name!r} spans several lines, or its quotes cannot be told apart",
+            field="multiline",
+            value=f"lines 1-{ends}",
+            limit="one line",
+            remedy="correct its quotes, or declare multiline = true",
+        )
+    wanted = [_place(header, column, key, name) for key, column in columns]
+    joined = Fault.QUOTES if multiline else Fault.LINES
+    for first, last, row in found:
+        if row is None:
+            yield Span(first, last, joined) if last > first else Fault.UNREADABLE
+        elif last > first and (not multiline or len(row) != len(header)):
+            yield Span(first, last, joined)
         elif len(row) == len(header):
             yield [row[place] for place in wanted]
         elif row:

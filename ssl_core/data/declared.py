@@ -32,6 +32,8 @@
     code_column = "code"
     record_column = "stay"
 
+Of texts and columns, `time_column` brings a patient's records into the order of time, else of their ids, then of their rows;
+`time_unit`: "iso" (ISO 8601), or the unit of a number ("seconds", "minutes", "hours"). A row without such a time is bad then.
 Of events all of one patient and `record_column` are one record or, without it, all of one patient; by time, ISO 8601.
 `format` may be "csv", "parquet" and, for kind "table", "jsonl"; a value gives the same record in each (parquet_rows.py).
 `path` is one file or a list of files (tables, columns), relative to the folder of the TOML. `record_column` names the text
@@ -45,8 +47,8 @@ one does.
 cohort's own, and a patient stays in the first one for good: a source with a patient of another cohort is not approved.
 A file may hold `largest_mib` (4,096): of an npz file the arrays that are read, inflated; of a Parquet file the columns that
 are read, and their texts; else its bytes. A table's file may hold `max_rows` (10 million), however few bytes they take.
-`multiline = true` says that quoted texts of a CSV file hold line breaks. Without it a record that spans several lines is
-bad, with every line that it takes: it is how a lost quote shows, which would otherwise swallow other patients' rows.
+`multiline = true` says that quoted texts of a CSV file hold line breaks. Without it a record that spans several lines refuses
+the file, whatever `max_bad_share` is: it is how a lost quote shows, which would otherwise swallow other patients' rows.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from ssl_core.config import Name
+from ssl_core.data.times import TimeUnit
 from ssl_core.spec.data import Unit
 from ssl_core.spec.strict import StrictModel
 
@@ -118,7 +121,20 @@ class LinesSource(FilesSource):
         return self
 
 
-class TableSource(LinesSource):
+class TimedSource(LinesSource):
+    """A table of which one row is one record; it may have a time."""
+
+    time_column: Column | None = None
+    time_unit: TimeUnit = "iso"
+
+    @model_validator(mode="after")
+    def _timed(self) -> Self:
+        if self.time_column is None and self.time_unit != "iso":
+            raise ValueError("time_unit goes with time_column")
+        return self
+
+
+class TableSource(TimedSource):
     """A table of texts: CSV with a header line, one JSON object a line, or Parquet. UTF-8, one row a record."""
 
     kind: Literal["table"]
@@ -128,7 +144,7 @@ class TableSource(LinesSource):
     record_column: Column | None = None
 
 
-class ColumnsSource(LinesSource):
+class ColumnsSource(TimedSource):
     """A table of typed columns: CSV with a header line, UTF-8, or Parquet; one row a record; columns not named are not read."""
 
     kind: Literal["columns"]

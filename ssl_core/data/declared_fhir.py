@@ -24,7 +24,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ssl_core.data.declared_folder import FolderSource, PatientFrom
+from ssl_core.data.declared_folder import FolderSource, PatientFrom, Patterns
 from ssl_core.spec.data import Shown, Unit
 from ssl_core.spec.strict import StrictModel
 
@@ -59,10 +59,7 @@ class FhirSource(FolderSource):
     """DiagnosticReports as texts, Observations as wide rows."""
 
     kind: Literal["fhir"]
-    files: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(min_length=1)] = (
-        "*.json",
-        "*.ndjson",
-    )
+    files: Patterns = ("*.json", "*.ndjson")
     patient_from: PatientFrom = "header"
     patient_identifier: Annotated[str, Field(min_length=1, max_length=300)] | None = None
     rows: Literal["encounter", "day"] = "encounter"

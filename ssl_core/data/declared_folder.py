@@ -21,13 +21,15 @@ from pydantic import Field, model_validator
 from ssl_core.data.declared import Column, Declared, Inside
 
 PatientFrom = Literal["header", "folder", "pattern", "index"]
+Patterns = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(min_length=1)]
+"""Names of files as a shell writes them."""
 
 
 class FolderSource(Declared):
     """What all kinds of folders declare; each kind says which files are its own, and if their headers name a patient."""
 
     path: Inside = "."
-    files: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(min_length=1)] = ("*",)
+    files: Patterns = ("*",)
     patient_from: PatientFrom = "folder"
     patient_pattern: Annotated[str, Field(min_length=1, max_length=500)] | None = None
     index: Inside | None = None

@@ -28,11 +28,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ssl_core.data.declared_folder import FolderSource, PatientFrom
+from ssl_core.data.declared_folder import FolderSource, PatientFrom, Patterns
 from ssl_core.spec.strict import StrictModel
 
-Pattern = Annotated[str, Field(min_length=1, max_length=200)]
-Patterns = Annotated[tuple[Pattern, ...], Field(min_length=1)]
 Modality = Annotated[str, Field(pattern=r"^[A-Z0-9_]{1,16}\z")]
 Many = Annotated[int, Field(ge=1, le=1024)]
 NameSays = Literal["folder", "pattern", "index"]

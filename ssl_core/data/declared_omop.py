@@ -4,20 +4,22 @@
     url_variable = "OMOP_URL"              concepts = [3019550]
     cdm_schema = "cdm"                     unit_concepts = [8753]
     rows = "visit"                         unit = "mmol/L"
-    [notes]                                [conditions.diabetes]
-    types = [44814637]                     "type 1" = [201254]
-    classes = [3017358]                    "type 2" = [201826]
-                                           [otherwise]
-                                           diabetes = "none recorded"
+    largest_mib = 4                        [conditions.diabetes]
+    max_rows = 10_000_000                  "type 1" = [201254]
+    seconds = 3600                         "type 2" = [201826]
+    [notes]                                [otherwise]
+    types = [44814637]                     diabetes = "none recorded"
+    classes = [3017358]
 
 The URL of the database (sqlite:///cdm.db, postgresql://user:password@host/name) never stands here: `url_variable` names an
-environment variable that holds it, or `url_file` a file beside the TOML that nobody else on the machine may read. A relative
-SQLite path is relative to the TOML's folder.
+environment variable that holds it, or `url_file` a file beside the TOML that nobody else on the machine may read. A SQLite
+file lies in the TOML's folder or below it, and is no link that leads out; its path is relative to that folder, or whole.
 `notes`, for text data: the note_type_concept_id and note_class_concept_id that are read; empty for all.
 For tables: each column of the plan stands under `measurements` (a number, in the unit that `unit_concepts` stand for, which is
 the plan's) or `conditions` (each level of the plan's column with the condition_concept_id that mean it). `otherwise` is the
 level of a row with no such condition; without it the cell is missing. A row is a visit, or a day of a person; what belongs to
 no visit is a row of its day.
+A note may hold `largest_mib` (4) as UTF-8, a query give `max_rows` (10 million), the whole reading take `seconds` (an hour).
 """
 
 from __future__ import annotations
@@ -61,6 +63,14 @@ class OmopSource(Declared):
     measurements: dict[str, Measured] = Field(default_factory=dict)
     conditions: dict[str, Annotated[dict[Shown, SomeConcepts], Field(min_length=1)]] = Field(default_factory=dict)
     otherwise: dict[str, Shown] = Field(default_factory=dict)
+    largest_mib: Annotated[int, Field(ge=1, le=256)] = 4
+    max_rows: Annotated[int, Field(ge=1, le=10**10)] = 10_000_000
+    seconds: Annotated[float, Field(gt=0, le=7 * 86400)] = 3600.0
+
+    @property
+    def largest(self) -> int:
+        """Bytes that one note may hold."""
+        return self.largest_mib << 20
 
     @property
     def paths(self) -> tuple[str, ...]:

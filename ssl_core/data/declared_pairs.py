@@ -67,6 +67,8 @@ class PairsSource(Declared):
                     raise ValueError(f"{key} is of images and reports together: write it above [{name}], not in it")
         if self.text.record_column is None:
             raise ValueError("[text] needs record_column: the study that a report is about")
+        if self.text.time_column is not None:
+            raise ValueError("[text] has no time_column: a pair stands in the order of its image")
         return self
 
     @model_validator(mode="after")

@@ -32,11 +32,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ssl_core.data.declared_folder import FolderSource
+from ssl_core.data.declared_folder import FolderSource, Patterns
 from ssl_core.spec.data import Unit
 
 Label = Annotated[str, Field(min_length=1, max_length=80)]
-Patterns = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(min_length=1)]
 
 
 class PiecesSource(FolderSource):

@@ -18,7 +18,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ssl_core.data.declared_folder import FolderSource
+from ssl_core.data.declared_folder import FolderSource, Patterns
 from ssl_core.data.xml_files import is_path
 
 _ATTRIBUTE = re.compile(r"(?P<path>.*?)/?@(?P<name>[^/@\[\]'\"]+)")
@@ -48,7 +48,7 @@ class XmlSource(FolderSource):
     """Reports as XML files."""
 
     kind: Literal["xml"]
-    files: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(min_length=1)] = ("*.xml",)
+    files: Patterns = ("*.xml",)
     text: Annotated[tuple[ElementPath, ...], Field(min_length=1, max_length=50)]
     record: ElementPath | None = None
     patient_path: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_checked_patient)] | None = None

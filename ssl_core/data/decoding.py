@@ -24,8 +24,10 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Self
 
 from ssl_core.data.child import Child
+from ssl_core.data.declared_folder import FolderSource
 from ssl_core.data.folder_files import Listed
 from ssl_core.data.found import Found, packed, unpacked
 from ssl_core.data.pipe import received, send
@@ -46,6 +48,11 @@ class Bounds:
 
     largest: int
     seconds: float
+
+    @classmethod
+    def of(cls, source: FolderSource) -> Self:
+        """What a folder's declaration allows."""
+        return cls(source.largest_mib << 20, source.seconds_a_file)
 
     @property
     def memory(self) -> int:

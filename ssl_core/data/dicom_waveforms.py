@@ -69,6 +69,11 @@ class WaveformDecoder:
         channels = [_channel(samples[:, place], item.ChannelDefinitionSequence[place], rate) for place in places]
         return records(channels, self.source, self.data, owner=owner, start=start)
 
+    def rates(self, path: Path) -> Sequence[float]:
+        """The rate in Hz of the group that is read; none where there is none."""
+        group = self._group(list(data_set(path).get("WaveformSequence") or []))
+        return [] if isinstance(group, Fault) else [float(group[0].SamplingFrequency)]
+
     def _group(self, items: Sequence[Any]) -> tuple[Any, list[int]] | Fault:
         """The multiplex group to read, and the places of the wanted channels in it."""
         if not items:

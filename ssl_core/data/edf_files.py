@@ -77,6 +77,18 @@ class EdfDecoder:
         channels = [_channel(edf.signals[place]) for place in places]
         return records(channels, self.source, self.data, owner=owner, start=start)
 
+    def rates(self, path: Path) -> Sequence[float]:
+        """The rates in Hz of the wanted channels, as the header says them; none where there is no such channel."""
+        import edfio
+
+        with path.open("rb") as stream:
+            head = stream.read(_HEADER)
+        if head[:8] not in (_BDF, _EDF):
+            return []
+        edf: Any = (edfio.read_bdf if head[:8] == _BDF else edfio.read_edf)(path, header_encoding="latin-1")
+        places = chosen([{label} for label in edf.labels], self.source.names)
+        return [] if isinstance(places, Fault) else [float(edf.signals[place].sampling_frequency) for place in places]
+
 
 def _whole(head: bytes, edf: Any, path: Path, most: int) -> Fault | None:
     """Does the file hold what its header says, without gaps?"""

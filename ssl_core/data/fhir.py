@@ -119,59 +119,88 @@ class RowDecoder:
 
     def __call__(self, path: Path) -> Sequence[Found]:
         """The rows of a file."""
-        places = {column.name: place for place, column in enumerate(self.data.columns)}
-        columns = {code: name for name, column in self.declared.numbers.items() for code in column.codes}
-        columns |= {code: name for name, column in self.declared.levels.items() for code in column.codes}
-        out = []
-        events: dict[tuple[str | None, str], list[tuple[str, int, int, str | Fault]]] = {}
-        for number, each in enumerate(_resources(self.declared, path, "Observation")):
-            if isinstance(each, Fault):
-                out.append(Found(None, "", each))
-                continue
-            for part in (each.body, *map(mapping, items(each.body.get("component")))):
-                for name in dict.fromkeys(columns[code] for code in tokens(part.get("code")) if code in columns):
-                    cell = self._cell(name, part)
-                    if cell is not None:
-                        event = (sortable(each.when), number, places[name], cell)
-                        events.setdefault((each.owner, self._row(each)), []).append(event)
         levels = level_codes(self.data)
-        return [*out, *(self._found(owner, row, found, levels) for (owner, row), found in events.items())]
+        return [
+            Found(None, "", row)
+            if isinstance(row, Fault)
+            else Found(row.owner, row.name, row.fault or table_record(row.cells, self.data, levels, {""}))
+            for row in observation_rows(path, self.declared, self.data)
+        ]
 
-    def _row(self, each: Resource) -> str:
-        encounter = mapping(each.body.get("encounter")).get("reference")
-        if self.declared.rows == "encounter" and isinstance(encounter, str) and encounter:
-            return encounter
-        return f"day {each.when[:10]}"
 
-    def _found(
-        self,
-        owner: str | None,
-        row: str,
-        events: list[tuple[str, int, int, str | Fault]],
-        levels: Sequence[dict[str, int]],
-    ) -> Found:
-        cells = [""] * len(self.data.columns)
-        faults = [cell for *_, cell in events if isinstance(cell, Fault)]
-        for _, _, place, cell in sorted(events, key=lambda event: event[:2]):
-            cells[place] = str(cell)
-        content = faults[0] if faults else table_record(cells, self.data, levels, {""})
-        return Found(owner, f"{min(event[0] for event in events)} {row}", content)
+@dataclass(slots=True)
+class Row:
+    """An encounter or a day: a cell for each column of the plan, as in a CSV file, and what it was taken from, or None."""
 
-    def _cell(self, name: str, part: dict[str, Any]) -> str | Fault | None:
-        """The value of an observation or component for column `name`; None where it has none."""
-        if name in self.declared.levels:
-            written = [*tokens(part.get("valueCodeableConcept"))]
-            written += [str(part[key]) for key in ("valueString", "valueInteger") if isinstance(part.get(key), str)]
-            written += [str(part["valueBoolean"]).lower()] if isinstance(part.get("valueBoolean"), bool) else []
-            for level, texts in self.declared.levels[name].values.items():
-                if any(text in texts for text in written):
-                    return level
-            return _UNDECLARED if written or "valueCodeableConcept" in part else None
-        if "valueQuantity" in part:
-            return _number(mapping(part["valueQuantity"]), self.declared.numbers[name].ucum)
-        if "valueInteger" in part:
-            return str(part["valueInteger"]) if self.declared.numbers[name].ucum == "1" else Fault.UNITS
-        return "?" if any(key.startswith("value") for key in part) else None
+    owner: str | None
+    name: str
+    cells: list[str]
+    parts: list[dict[str, Any] | None]
+    fault: Fault | None = None
+
+
+def observation_rows(path: Path, declared: FhirSource, data: TableData) -> Iterator[Row | Fault]:
+    """The rows of one file, after its faults, each in the order in which it begins."""
+    places = {column.name: place for place, column in enumerate(data.columns)}
+    columns = {code: name for name, column in declared.numbers.items() for code in column.codes}
+    columns |= {code: name for name, column in declared.levels.items() for code in column.codes}
+    events: dict[tuple[str | None, str], list[tuple[str, int, int, str | Fault, dict[str, Any]]]] = {}
+    for number, each in enumerate(_resources(declared, path, "Observation")):
+        if isinstance(each, Fault):
+            yield each
+            continue
+        for part in (each.body, *map(mapping, items(each.body.get("component")))):
+            for name in dict.fromkeys(columns[code] for code in tokens(part.get("code")) if code in columns):
+                cell = _cell(declared, name, part)
+                if cell is not None:
+                    event = (sortable(each.when), number, places[name], cell, part)
+                    events.setdefault((each.owner, _row(declared, each)), []).append(event)
+    for (owner, name), found in events.items():
+        row = Row(owner, f"{min(event[0] for event in found)} {name}", [""] * len(places), [None] * len(places))
+        row.fault = next((event[3] for event in found if isinstance(event[3], Fault)), None)
+        for _, _, place, cell, part in sorted(found, key=lambda event: event[:2]):
+            row.cells[place], row.parts[place] = str(cell), part
+        yield row
+
+
+def _row(declared: FhirSource, each: Resource) -> str:
+    encounter = mapping(each.body.get("encounter")).get("reference")
+    if declared.rows == "encounter" and isinstance(encounter, str) and encounter:
+        return encounter
+    return f"day {each.when[:10]}"
+
+
+def _cell(declared: FhirSource, name: str, part: dict[str, Any]) -> str | Fault | None:
+    """The value of an observation or component for column `name`; None where it has none."""
+    if name in declared.levels:
+        written = _levels(part)
+        for level, texts in declared.levels[name].values.items():
+            if any(text in texts for text in written):
+                return level
+        return _UNDECLARED if written or "valueCodeableConcept" in part else None
+    if "valueQuantity" in part:
+        return _number(mapping(part["valueQuantity"]), declared.numbers[name].ucum)
+    if "valueInteger" in part:
+        return str(part["valueInteger"]) if declared.numbers[name].ucum == "1" else Fault.UNITS
+    return "?" if any(key.startswith("value") for key in part) else None
+
+
+def _levels(part: dict[str, Any]) -> list[str]:
+    """What an observation or component says of a level: its codings, texts, true or false."""
+    written = [*tokens(part.get("valueCodeableConcept"))]
+    written += [str(part[key]) for key in ("valueString", "valueInteger") if isinstance(part.get(key), str)]
+    return [*written, str(part["valueBoolean"]).lower()] if isinstance(part.get("valueBoolean"), bool) else written
+
+
+def as_written(part: dict[str, Any]) -> str:
+    """The value of an observation or component, for the eye: a number with comparator and unit, else codes and texts."""
+    quantity = mapping(part.get("valueQuantity"))
+    if not quantity:
+        # A concept without a coding is a level that nobody declared; its text says which.
+        text = mapping(part.get("valueCodeableConcept")).get("text")
+        return ", ".join(_levels(part)) or (text if isinstance(text, str) else "")
+    cells = (quantity.get("comparator"), quantity.get("value"), quantity.get("code") or quantity.get("unit"))
+    return " ".join(cell for cell in cells if isinstance(cell, str))
 
 
 def undeclared_texts(path: Path, declared: FhirSource) -> Iterator[tuple[int, str]]:

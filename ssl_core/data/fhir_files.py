@@ -32,8 +32,46 @@ _UNSAID = ("entered-in-error", "cancelled")
 _WHEN = ("effectiveDateTime", "effectiveInstant", "issued", "date")
 
 
-Patients = dict[str, list[tuple[str, dict[str, Any]]]]
-"""Address -> the Patients that have it: their own address in the bundle, or none, and their body."""
+Names = frozenset[str]
+"""What a Patient is called: its id, or its identifiers of a system."""
+
+
+class _Patients:
+    """The Patients of a file by the addresses that may mean them: of each address at most two that differ in their names.
+
+    Whoever asks needs to know whether there is one name or several, and so a resource is answered in the same time however
+    many Patients share its subject's address.
+    """
+
+    def __init__(self, system: str | None) -> None:
+        self._system = system
+        self._same: dict[Names, Names] = {}
+        self._at: dict[str, set[Names]] = {}
+        self._unserved: dict[str, set[Names]] = {}
+        self._own: dict[tuple[str, str], set[Names]] = {}
+
+    def add(self, address: str, body: dict[str, Any]) -> None:
+        """One more; `address`: its own in the bundle, or "" for none."""
+        names = _names(body, self._system)
+        # One object for equal names: many of them are compared once, not by each resource.
+        names = self._same.setdefault(names, names)
+        for known in {address, f"Patient/{body.get('id')}"} - {""}:
+            kept = [self._at.setdefault(known, set()), self._own.setdefault((known, address), set())]
+            if not _SERVER.match(address):
+                kept.append(self._unserved.setdefault(known, set()))
+            for each in kept:
+                if len(each) < 2:
+                    each.add(names)
+
+    def called(self, address: str, match: re.Match[str] | None) -> set[Names]:
+        """Names of all that an address may mean: those that have it, and those of its id that no other server's address has."""
+        found = set(self._at.get(address, ()))
+        if match:
+            here, known = address.partition("/_history/")[0], f"Patient/{match[1]}"
+            if here.startswith("Patient/"):
+                return found.union(self._at.get(known, ()))
+            return found.union(self._own.get((known, here), ()), self._unserved.get(known, ()))
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +95,14 @@ def resources(path: Path, kind: str, system: str | None, *, owned: bool) -> Iter
     owned: what a resource says of its patient counts; else an address of two patients is no fault, and names nobody.
     """
     found: list[dict[str, Any]] = []
-    patients: Patients = {}
+    patients = _Patients(system)
     for document in _documents(path):
         if isinstance(document, Fault):
             yield document
             continue
         for address, body in _entries(document):
             if body.get("resourceType") == "Patient":
-                for known in {address, f"Patient/{body.get('id')}"} - {""}:
-                    patients.setdefault(known, []).append((address, body))
+                patients.add(address, body)
             elif body.get("resourceType") == kind and body.get("status") not in _UNSAID:
                 found.append(body)
     for body in found:
@@ -133,7 +170,7 @@ def _entries(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield (address if isinstance(address, str) else ""), body
 
 
-def _owner(body: dict[str, Any], patients: Patients, system: str | None) -> str | Fault | None:
+def _owner(body: dict[str, Any], patients: _Patients, system: str | None) -> str | Fault | None:
     subject = mapping(body.get("subject"))
     reference = subject.get("reference")
     address = reference if isinstance(reference, str) else ""
@@ -146,39 +183,30 @@ def _owner(body: dict[str, Any], patients: Patients, system: str | None) -> str 
         return None if system is None else _only(own.union(*(_names(each, system) for each in given)))
     if system is None and match:
         return match[1]
-    found = [_names(each, system) for each in _targets(address, match, patients)]
-    if any(names != found[0] for names in found) or (found and found[0] and not own <= found[0]):
+    found = patients.called(address, match)
+    if len(found) > 1:
         return Fault.TWO_PATIENTS
-    return _only(own.union(*found))
+    names = next(iter(found), frozenset())
+    if names and not own <= names:
+        return Fault.TWO_PATIENTS
+    return _only(names or own)
 
 
-def _names(patient: dict[str, Any], system: str | None) -> set[str]:
-    """What a Patient is called: its id, or its identifiers of a system."""
+def _names(patient: dict[str, Any], system: str | None) -> Names:
     if system is None:
-        return {patient["id"]} if isinstance(patient.get("id"), str) else set()
+        return frozenset({patient["id"]} if isinstance(patient.get("id"), str) else ())
     return _numbers(items(patient.get("identifier")), system)
 
 
-def _numbers(identifiers: list[Any], system: str | None) -> set[str]:
+def _numbers(identifiers: list[Any], system: str | None) -> Names:
     """The identifiers of a system that count; none without a system."""
     texts = (
         each.get("value")
         for each in map(mapping, identifiers)
         if system is not None and each.get("system") == system and each.get("use") != "old"
     )
-    return {unit_id(text) for text in texts if isinstance(text, str)} - {""}
+    return frozenset(unit_id(text) for text in texts if isinstance(text, str)) - {""}
 
 
-def _targets(address: str, match: re.Match[str] | None, patients: Patients) -> list[dict[str, Any]]:
-    """All Patients that an address may mean: those that have it, and those of its id that no other server's address has."""
-    found = [body for _, body in patients.get(address, ())]
-    if match:
-        here = address.partition("/_history/")[0]
-        absolute = not here.startswith("Patient/")
-        known = patients.get(f"Patient/{match[1]}", ())
-        found += [body for full, body in known if full == here or not (absolute and _SERVER.match(full))]
-    return found
-
-
-def _only(names: set[str]) -> str | None:
-    return names.pop() if len(names) == 1 else None
+def _only(names: Names) -> str | None:
+    return next(iter(names)) if len(names) == 1 else None

@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ssl_core.data.csv_rows import csv_rows, open_text
 from ssl_core.data.declared_folder import FolderSource
 from ssl_core.data.patients import unit_id
 from ssl_core.data.reading import is_clean
 from ssl_core.errors import DataError
+
+T = TypeVar("T")
 
 Named = tuple[str, str]
 """A key of the source file, and the column that it names."""
@@ -71,6 +73,11 @@ def list_files(source: FolderSource, folder: Path) -> list[Listed]:
             remedy="correct path or files in the source file",
         )
     return sorted(found, key=lambda each: each.name)
+
+
+def evenly(things: Sequence[T], most: int) -> Sequence[T]:
+    """At most `most` of the things, in their order, as far apart from each other as that allows."""
+    return things[:: max(1, -(-len(things) // most))]
 
 
 def _real(path: Path) -> Path | None:

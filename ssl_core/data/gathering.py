@@ -45,8 +45,7 @@ def gather_folder(
 
     several: a file may hold records of several patients; nothing_is_fine: a file without a record is no bad file.
     """
-    bounds = Bounds(source.largest_mib << 20, source.seconds_a_file)
-    decoded = decode_all(list_files(source, folder), decoder, bounds, workers=effort.workers)
+    decoded = decode_all(list_files(source, folder), decoder, Bounds.of(source), workers=effort.workers)
     kept = (pair for pair in decoded if isinstance(pair[1], Fault) or len(pair[1]) or not nothing_is_fine)
     return gather(source.path, kept, data, effort.scratch, several=several)
 

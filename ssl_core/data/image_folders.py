@@ -55,7 +55,7 @@ def decode_images(
     for module in (library, *([] if data.fit == "exact" else ["PIL.Image"])):
         needed(module, "files of this kind")
     files = list_files(declared, source.folder) if files is None else files
-    return decode_all(files, decoder, Bounds(declared.largest_mib << 20, declared.seconds_a_file), workers=effort.workers)
+    return decode_all(files, decoder, Bounds.of(declared), workers=effort.workers)
 
 
 def _decoder(declared: FolderSource, data: ImageData, study: Study) -> tuple[Decoder, str]:

@@ -33,8 +33,9 @@ from ssl_core.spec.data import ImageData
 _GZIP = b"\x1f\x8b"
 _LONGEST_HEADER = 540
 _CIFTI = range(3000, 3100)
-_AXES = ("sagittal", "coronal", "axial")
 _CHUNK = 1 << 20
+AXES = ("sagittal", "coronal", "axial")
+"""Which way slices are numbered, by the axis of the body: right, front, top."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +102,7 @@ class NiftiDecoder:
             if stream.tell() > self.largest:
                 return Fault.TOO_LARGE
         voxels = np.frombuffer(content, dtype).reshape((*shape[:3], *([1] * (3 - len(shape)))), order="F")
-        return _turned(voxels, header, _AXES.index(self.axis))
+        return _turned(voxels, header, AXES.index(self.axis))
 
 
 def _patches(

@@ -4,14 +4,16 @@ Comes in: a declared database (declared_omop.py). Goes out: a `Reading`, int32 [
 float32 [m, 2 N + C] (columns.py) of one record a visit, or a day of a person, in which something declared was recorded. In one
 row the last value by time counts, at one time that of the greatest id; conditions likewise. A number is read as the same text
 in a CSV file is. A record in which a value stands in another unit than declared is bad, as is one with a value that is no
-number: nothing is converted, and nothing left out without a word. A row without a person belongs to nobody. A person's
-records come in the order of their dates. Rows are streamed, ordered by person, in one read-only transaction (database.py).
+number: nothing is converted, and nothing left out without a word. A note of more bytes than declared is a bad record. A row
+without a person belongs to nobody. A person's records come in the order of their dates. Rows are streamed in one read-only
+transaction (database.py), those of tables ordered by person: PostgreSQL sorts them where it sorts, SQLite in memory, 128 bytes
+of cells a row on average and at most max_rows of them.
 Raises `DataError` for what concerns the whole source, and where columns or units are not the plan's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import groupby
 from numbers import Number
 from pathlib import Path
@@ -20,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssl_core.data.columns import level_codes, table_record
-from ssl_core.data.database import check_table, connected, stream
+from ssl_core.data.database import Base, check_sortable, check_table, connected, stream, table_of
 from ssl_core.data.declared_omop import OmopSource
 from ssl_core.data.optional import needed
 from ssl_core.data.reading import Effort, Fault, Reading, Tally, owned
@@ -46,8 +48,12 @@ TABLES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """What is read of the common data model, by table."""
 
+# Bytes of notes that are fetched at once, and, on average, of the cells of a row that SQLite sorts in memory.
+_AT_ONCE = 64 << 20
+_BYTES_A_ROW = 128
 
-class _Event(NamedTuple):
+
+class Event(NamedTuple):
     """One row of measurement (`value` is there) or condition_occurrence."""
 
     person: object
@@ -58,33 +64,50 @@ class _Event(NamedTuple):
     value: object
     unit: object
 
+    @property
+    def written(self) -> str:
+        """What stands in the database, for the eye: a number and its unit's concept, or a condition's concept."""
+        if self.value is None:
+            return f"concept {self.concept}"
+        return f"{_cell(self.value)}, {'without a unit' if self.unit is None else f'unit {self.unit}'}"
+
 
 def read_notes(declared: OmopSource, folder: Path, data: TextData, effort: Effort) -> Reading:
     """Every note of the declared types and classes; see the module docstring."""
     tally, owners, order = Tally("note"), list[str](), list[str]()
-    with connected(declared, folder) as connection, Rows(encode([[]], data)[0], effort.scratch) as rows:
-        for owner, row in owned(note_rows(connection, declared), tally):
-            words = words_of(row[1])
+    with connected(declared, folder) as base, Rows(encode([[]], data)[0], effort.scratch) as rows:
+        for owner, row in owned(note_rows(base, declared), tally):
+            words = Fault.TOO_LARGE if row[5] else words_of(row[1])
             if isinstance(words, Fault):
                 tally.faults[words] += 1
             owners.append(owner)
-            order.append(f"{sortable(row[3] if row[2] is None else row[2])} {row[4]!s:>20}")
+            order.append(note_order(row))
             rows.add(encode([[] if isinstance(words, Fault) else words], data)[0])
         return Reading(owners, order, rows.array(), (tally,))
 
 
-def note_rows(connection: Any, declared: OmopSource) -> Iterator[Any]:
-    """The notes of the declared types and classes: person, text, time, date, id; one person's after another's."""
+def note_order(row: Any) -> str:
+    """What puts a person's rows of `note_rows` into their order: time, or date where that is all, then the note's id."""
+    return f"{sortable(row[3] if row[2] is None else row[2])} {row[4]!s:>20}"
+
+
+def note_rows(base: Base, declared: OmopSource) -> Iterator[Any]:
+    """The notes of the declared types and classes: person, text, time, date, id, is it too large (and so no text); as they lie.
+
+    In no order of theirs: to sort them, SQLite would write every text to a file of its own.
+    """
     alchemy = needed("sqlalchemy", "databases")
-    check_table(connection, declared.cdm_schema, "note", TABLES["note"])
-    note = _table(alchemy, declared, "note")
-    found = alchemy.select(note.c.person_id, note.c.note_text, note.c.note_datetime, note.c.note_date, note.c.note_id)
+    check_table(base, "note", TABLES["note"])
+    c = table_of(base, "note", TABLES["note"]).c
+    size = base.size_of(c.note_text)
+    text = alchemy.case((size <= declared.largest, c.note_text))
+    found = alchemy.select(c.person_id, text, c.note_datetime, c.note_date, c.note_id, size > declared.largest)
     for column, concepts in (
         ("note_type_concept_id", declared.notes.types),
         ("note_class_concept_id", declared.notes.classes),
     ):
-        found = found.where(note.c[column].in_(concepts)) if concepts else found
-    return stream(connection, found.order_by(note.c.person_id))
+        found = found.where(c[column].in_(concepts)) if concepts else found
+    return stream(base, found, max(1, _AT_ONCE // declared.largest))
 
 
 def read_visits(declared: OmopSource, folder: Path, data: TableData, effort: Effort) -> Reading:
@@ -92,9 +115,8 @@ def read_visits(declared: OmopSource, folder: Path, data: TableData, effort: Eff
     _check_columns(declared, data)
     tally, owners, order = Tally("measurement, condition_occurrence"), list[str](), list[str]()
     blank, levels = np.zeros(data.values, np.float32), level_codes(data)
-    with connected(declared, folder) as connection, Rows(blank, effort.scratch) as rows:
-        events = _events(connection, declared)
-        for owner, (_, name, cells) in owned(_wide(declared, data, events), tally):
+    with connected(declared, folder) as base, Rows(blank, effort.scratch) as rows:
+        for owner, (_, name, cells, _) in owned(visit_rows(base, declared, data), tally):
             record = cells if isinstance(cells, Fault) else table_record(cells, data, levels, {""})
             if isinstance(record, Fault):
                 tally.faults[record] += 1
@@ -114,46 +136,44 @@ def _check_columns(declared: OmopSource, data: TableData) -> None:
     check_wide_columns(data, numbers=("measurements", units), levels=("conditions", levels))
 
 
-def _table(alchemy: Any, declared: OmopSource, name: str) -> Any:
-    return alchemy.table(name, *map(alchemy.column, TABLES[name]), schema=declared.cdm_schema)
-
-
-def _events(connection: Any, declared: OmopSource) -> Iterator[_Event]:
+def _events(base: Base, declared: OmopSource) -> Iterator[Event]:
     """What is declared of measurements and conditions, person after person."""
     alchemy = needed("sqlalchemy", "databases")
     parts = []
     if declared.measurements:
-        check_table(connection, declared.cdm_schema, "measurement", TABLES["measurement"])
-        c = _table(alchemy, declared, "measurement").c
         concepts = [concept for column in declared.measurements.values() for concept in column.concepts]
+        check_table(base, "measurement", TABLES["measurement"])
+        c = table_of(base, "measurement", TABLES["measurement"]).c
         parts.append(
             alchemy.select(
                 c.person_id, c.visit_occurrence_id, c.measurement_datetime, c.measurement_date, c.measurement_id,
-                c.measurement_concept_id, c.value_as_number, c.unit_concept_id, alchemy.literal_column("1"),
+                c.measurement_concept_id, c.value_as_number, c.unit_concept_id, alchemy.literal_column("1").label("measured"),
             ).where(c.measurement_concept_id.in_(concepts), c.value_as_number.is_not(None))
         )  # fmt: skip
     if declared.conditions:
-        check_table(connection, declared.cdm_schema, "condition_occurrence", TABLES["condition_occurrence"])
-        c = _table(alchemy, declared, "condition_occurrence").c
         concepts = [concept for levels in declared.conditions.values() for group in levels.values() for concept in group]
+        check_table(base, "condition_occurrence", TABLES["condition_occurrence"])
+        c = table_of(base, "condition_occurrence", TABLES["condition_occurrence"]).c
         parts.append(
             alchemy.select(
                 c.person_id, c.visit_occurrence_id, c.condition_start_datetime, c.condition_start_date,
                 c.condition_occurrence_id, c.condition_concept_id, alchemy.cast(alchemy.null(), alchemy.Numeric),
-                alchemy.cast(alchemy.null(), alchemy.Integer), alchemy.literal_column("0"),
+                alchemy.cast(alchemy.null(), alchemy.Integer), alchemy.literal_column("0").label("measured"),
             ).where(c.condition_concept_id.in_(concepts))
         )  # fmt: skip
+    events = alchemy.union_all(*parts)
+    check_sortable(base, events, _BYTES_A_ROW)
     # By its place: the two tables call their columns differently.
-    statement = alchemy.union_all(*parts).order_by(alchemy.text("1"))
-    for person, visit, moment, day, identity, concept, value, unit, measured in stream(connection, statement):
+    statement = events.order_by(alchemy.text("1"))
+    for person, visit, moment, day, identity, concept, value, unit, measured in stream(base, statement):
         number = (value if measured else None, unit)
-        yield _Event(person, visit, sortable(day if moment is None else moment), f"{identity!s:>20}", int(concept), *number)
+        yield Event(person, visit, sortable(day if moment is None else moment), f"{identity!s:>20}", int(concept), *number)
 
 
-def _wide(
-    declared: OmopSource, data: TableData, events: Iterable[_Event]
-) -> Iterator[tuple[object, str, tuple[str, ...] | Fault]]:
-    """Person, name that orders a person's rows, cells in the plan's order or why there are none."""
+def visit_rows(
+    base: Base, declared: OmopSource, data: TableData
+) -> Iterator[tuple[object, str, tuple[str, ...] | Fault, list[Event | None]]]:
+    """Person, name that orders a person's rows, cells in the plan's order or why there are none, and where each is from."""
     places = {column.name: place for place, column in enumerate(data.columns)}
     numbers = {c: (places[name], m) for name, m in declared.measurements.items() for c in m.concepts}
     levels: dict[int, list[tuple[int, str]]] = {}
@@ -162,25 +182,27 @@ def _wide(
             for concept in concepts:
                 levels.setdefault(concept, []).append((places[name], level))
     start = [declared.otherwise.get(column.name, "") for column in data.columns]
-    for person, own in groupby(events, key=lambda event: event.person):
+    for person, own in groupby(_events(base, declared), key=lambda event: event.person):
         rows: dict[str, list[str]] = {}
+        taken: dict[str, list[Event | None]] = {}
         first: dict[str, str] = {}
         bad: set[str] = set()
         for event in sorted(own, key=lambda event: (event.when, event.identity)):
             by_visit = declared.rows == "visit" and event.visit is not None
             key = f"visit {event.visit!s:>20}" if by_visit else f"day {event.when[:10]}"
             cells = rows.setdefault(key, start.copy())
+            origin = taken.setdefault(key, [None] * len(start))
             first.setdefault(key, event.when)
             if event.value is not None:
                 place, measured = numbers[event.concept]
-                cells[place] = _cell(event.value)
+                cells[place], origin[place] = _cell(event.value), event
                 if str(event.unit) not in map(str, measured.unit_concepts):
                     bad.add(key)
                 continue
             for place, level in levels[event.concept]:
-                cells[place] = level
+                cells[place], origin[place] = level, event
         for key, cells in rows.items():
-            yield person, f"{first[key]} {key}", Fault.UNITS if key in bad else tuple(cells)
+            yield person, f"{first[key]} {key}", Fault.UNITS if key in bad else tuple(cells), taken[key]
 
 
 def _cell(value: object) -> str:

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ssl_core.data.labels import cell_fault, label_rows
-from ssl_core.data.patients import Patients, unit_id
+from ssl_core.data.label_table import LabelTable, read_label_table
+from ssl_core.data.patients import Patients
 from ssl_core.errors import DataError
 
 _LARGEST = 1e12
@@ -71,48 +71,28 @@ def read_numbers(path: Path, value_columns: tuple[str, ...], *, patient_column: 
     """A CSV of one row a patient; `value_columns`: what is to be told."""
     if not value_columns:
         raise DataError("no column of values is named", field="value_columns", remedy="name one")
-    units, cells, lines = _read(path, patient_column, value_columns)
-    values = np.array([_number(path, c, line, cell) for row, line in zip(cells, lines, strict=True)
-                       for c, cell in zip(value_columns, row, strict=True)])  # fmt: skip
-    return Numbers(units, value_columns, values.reshape(len(units), len(value_columns)))
+    table = read_label_table(path)
+    units = table.patients(patient_column)
+    return Numbers(units, value_columns, np.stack([_numbers(table, column) for column in value_columns], axis=1))
 
 
 def read_survival(path: Path, time_column: str, event_column: str, *, patient_column: str = "patient") -> Survival:
     """A CSV of one row a patient with a time, in any one unit, and whether the event happened then."""
-    units, cells, lines = _read(path, patient_column, (time_column, event_column))
-    time = np.zeros(len(units))
-    event = np.zeros(len(units), np.bool_)
-    for place, (row, line) in enumerate(zip(cells, lines, strict=True)):
-        time[place] = _number(path, time_column, line, row[0])
-        if time[place] <= 0:
-            raise cell_fault(path, time_column, line, "is not above 0")
-        if row[1] not in ("0", "1"):
-            raise cell_fault(path, event_column, line, "is neither 0 nor 1")
-        event[place] = row[1] == "1"
+    table = read_label_table(path)
+    units = table.patients(patient_column)
+    time = _numbers(table, time_column)
+    for place in np.flatnonzero(time <= 0):
+        raise table.fault(time_column, int(place), "is not above 0")
+    event = table.zero_one((event_column,))[:, 0].astype(np.bool_)
     if not event.any():
         raise DataError(f"no event happened in file {path.name!r}", field="event_column", value=event_column)
     return Survival(units, time, event)
 
 
-def _number(path: Path, column: str, line: int, cell: str) -> float:
-    if len(cell) > 60 or not _NUMBER.fullmatch(cell) or abs(float(cell)) > _LARGEST:
-        raise cell_fault(path, column, line, "is no number")
-    return float(cell)
-
-
-def _read(path: Path, patient_column: str, columns: tuple[str, ...]) -> tuple[tuple[str, ...], list[list[str]], list[int]]:
-    """Patients, the cells of `columns`, and the line of each row; each patient once."""
-    header, rows, lines = label_rows(path)
-    for column in (patient_column, *columns):
-        if header.count(column) != 1:
-            raise DataError(f"column {column!r} is not there exactly once in file {path.name!r}", field="column", value=column)
-    seen: set[str] = set()
-    units = []
-    for row, line in zip(rows, lines, strict=True):
-        unit = unit_id(row[header.index(patient_column)])
-        if not unit or unit in seen:
-            raise cell_fault(path, patient_column, line, "names a patient again" if unit else "is empty")
-        seen.add(unit)
-        units.append(unit)
-    places = [header.index(column) for column in columns]
-    return tuple(units), [[row[place].strip() for place in places] for row in rows], lines
+def _numbers(table: LabelTable, column: str) -> _Reals:
+    out = np.zeros(len(table.rows))
+    for place, cell in enumerate(table.cells(column)):
+        if len(cell) > 60 or not _NUMBER.fullmatch(cell) or abs(float(cell)) > _LARGEST:
+            raise table.fault(column, place, "is no number")
+        out[place] = float(cell)
+    return out

@@ -4,9 +4,9 @@ A bad record whose patient is known stays: it is an all-padding (text, events) o
 unit gives a finite or zero row. A row without a trustworthy patient belongs to no unit and is left out. Both are counted here
 for the check before approval; afterwards nothing is read anew (ruling 15). A level that the plan does not declare is no fault:
 it has a code; rows with one are counted for the site's staff. An image without a report and a report without an image are no
-faults: they are left out, and counted for the site's staff. Lines that one record of a CSV file swallowed are counted each:
-a lost quote may hide as many patients as there are lines. A fault that may hide several patients, nobody knows how many, is
-counted as `hiding`: it refuses the source, whatever share of bad records the source declares (source.py, check.py).
+faults: they are left out, and counted for the site's staff. A fault that may hide several patients, nobody knows how many, is
+counted as `hiding`: it refuses the source, whatever share of bad records the source declares (source.py, check.py). Lines that
+one record of a CSV file swallowed are such a fault, and are counted each: there may be as many patients as lines.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Fault(StrEnum):
     UNITS = "in other units than the study asks for"
     CHANNELS = "without a channel that the study asks for"
     LINES = "lines of records that span several lines"
+    QUOTES = "lines that a quote in a wrong place may have joined"
     SHAPE = "differently shaped"
     NO_PATIENT = "without a patient"
     TWO_PATIENTS = "with an address that two patients share, or a file that two headers do"
@@ -55,6 +56,7 @@ class Fault(StrEnum):
     FLAT = "signals that never change"
     NO_NUMBER = "with a cell that is no number, or none within a million times typical"
     NO_TIME = "with a time that is no ISO 8601 date or time"
+    NO_TIME_NUMBER = "with a time that is no number, or more than 10,000 years"
     NO_CODE = "without a code"
     NO_VALUE = "without a value in any column"
     NO_STUDY = "without the study that links image and report"
@@ -63,7 +65,7 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Lines `first` to `last` of a file, counted from 1, that one bad record took."""
+    """Lines `first` to `last` of a file, counted from 1, that one bad record took; whose they are cannot be told."""
 
     first: int
     last: int
@@ -97,8 +99,9 @@ class Tally:
             self.named.append((name, fault))
 
     def add_span(self, span: Span) -> None:
-        """Count every line of `span` as one bad row."""
+        """Count every line of `span` as one bad row, and the span as one fault that may hide several patients."""
         self.rows += len(span)
+        self.hiding += 1
         self.faults[span.fault] += len(span)
         if len(self.spans) < MOST_SPANS:
             self.spans.append(span)
@@ -146,9 +149,13 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """m kept records: `owners` [m] patient ids, `order` [m] record ids, `records` [m, ...]; one tally a file."""
+    """m kept records: `owners` [m] patient ids, `order` [m] record ids, `records` [m, ...]; one tally a file.
+
+    names: [m] record ids, where `order` is not of them alone but of times first.
+    """
 
     owners: list[str] = field(repr=False)
     order: list[str] = field(repr=False)
     records: npt.NDArray[np.int32] | npt.NDArray[np.float32] = field(repr=False)
     tallies: tuple[Tally, ...]
+    names: list[str] | None = field(default=None, repr=False)

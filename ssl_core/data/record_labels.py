@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ssl_core.data.labels import cell_fault, label_rows
-from ssl_core.data.patients import unit_id
+from ssl_core.data.label_table import read_label_table
 from ssl_core.data.reading import Reading
 from ssl_core.errors import DataError
 
@@ -32,8 +31,10 @@ class RecordLabels:
 
     def align(self, reading: Reading) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int8]]:
         """Rows int64 [j] of the `Patients.records` that `group` makes of `reading`, rising, and their labels int8 [j, k]."""
-        # The order of `group`: by patient, then by record id.
-        named = sorted(zip(reading.owners, reading.order, strict=True))
+        # The order of `group`: by patient, then by time or record id.
+        rows = sorted(range(len(reading.owners)), key=lambda row: (reading.owners[row], reading.order[row]))
+        ids = reading.order if reading.names is None else reading.names
+        named = [(reading.owners[row], ids[row]) for row in rows]
         if len(set(named)) != len(named):
             raise DataError(
                 "the source does not name each record of a patient", field="record_column",
@@ -49,24 +50,12 @@ def read_record_labels(
     path: Path, record_column: str, *, patient_column: str = "patient", label_columns: tuple[str, ...] | None = None
 ) -> RecordLabels:
     """Read the CSV; `label_columns`: by default every column but the patient's and the record's."""
-    header, rows, lines = label_rows(path)
-    columns = label_columns or tuple(each for each in header if each not in (patient_column, record_column))
-    if not columns:
-        raise DataError(f"no label column in file {path.name!r}", field="label_columns", remedy="add a 0/1 column")
-    for column in (patient_column, record_column, *columns):
-        if header.count(column) != 1:
-            raise DataError(f"column {column!r} is not there exactly once in file {path.name!r}", field="column", value=column)
-    keys: dict[tuple[str, str], int] = {}
-    values = np.zeros((len(rows), len(columns)), np.int8)
-    for place, (row, line) in enumerate(zip(rows, lines, strict=True)):
-        unit, record = (unit_id(row[header.index(column)]) for column in (patient_column, record_column))
-        if not unit or not record:
-            raise cell_fault(path, record_column if unit else patient_column, line, "is empty")
-        if keys.setdefault((unit, record), place) != place:
-            raise cell_fault(path, record_column, line, "names a record again")
-        for k, column in enumerate(columns):
-            cell = row[header.index(column)].strip()
-            if cell not in ("0", "1"):
-                raise cell_fault(path, column, line, "is neither 0 nor 1")
-            values[place, k] = cell == "1"
-    return RecordLabels(tuple(keys), columns, values)
+    table = read_label_table(path)
+    columns = table.label_columns(label_columns, (patient_column, record_column))
+    units, records = table.ids(patient_column), table.ids(record_column)
+    seen: set[tuple[str, str]] = set()
+    for place, key in enumerate(zip(units, records, strict=True)):
+        if key in seen:
+            raise table.fault(record_column, place, "names a record again")
+        seen.add(key)
+    return RecordLabels(tuple(zip(units, records, strict=True)), columns, table.zero_one(columns))

@@ -23,8 +23,7 @@ import numpy.typing as npt
 from ssl_core.data.declared_recordings import PiecesSource, RecordingSource
 from ssl_core.data.decoding import Found
 from ssl_core.data.reading import Fault
-from ssl_core.data.scaling import scaled
-from ssl_core.errors import DataError
+from ssl_core.data.scaling import check_channels, check_units, scaled
 from ssl_core.spec.data import SignalData
 
 Floats = npt.NDArray[np.float64]
@@ -48,22 +47,8 @@ class Channel:
 
 def check_meaning(source: RecordingSource, data: SignalData) -> None:
     """`DataError` where the declaration does not name the plan's channels and units."""
-    if len(source.channels) != data.channels:
-        raise DataError(
-            "the source names more or fewer channels than the study asks for",
-            field="channels",
-            value=len(source.channels),
-            limit=data.channels,
-        )
-    declared, asked = (units if len(set(units)) > 1 else units[:1] for units in (source.units, data.units))
-    if declared != asked:
-        raise DataError(
-            "the source is in other units than the study asks for",
-            field="units",
-            value=", ".join(source.units),
-            limit=", ".join(data.units),
-            remedy="declare the study's units: files in another power of ten of them are converted",
-        )
+    check_channels(len(source.channels), data)
+    check_units(source.units, data, "declare the study's units: files in another power of ten of them are converted")
 
 
 def chosen(present: Sequence[Collection[str]], wanted: Sequence[Sequence[str]]) -> list[int] | Fault:

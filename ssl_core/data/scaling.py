@@ -2,7 +2,7 @@
 
 Comes in: signals real [m, channels, samples], in the plan's units once multiplied by `scale`. Goes out: float32
 [m, channels * plan's samples], channel after channel: (value in units - centre) / typical, zeros after the end of a shorter
-signal; and which records are bad. No statistic of any record is formed.
+signal; and which records are bad. No statistic of any record is formed. `check_channels` and `check_units` raise `DataError`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,35 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ssl_core.errors import DataError
 from ssl_core.spec.data import SignalData
 
 _CHUNK = 256
 _LARGEST = 1e30
+
+
+def check_channels(declared: int, data: SignalData) -> None:
+    """Refuse a source that names another number of channels than the plan has."""
+    if declared != data.channels:
+        raise DataError(
+            "the source names more or fewer channels than the study asks for",
+            field="channels",
+            value=declared,
+            limit=data.channels,
+        )
+
+
+def check_units(declared: tuple[str, ...], data: SignalData, remedy: str) -> None:
+    """Refuse a source in other units than the plan's; one for all channels is as good as one a channel."""
+    mine, asked = (units if len(set(units)) > 1 else units[:1] for units in (declared, data.units))
+    if mine != asked:
+        raise DataError(
+            "the source is in other units than the study asks for",
+            field="units",
+            value=", ".join(declared),
+            limit=", ".join(data.units),
+            remedy=remedy,
+        )
 
 
 def scaled(

@@ -18,7 +18,7 @@ from ssl_core.data.declared import SignalSource
 from ssl_core.data.npz import owners_of
 from ssl_core.data.npz_arrays import Form, NpzArrays
 from ssl_core.data.reading import Fault, Reading, Tally
-from ssl_core.data.scaling import scaled
+from ssl_core.data.scaling import check_units, scaled
 from ssl_core.errors import DataError
 from ssl_core.spec.data import SignalData
 
@@ -53,15 +53,7 @@ def _same_meaning(source: SignalSource, data: SignalData) -> None:
             limit=data.rate_hz,
             remedy="resample the file to the study's rate",
         )
-    declared, asked = (units if len(set(units)) > 1 else units[:1] for units in (source.units, data.units))
-    if declared != asked:
-        raise DataError(
-            "the source is in other units than the study asks for",
-            field="units",
-            value=", ".join(source.units),
-            limit=", ".join(data.units),
-            remedy="convert the file; for int16, declare a scale into these units",
-        )
+    check_units(source.units, data, "convert the file; for int16, declare a scale into these units")
     if source.scale is not None and len(source.scale) not in (1, data.channels):
         raise DataError(
             "scale must have one entry, or one a channel", field="scale", value=len(source.scale), limit=data.channels

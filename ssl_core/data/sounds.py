@@ -67,6 +67,13 @@ class SoundDecoder:
         places = starts(len(sound), self.data.samples, self.source.windows)
         return [Found(None, "", self._piece(sound[place : place + self.data.samples])) for place in places]
 
+    def rates(self, path: Path) -> Sequence[float]:
+        """The rate in Hz that the header says; none of what is no sound that is read here."""
+        import soundfile
+
+        with soundfile.SoundFile(path) as file:
+            return [float(file.samplerate)] if file.format in _FORMATS else []
+
     def _piece(self, piece: Floats) -> npt.NDArray[np.float32] | Fault:
         if not np.isfinite(piece).all():
             return Fault.MISSING

@@ -4,8 +4,8 @@ Comes in: the path of a source TOML (its keys: `declared.py`, `declared_*.py`) a
 Goes out: `Source`, then `Patients`. Raises `ConfigError` for the TOML, `DataError` for a missing file, a path or
 symbolic link that leaves the TOML's folder, a missing column or array, or a source of another kind than the plan's.
 A bad record raises nothing here; `check.py` refuses it before the site approves, and a study never reads these files
-again (ruling 15). Records that span several lines undeclared, and faults that may hide several patients, raise here too: what
-they hide would be missing without a word.
+again (ruling 15). Faults that may hide several patients, as lines that a lost quote joined, raise here too: what they hide
+would be missing without a word.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ssl_core.data.declared_images import DicomSource, NiftiSource, PicturesSour
 from ssl_core.data.declared_omop import OmopSource
 from ssl_core.data.declared_pairs import PairsSource
 from ssl_core.data.declared_recordings import EdfSource, SoundSource, WaveformSource, WfdbSource
+from ssl_core.data.declared_vitals import VitalsSource
 from ssl_core.data.declared_xml import XmlSource
 from ssl_core.data.dicom_waveforms import read_waveforms
 from ssl_core.data.edf_files import read_edf
@@ -40,6 +41,7 @@ from ssl_core.data.reading import Effort, Fault, Reading
 from ssl_core.data.signals import read_signals
 from ssl_core.data.sounds import read_sounds
 from ssl_core.data.table import read_table
+from ssl_core.data.vitals import read_vitals
 from ssl_core.data.wfdb_files import read_wfdb
 from ssl_core.data.xml_reports import read_xml
 from ssl_core.errors import ConfigError, DataError
@@ -58,6 +60,7 @@ MODELS: dict[str, type[Declared]] = {
     "dicom-waveform": WaveformSource,
     "sound": SoundSource,
     "events": EventsSource,
+    "vitals": VitalsSource,
     "xml": XmlSource,
     "omop": OmopSource,
     "fhir": FhirSource,
@@ -116,6 +119,7 @@ READERS: dict[tuple[str, str], Reader] = {
     ("dicom-waveform", "signal"): read_waveforms,
     ("sound", "sound"): read_sounds,
     ("events", "events"): _of_many_files(read_events),
+    ("vitals", "signal"): _of_many_files(read_vitals),
     ("xml", "text"): _of_folder(read_xml),
     ("omop", "text"): _of_folder(read_notes),
     ("omop", "table"): _of_folder(read_visits),
@@ -160,6 +164,17 @@ def read_records(source: Source, data: Data, effort: Effort | None = None) -> Re
 def refuse_hiding(source: Source, reading: Reading) -> None:
     """`DataError` where one fault may hide several patients: neighbours would differ in more than one."""
     faulty = [tally for tally in reading.tallies if tally.hiding]
+    joined = [tally for tally in faulty if tally.spans]
+    if joined:
+        undeclared = any(tally.faults[Fault.LINES] for tally in joined)
+        raise DataError(
+            "lines of a table cannot be told apart, nor whose they are; no share of bad records allows that",
+            field="multiline",
+            value="; ".join(f"{t.file} lines {', '.join(map(str, t.spans))}" for t in joined),
+            limit="one record a line" if undeclared else "records of several lines with the header's fields",
+            remedy="correct the quotes there"
+            + (", or declare multiline = true where cells hold line breaks" if undeclared else ": one is missing or too many"),
+        )
     if faulty:
         raise DataError(
             "a fault in a file of several patients may take others' records away with it; no share of bad records allows that",
@@ -174,13 +189,4 @@ def load_patients(source: Source, data: Data, effort: Effort | None = None) -> P
     """The source's units, for the site's own use; bad records are padding or zeros, rows without a patient left out."""
     reading = read_records(source, data, effort)
     refuse_hiding(source, reading)
-    rows = sum(tally.rows for tally in reading.tallies)
-    if sum(tally.faults[Fault.LINES] for tally in reading.tallies) > source.declared.max_bad_share * rows:
-        bad = [f"{t.file} lines {', '.join(map(str, t.spans))}" for t in reading.tallies if t.faults[Fault.LINES]]
-        raise DataError(
-            "records span several lines, which the source does not declare",
-            field="multiline",
-            value="; ".join(bad),
-            remedy="correct the quotes there, or declare multiline = true",
-        )
     return group(reading.owners, reading.records, reading.order, effort.scratch if effort else None)

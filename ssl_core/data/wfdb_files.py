@@ -52,8 +52,7 @@ def read_wfdb(source: Source, data: SignalData, effort: Effort) -> Reading:
     needed("wfdb", "files of this kind")
     check_meaning(declared, data)
     files = _without_segments(list_files(declared, source.folder), declared)
-    bounds = Bounds(declared.largest_mib << 20, declared.seconds_a_file)
-    decoded = decode_all(files, WfdbDecoder(declared, data), bounds, workers=effort.workers)
+    decoded = decode_all(files, WfdbDecoder(declared, data), Bounds.of(declared), workers=effort.workers)
     return gather(declared.path, decoded, data, effort.scratch)
 
 
@@ -81,6 +80,16 @@ class WfdbDecoder:
         if isinstance(channels, Fault):
             return [Found(owner, name, channels)]
         return records(channels, self.source, self.data, owner=owner, start=name)
+
+    def rates(self, path: Path) -> Sequence[float]:
+        """The rates in Hz of the wanted channels, as the headers say them; none where there is no such channel."""
+        lines = _lines(path) if path.suffix == ".hea" else Fault.UNREADABLE
+        heads = lines if isinstance(lines, Fault) else self._heads(path, lines)
+        if isinstance(heads, Fault) or not heads[1]:
+            return []
+        whole, (part, *_) = heads
+        places = chosen([{name} if name else set() for name in part.sig_name], self.source.names)
+        return [] if isinstance(places, Fault) else [float(whole.fs * part.samps_per_frame[place]) for place in places]
 
     def _heads(self, path: Path, lines: Sequence[str]) -> tuple[Any, list[Any]] | Fault:
         """wfdb's header of the record and those of its segments (of itself, where it has none), all files checked."""

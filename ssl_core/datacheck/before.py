@@ -2,14 +2,17 @@
 
 Comes in: a source, the plan's data, the id of a patient whose records were read. Goes out: real [...], a text, or pairs of
 texts: for a table column and cell, for events time and code; None where it has no such form. It is patient data, for the
-page of `choral site data check` alone. Texts of files in folders come out of a worker (decoding.py), as code points.
-BEFORE: kinds of sources that are no folder; TEXTS: the texts of a file of a folder, each with whose it says it is.
+page of `choral site data check` alone. Texts of files in folders come out of a worker (decoding.py), as code points; a row's
+cells as one JSON text. BEFORE: kinds of sources that are no folder; TEXTS: the texts of a file of a folder, each with whose it
+says it is.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,12 +29,12 @@ from ssl_core.data.declared_omop import OmopSource
 from ssl_core.data.declared_xml import XmlSource
 from ssl_core.data.decoding import Bounds, Found, decode_all
 from ssl_core.data.events import Event, event_of
-from ssl_core.data.fhir import report_texts
+from ssl_core.data.fhir import as_written, observation_rows, report_texts
 from ssl_core.data.folder_files import Listed
 from ssl_core.data.image_folders import nifti_decoder
 from ssl_core.data.nifti import NiftiDecoder
 from ssl_core.data.npz import load_fields, owners_of
-from ssl_core.data.omop import note_rows
+from ssl_core.data.omop import note_order, note_rows, visit_rows
 from ssl_core.data.reading import Effort, Fault, row_id
 from ssl_core.data.source import Source
 from ssl_core.data.table import table_rows
@@ -43,6 +46,7 @@ from ssl_core.spec.data import Data, EventData, ImageData, TableData
 Array = npt.NDArray[np.float64]
 Cells = tuple[tuple[str, str], ...]
 Before = Array | str | Cells | None
+Texts = Callable[[Any, Path], Iterator[tuple[str | None, str]]]
 
 
 def text_of_row(source: Source, owner: str, effort: Effort, record: str | None = None) -> str | None:
@@ -58,10 +62,25 @@ def text_of_row(source: Source, owner: str, effort: Effort, record: str | None =
 def text_of_file(file: Listed, declared: FolderSource, owner: str | None, effort: Effort) -> str | None:
     """The first text of one file or, where an owner is given, the first that names him."""
     texts = TEXTS.get(declared.kind)
-    if texts is None:
+    return None if texts is None else _first_text(file, texts, declared, owner, effort)
+
+
+def cells_of_file(file: Listed, declared: FhirSource, data: TableData, owner: str | None, effort: Effort) -> Cells | None:
+    """Columns and cells, as written, of the first row of one file or, where an owner is given, of the first that is his."""
+    text = _first_text(file, partial(_fhir_row, data=data), declared, owner, effort)
+    try:
+        cells = json.loads(text or "null")
+    except (ValueError, RecursionError):
         return None
-    bounds = Bounds(declared.largest_mib << 20, declared.seconds_a_file)
-    ((_, found),) = decode_all([file], _FirstText(texts, declared, owner), bounds, workers=min(1, effort.workers))
+    names = [column.name for column in data.columns]
+    # The worker's word is taken for what a page may hold, and for nothing else.
+    if not isinstance(cells, list) or len(cells) != len(names) or not all(isinstance(cell, str) for cell in cells):
+        return None
+    return tuple(zip(names, cells, strict=True))
+
+
+def _first_text(file: Listed, texts: Texts, declared: FolderSource, owner: str | None, effort: Effort) -> str | None:
+    ((_, found),) = decode_all([file], _FirstText(texts, declared, owner), Bounds.of(declared), workers=min(1, effort.workers))
     if isinstance(found, Fault) or not found or isinstance(found[0].content, Fault):
         return None
     return "".join(chr(point) for point in found[0].content.tolist() if 0 <= point < 0x110000)
@@ -71,9 +90,8 @@ def picture_of_file(file: Listed, declared: FolderSource, data: Data, effort: Ef
     """What is in one file, as numbers; of a volume the slice, or the patch, that is its first record."""
     if not isinstance(declared, NiftiSource) or not isinstance(data, ImageData):
         return raw_of(file, declared, effort)
-    bounds = Bounds(declared.largest_mib << 20, declared.seconds_a_file)
     decoder = _FirstPicture(nifti_decoder(declared, data))
-    ((_, found),) = decode_all([file], decoder, bounds, workers=min(1, effort.workers))
+    ((_, found),) = decode_all([file], decoder, Bounds.of(declared), workers=min(1, effort.workers))
     if isinstance(found, Fault) or not found or isinstance(found[0].content, Fault):
         return None
     return np.asarray(found[0].content, np.float64)
@@ -94,7 +112,7 @@ class _FirstPicture:
 class _FirstText:
     """Decoder: code points of the first text, int32 [characters]; nothing where there is none."""
 
-    texts: Callable[[Any, Path], Iterator[tuple[str | None, str]]]
+    texts: Texts
     declared: FolderSource
     owner: str | None
 
@@ -116,7 +134,13 @@ def _xml(declared: XmlSource, path: Path) -> Iterator[tuple[str | None, str]]:
         yield owner_of(record, declared), text_in(record, declared)
 
 
-TEXTS: dict[str, Callable[[Any, Path], Iterator[tuple[str | None, str]]]] = {"fhir": _fhir, "xml": _xml}
+def _fhir_row(declared: FhirSource, path: Path, *, data: TableData) -> Iterator[tuple[str | None, str]]:
+    for row in observation_rows(path, declared, data):
+        if not isinstance(row, Fault):
+            yield row.owner, json.dumps(["" if part is None else as_written(part) for part in row.parts])
+
+
+TEXTS: dict[str, Texts] = {"fhir": _fhir, "xml": _xml}
 
 
 def _table(source: Source, data: Data, owner: str, effort: Effort) -> Before:
@@ -125,13 +149,16 @@ def _table(source: Source, data: Data, owner: str, effort: Effort) -> Before:
 
 def _omop(source: Source, data: Data, owner: str, effort: Effort) -> Before:
     declared = cast("OmopSource", source.declared)
-    if data.kind != "text":
-        return None
-    with connected(declared, source.folder) as connection:
-        for row in note_rows(connection, declared):
-            if row_id(row[0]) == owner:
-                return row[1] if isinstance(row[1], str) else None
-    return None
+    with connected(declared, source.folder) as base:
+        if isinstance(data, TableData):
+            for person, _, _, taken in visit_rows(base, declared, data):
+                if row_id(person) == owner:
+                    written = ("" if event is None else event.written for event in taken)
+                    return tuple(zip((column.name for column in data.columns), written, strict=True))
+            return None
+        mine = (row for row in note_rows(base, declared) if row_id(row[0]) == owner)
+        first = min(mine, key=note_order, default=None)
+    return first[1] if first is not None and isinstance(first[1], str) else None
 
 
 def _npz(source: Source, data: Data, owner: str, effort: Effort) -> Before:

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import tomli_w
 
+from ssl_core.data.folder_files import evenly
 from ssl_core.data.reading import is_clean
 from ssl_core.datacheck.files_seen import array_fields, csv_header, modalities, parquet_columns, xml_paths
 from ssl_core.datacheck.formats import Format, format_of
@@ -25,6 +26,9 @@ _MOST_FILES = 100_000
 _MOST_OPENED = 400
 _PATIENT = ("patient", "patient_id", "patientid", "subject", "subject_id", "pid", "person_id", "mrn", "id")
 _TEXT = ("text", "report", "findings", "note", "note_text", "impression")
+_TIME = ("time", "charttime", "datetime", "timestamp", "when", "measured_at", "date", "hours", "minutes", "seconds")
+_NAME = ("name", "label", "parameter", "variable", "vital", "measurement", "item", "itemid")
+_VALUE = ("valuenum", "value", "result")
 _NAMES = {
     Format.PNG: ["*.png"], Format.JPEG: ["*.jpg", "*.jpeg"], Format.TIFF: ["*.tif", "*.tiff"], Format.WAV: ["*.wav"],
     Format.FLAC: ["*.flac"],
@@ -73,7 +77,7 @@ def _look(folder: Path) -> Seen:
     if not folder.is_dir():
         raise DataError("there is no such folder", field="FOLDER", value=str(folder))
     names = sorted(islice(_walk(folder), _MOST_FILES))
-    opened = names[:: max(1, -(-len(names) // _MOST_OPENED))]
+    opened = evenly(names, _MOST_OPENED)
     formats = {name: found for name in opened if (found := format_of(folder / name)) in GUESSES and found is not None}
     if not formats:
         raise DataError(
@@ -184,8 +188,9 @@ def _parquet(seen: Seen) -> Draft:
 def _table(seen: Seen, columns_of: Callable[[Path], list[str]], form: str) -> Draft:
     header = columns_of(seen.path)
     lower = {name.strip().lower(): name for name in reversed(header)}
-    patient = next((lower[name] for name in _PATIENT if name in lower), None)
-    text = next((lower[name] for name in _TEXT if name in lower), None)
+    patient, text, when, named, value = (
+        next((lower[name] for name in names if name in lower), None) for names in (_PATIENT, _TEXT, _TIME, _NAME, _VALUE)
+    )
     same = [name for name in seen.names if columns_of(seen.root / name) == header]
     path: object = same[0] if len(same) == 1 else same
     asked = [f"patient_column: {'is it the patient, not the record?' if patient else 'no column looks like it; name it'}"]
@@ -193,10 +198,25 @@ def _table(seen: Seen, columns_of: Callable[[Path], list[str]], form: str) -> Dr
     if text is not None:
         asked += ["text_column; record_column, where rows share a text; multiline, where quoted texts hold breaks"]
         return Draft({"kind": "table", "format": form, **keys, "text_column": text}, tuple(asked))
+    if when is not None and named is not None and value is not None:
+        return _vitals({"kind": "vitals", **({} if form == "csv" else {"format": form}), **keys}, asked, when, named, value)
     others = ", ".join(repr(name) for name in header if name != patient)
     asked += [f"[columns]: under which header each column of the plan stands, where it is another. The file has {others}"]
     asked += ["[units]: of every column for which the plan names one; missing: cells that stand for no value"]
     return Draft({"kind": "columns", **({} if form == "csv" else {"format": form}), **keys}, tuple(asked))
+
+
+def _vitals(keys: dict[str, object], asked: list[str], when: str, named: str, value: str) -> Draft:
+    unit = when.strip().lower()
+    keys |= {"time_column": when, "time_unit": unit if unit in ("hours", "minutes", "seconds") else "iso"}
+    keys |= {"name_column": named, "value_column": value, "channels": ["WRITE NAMES HERE"], "units": ["1/min"]}
+    asked += [
+        "time_unit: iso, or seconds, minutes, hours where times are numbers; record_column, where a stay has times of its own",
+        f"channels: what stands in {named!r} for the plan's channels, in the plan's order; units: those of the plan",
+        "[factors], [offsets]: what brings a name's values into the plan's unit; missing: cells that stand for no value",
+        "carry: into how many cells without a value one is carried forward; cell: mean or last; windows: records of a patient",
+    ]
+    return Draft(keys, tuple(asked))
 
 
 def _jsonl(seen: Seen) -> Draft:
@@ -238,6 +258,7 @@ GUESSES: dict[Format, Callable[[Seen], Draft]] = {
     ),
     Format.WFDB: _recording("wfdb"),
     Format.EDF: _recording("edf", header=True),
+    Format.BDF: _recording("edf", header=True),
     Format.WAV: _folder("sound", "resample: may a file at another rate be brought to the plan's?", files=["*.wav", "*.flac"]),
     Format.FLAC: _folder("sound", "resample: may a file at another rate be brought to the plan's?", files=["*.wav", "*.flac"]),
     Format.NPZ: _npz,

@@ -74,7 +74,8 @@ REMEDIES: dict[Fault, str] = {
     Fault.RATE: "resample these files to the study's rate or spacing, or leave them out: nothing is resampled unasked",
     Fault.UNITS: "convert these files to the study's units, or leave them out",
     Fault.CHANNELS: "name the channels in the source file as these files do, or leave the files out",
-    Fault.LINES: "correct the quotes at these lines, or declare multiline = true",
+    Fault.LINES: "correct the quotes at these lines, or declare multiline = true where cells hold line breaks",
+    Fault.QUOTES: "correct the quotes at these lines: one is missing, or one too many",
     Fault.NO_PATIENT: "correct the rule patient_from, or the patient column; a record without a patient is left out",
 }
 

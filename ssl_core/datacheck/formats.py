@@ -21,6 +21,7 @@ class Format(StrEnum):
     NIFTI = "NIfTI"
     WFDB = "WFDB header"
     EDF = "EDF"
+    BDF = "BDF"
     WAV = "WAV"
     FLAC = "FLAC"
     PARQUET = "Parquet"
@@ -38,9 +39,15 @@ _MAGIC: tuple[tuple[int, bytes, Format], ...] = (
     (0, b"\xff\xd8\xff", Format.JPEG),
     (0, b"II*\x00", Format.TIFF),
     (0, b"MM\x00*", Format.TIFF),
+    # Of more than 4 GiB, and so are NIfTI-2 and RF64.
+    (0, b"II+\x00", Format.TIFF),
+    (0, b"MM\x00+", Format.TIFF),
     (344, b"n+1\x00", Format.NIFTI),
     (344, b"ni1\x00", Format.NIFTI),
+    (4, b"n+2\x00\r\n\x1a\n", Format.NIFTI),
+    (4, b"ni2\x00\r\n\x1a\n", Format.NIFTI),
     (0, b"0       ", Format.EDF),
+    (0, b"\xffBIOSEMI", Format.BDF),
     (0, b"fLaC", Format.FLAC),
     (0, b"PAR1", Format.PARQUET),
     (0, b"SQLite format 3\x00", Format.SQLITE),
@@ -67,7 +74,7 @@ def format_of(path: Path) -> Format | None:
     for place, magic, found in _MAGIC:
         if head[place : place + len(magic)] == magic:
             return found
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+    if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
         return Format.WAV
     name = path.name.lower()
     for suffix, found in _NAMES.items():

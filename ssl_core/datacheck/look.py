@@ -1,8 +1,9 @@
 """Step 1 of 12: everything that a site's staff should know of a source before a study is approved; from one reading of it.
 
 Comes in: a source, the plan's data, label splits. Goes out: `Look`: the check's report, findings with what to do, what reading
-and training cost, and one record before and after. It has no message type: nothing of it leaves the site, and nothing of it
-changes what a study does (ruling 15). Raises `DataError` where the source as a whole cannot be read.
+costs in time and room, and one record before and after; what training costs is not estimated. It has no message type: nothing
+of it leaves the site, and nothing of it changes what a study does (ruling 15). Raises `DataError` where the source as a whole
+cannot be read.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _BINS = ((1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, 1 << 40))
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What this reading took, and what a study will: `kept` bytes on disk and in memory, `seconds` to read anew."""
+    """What this reading took, and what a study will: `seconds` to read anew, `kept` bytes on disk, where it reads them."""
 
     seconds: float
     record_bytes: int

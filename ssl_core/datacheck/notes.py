@@ -29,11 +29,12 @@ from ssl_core.data.declared_fhir import FhirSource
 from ssl_core.data.declared_folder import FolderSource
 from ssl_core.data.declared_omop import OmopSource
 from ssl_core.data.declared_pairs import PairsSource
+from ssl_core.data.declared_vitals import VitalsSource
 from ssl_core.data.declared_xml import XmlSource
 from ssl_core.data.decoding import Bounds, Decoder, Found, decode_all
 from ssl_core.data.fhir import report_texts, undeclared_texts
 from ssl_core.data.folder_files import list_files
-from ssl_core.data.labels import label_rows
+from ssl_core.data.label_table import read_label_table
 from ssl_core.data.omop import note_rows
 from ssl_core.data.reading import Effort, Fault
 from ssl_core.data.source import Source
@@ -83,9 +84,9 @@ def note_findings(source: Source, data: Data, effort: Effort, labels: Sequence[P
 def _label_findings(labels: Sequence[Path]) -> list[Finding]:
     found = Places()
     for path in labels:
-        header, rows, lines = label_rows(path)
-        for line, row in zip(lines, rows, strict=True):
-            for name, cell in zip(header, row, strict=True):
+        table = read_label_table(path)
+        for line, row in zip(table.lines, table.rows, strict=True):
+            for name, cell in zip(table.header, row, strict=True):
                 if name != "patient":
                     found.add(f"{path.name}, line {line}", kinds_in(cell) if _is_free(cell) else ())
     remedy = "labels never leave the site; keep numbers or short names of classes in a label file, nothing else"
@@ -142,7 +143,7 @@ def _cells(
             continue
         with open_text(path, name) as stream:
             counted = _Counted(stream)
-            rows = csv_rows(counted, name, columns, multiline=declared.multiline)  # type: ignore[arg-type]  # csv asks for lines alone
+            rows = csv_rows(counted, name, columns, multiline=declared.multiline)
             yield from ((f"{name}, line {counted.line}", row) for row in rows if isinstance(row, list))
 
 
@@ -175,6 +176,13 @@ def _columns(source: Source, data: Data, effort: Effort, search: Search) -> None
     for place, cells in _cells(source, declared, effort, wanted):
         for cell, (_, column), levels in zip(cells, wanted, known, strict=True):
             _add_code(search, f"{place}, column {column}", cell, levels)
+
+
+def _vitals(source: Source, data: Data, effort: Effort, search: Search) -> None:
+    declared = cast("VitalsSource", source.declared)
+    known = {name for names in declared.names for name in names}
+    for place, (name,) in _cells(source, declared, effort, [("name_column", declared.name_column)]):
+        _add_code(search, place, name, known)
 
 
 def _add_code(search: Search, place: str, cell: str, known: set[str]) -> None:
@@ -232,8 +240,8 @@ def _of_folder(texts: Callable[[Any, Path], Iterator[tuple[int, str]]], what: st
     def search_files(source: Source, effort: Effort, search: Search) -> None:
         declared = cast("FolderSource", source.declared)
         decoder: Decoder = _Searched(texts, declared)
-        bounds = Bounds(declared.largest_mib << 20, declared.seconds_a_file)
-        for file, result in decode_all(list_files(declared, source.folder), decoder, bounds, workers=effort.workers):
+        files = list_files(declared, source.folder)
+        for file, result in decode_all(files, decoder, Bounds.of(declared), workers=effort.workers):
             search.files += 1
             rows = _rows(result)
             if rows is None:
@@ -271,6 +279,7 @@ NOTES: dict[str, Callable[[Source, Effort, Search], None]] = {
 CODES: dict[str, Callable[[Source, Data, Effort, Search], None]] = {
     "events": _events,
     "columns": _columns,
+    "vitals": _vitals,
     "fhir": lambda source, data, effort, search: _fhir_codes(source, effort, search),
 }
 """Kind of a source -> a search of what stands where a code or a level is asked for."""

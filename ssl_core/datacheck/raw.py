@@ -80,9 +80,11 @@ def _wfdb(path: Path) -> Any:
 
 
 def _edf(path: Path) -> Any:
-    from edfio import read_edf
+    from edfio import read_bdf, read_edf
 
-    signals = [each.data for each in read_edf(path).signals]
+    # Latin-1 reads every header, as the reader does.
+    read = read_bdf if format_of(path) is Format.BDF else read_edf
+    signals = [each.data for each in read(path, header_encoding="latin-1").signals]
     return np.stack([each for each in signals if len(each) == len(signals[0])])
 
 
@@ -100,6 +102,7 @@ LOADERS: dict[Format, Callable[..., Any]] = {
     Format.NIFTI: _nifti,
     Format.WFDB: _wfdb,
     Format.EDF: _edf,
+    Format.BDF: _edf,
     Format.WAV: _sound,
     Format.FLAC: _sound,
 }

@@ -1,7 +1,7 @@
-"""Step 1 of 12: headers that may name a person, burnt-in text, distances of pixels: in up to 200 files, evenly over a source.
+"""Step 1 of 12: headers that may name a person, burnt-in text, spacings, rates: in up to 200 files, evenly over a source.
 
 Comes in: a `Source`. Goes out: findings, with names of files. The files of a folder are decoded as a reader's are, in worker
-processes with bounds of time and memory (decoding.py): a damaged file is passed over here, and counted by its reader.
+processes with bounds of time and memory (decoding.py): a damaged file is named here, and counted by its reader.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ import numpy.typing as npt
 
 from ssl_core.data.declared import NpzSource
 from ssl_core.data.declared_folder import FolderSource
-from ssl_core.data.declared_images import DicomSource, PicturesSource
+from ssl_core.data.declared_images import DicomSource, NiftiSource, PicturesSource
 from ssl_core.data.declared_pairs import PairsSource
+from ssl_core.data.declared_recordings import WaveformSource
 from ssl_core.data.decoding import Bounds, Found, decode_all
-from ssl_core.data.folder_files import Listed, list_files
+from ssl_core.data.folder_files import Listed, evenly, list_files
 from ssl_core.data.npz import load_fields
 from ssl_core.data.reading import Effort, Fault
 from ssl_core.data.source import Source
 from ssl_core.datacheck.burnt_in import text_lines
 from ssl_core.datacheck.findings import MOST_PLACES, Finding, Weight
 from ssl_core.datacheck.headers import header_identifiers
+from ssl_core.datacheck.rates import rate_findings
 from ssl_core.datacheck.raw import raw_array
 from ssl_core.datacheck.spacing import Spacing, spacing_findings, spacing_of
 from ssl_core.spec.data import Data, PairData
@@ -35,11 +37,16 @@ _MOST = 200
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """Decoder: the names of a header's entries, one `Found` each; without a name, the distances of pixels."""
+    """Decoder: the names of a header's entries, one `Found` each; without a name, the distances of pixels and slices."""
+
+    axis: str
+    id_is_read: bool
+    as_dicom: bool
 
     def __call__(self, path: Path) -> Sequence[Found]:
-        spacing = spacing_of(path)
-        entries = [Found(None, name, np.zeros(1, np.float32)) for name in header_identifiers(path)]
+        spacing = spacing_of(path, self.axis)
+        names = header_identifiers(path, id_is_read=self.id_is_read, as_dicom=self.as_dicom)
+        entries = [Found(None, name, np.zeros(1, np.float32)) for name in names]
         return entries if spacing is None else [*entries, Found(None, "", np.array(spacing, np.float32))]
 
 
@@ -73,30 +80,37 @@ def scan_findings(source: Source, data: Data, effort: Effort) -> list[Finding]:
         return _text_findings(*_array_lines(source, declared))
     if not isinstance(declared, FolderSource):
         return []
-    listed = [file for file in list_files(declared, source.folder) if file.inside]
-    files = listed[:: max(1, -(-len(listed) // _MOST))]
-    look = _Header()
+    files = evenly([file for file in list_files(declared, source.folder) if file.inside], _MOST)
+    look = _Header(
+        axis=declared.axis if isinstance(declared, NiftiSource) else "axial",
+        id_is_read=declared.patient_from == "header",
+        as_dicom=isinstance(declared, DicomSource | WaveformSource),
+    )
     entries: Counter[str] = Counter()
-    holding = []
+    holding, closed = [], []
     spacings: dict[str, Spacing] = {}
-    for file, found in decode_all(files, look, _bounds(declared), workers=effort.workers):
+    for file, found in decode_all(files, look, Bounds.of(declared), workers=effort.workers):
         if isinstance(found, Fault):
+            closed.append(file.name)
             continue
         names = [each.name for each in found if each.name]
         entries.update(names)
         holding += [file.name] if names else []
         for each in found:
             if not each.name and not isinstance(each.content, Fault):
-                spacings[file.name] = (float(each.content[0]), float(each.content[1]))
+                rows, columns, slices = map(float, each.content)
+                spacings[file.name] = (rows, columns, slices)
     looked, places = 0, []
-    for file, found in decode_all(files if data.kind == "image" else [], _Lines(), _bounds(declared), workers=effort.workers):
+    for file, found in decode_all(files if data.kind == "image" else [], _Lines(), Bounds.of(declared), workers=effort.workers):
         if not isinstance(found, Fault) and found:
             looked += 1
             places += [file.name] if np.any(found[0].content) else []
     return [
         *_text_findings(looked, places),
         *spacing_findings(spacings, len(files)),
+        *rate_findings(source, data, effort),
         *_header_findings(entries, holding, len(files)),
+        *_closed_findings(closed, len(files)),
     ]
 
 
@@ -108,6 +122,14 @@ def _header_findings(entries: Counter[str], holding: list[str], of: int) -> list
     return [Finding("headers", what, remedy, len(holding), of, tuple(holding[:MOST_PLACES]), Weight.NOTE)]
 
 
+def _closed_findings(closed: list[str], of: int) -> list[Finding]:
+    if not closed:
+        return []
+    what = "headers that could not be searched"
+    remedy = "see whether the reader names them, too; what stands in them is not known"
+    return [Finding("headers", what, remedy, len(closed), of, tuple(closed[:MOST_PLACES]), Weight.NOTE)]
+
+
 def raw_of(file: Listed, declared: FolderSource, effort: Effort) -> npt.NDArray[np.float64] | None:
     """What is in one file, of frames or pages the first that is read; None where it is no numbers or cannot be decoded."""
     read = (
@@ -117,20 +139,16 @@ def raw_of(file: Listed, declared: FolderSource, effort: Effort) -> npt.NDArray[
         if isinstance(declared, PicturesSource)
         else None
     )
-    ((_, found),) = decode_all([file], _Raw(read), _bounds(declared), workers=min(1, effort.workers))
+    ((_, found),) = decode_all([file], _Raw(read), Bounds.of(declared), workers=min(1, effort.workers))
     if isinstance(found, Fault) or not found or isinstance(found[0].content, Fault):
         return None
     return np.asarray(found[0].content, np.float64)
 
 
-def _bounds(declared: FolderSource) -> Bounds:
-    return Bounds(declared.largest_mib << 20, declared.seconds_a_file)
-
-
 def _array_lines(source: Source, declared: NpzSource) -> tuple[int, list[str]]:
     (path,) = source.files()
     images = load_fields(path, declared.path, (declared.image_field,))[declared.image_field]
-    places = range(0, len(images), max(1, -(-len(images) // _MOST)))
+    places = evenly(range(len(images)), _MOST)
     return len(places), [f"image {place + 1} of {declared.path}" for place in places if text_lines(images[place])]
 
 

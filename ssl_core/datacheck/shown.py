@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_core.data.declared import NpzSource
+from ssl_core.data.declared_fhir import FhirSource
 from ssl_core.data.declared_folder import FolderSource
 from ssl_core.data.declared_pairs import PairsSource
 from ssl_core.data.folder_files import Listed, list_files
@@ -27,9 +28,9 @@ from ssl_core.data.reading import Effort, Fault, Reading
 from ssl_core.data.source import Source, read_records
 from ssl_core.data.table import words_of
 from ssl_core.data.words import encode, split
-from ssl_core.datacheck.before import BEFORE, Before, picture_of_file, text_of_file, text_of_row
+from ssl_core.datacheck.before import BEFORE, Before, cells_of_file, picture_of_file, text_of_file, text_of_row
 from ssl_core.errors import ConfigError
-from ssl_core.spec.data import Data, ImageData, PairData, TextData
+from ssl_core.spec.data import Data, ImageData, PairData, TableData, TextData
 
 _MOST_TRIED = 50
 
@@ -111,8 +112,11 @@ def _of_folder(source: Source, declared: FolderSource, data: Data, wanted: str |
 
 
 def _in_file(file: Listed, declared: FolderSource, data: Data, owner: str, effort: Effort) -> Before:
+    asked = owner if declared.patient_from == "header" else None
     if isinstance(data, TextData):
-        return text_of_file(file, declared, owner if declared.patient_from == "header" else None, effort)
+        return text_of_file(file, declared, asked, effort)
+    if isinstance(data, TableData) and isinstance(declared, FhirSource):
+        return cells_of_file(file, declared, data, asked, effort)
     return picture_of_file(file, declared, data, effort)
 
 

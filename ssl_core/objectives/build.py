@@ -64,6 +64,10 @@ def _given(part: Any, *names: str) -> dict[str, Any]:
     return {name: getattr(part, name) for name in names}
 
 
+def _how(task: Any) -> Augmentation:
+    return Augmentation(**_given(task, *Augmentation._fields))
+
+
 def _autoencoding(data: Any, encoder: Any, task: Any) -> PretextModel:
     shape = _given(task, "mask_fraction", "decoder_width", "decoder_depth", "target")
     return MaskedAutoencodingModel(data, **_given(encoder, "size", "patch"), **shape)
@@ -91,60 +95,50 @@ def _latent(data: Any, encoder: Any, task: Any) -> PretextModel:
     return LatentPredictionModel(data, **_given(encoder, "size", "patch"), **shape)
 
 
-def _simsiam(data: Any, encoder: Any, task: Any) -> PretextModel:
-    how = Augmentation(**_given(task, *Augmentation._fields))
-    return SimSiamModel(data, _whole(data, encoder), **_given(task, "projector", "predictor"), how=how)
-
-
-def _byol(data: Any, encoder: Any, task: Any) -> PretextModel:
-    how = Augmentation(**_given(task, *Augmentation._fields))
-    return ByolModel(data, _whole(data, encoder), **_given(task, "projector", "predictor"), how=how)
+def _two_looks(data: Any, encoder: Any, task: Any) -> PretextModel:
+    kind = SimSiamModel if task.name == "simsiam" else ByolModel
+    return kind(data, _whole(data, encoder), **_given(task, "projector", "predictor"), how=_how(task))
 
 
 def _vicreg(data: Any, encoder: Any, task: Any) -> PretextModel:
-    how, terms = Augmentation(**_given(task, *Augmentation._fields)), Terms(**_given(task, *Terms._fields))
-    return VicregOwnModel(data, _whole(data, encoder), **_given(task, "projector", "crops"), terms=terms, how=how)
+    terms = Terms(**_given(task, *Terms._fields))
+    return VicregOwnModel(data, _whole(data, encoder), **_given(task, "projector", "crops"), terms=terms, how=_how(task))
 
 
 def _crops_contrast(data: Any, encoder: Any, task: Any) -> PretextModel:
-    how = Augmentation(**_given(task, *Augmentation._fields))
-    return CropsContrastModel(data, _whole(data, encoder), **_given(task, "projector", "crops", "temperature"), how=how)
+    return CropsContrastModel(data, _whole(data, encoder), **_given(task, "projector", "crops", "temperature"), how=_how(task))
 
 
 def _barlow(data: Any, encoder: Any, task: Any) -> PretextModel:
-    how = Augmentation(**_given(task, *Augmentation._fields))
-    return BarlowOwnModel(data, _whole(data, encoder), **_given(task, "projector", "crops", "redundancy"), how=how)
+    return BarlowOwnModel(data, _whole(data, encoder), **_given(task, "projector", "crops", "redundancy"), how=_how(task))
 
 
 def _contrast_bank(data: Any, encoder: Any, task: Any) -> PretextModel:
-    how, bank = Augmentation(**_given(task, *Augmentation._fields)), Bank(**_given(task, *Bank._fields))
+    bank = Bank(**_given(task, *Bank._fields))
     kind = SimclrBankModel if task.name == "simclr-bank" else MocoBankModel
-    return kind(data, _whole(data, encoder), **_given(task, "projector", "temperature"), bank=bank, how=how)
+    return kind(data, _whole(data, encoder), **_given(task, "projector", "temperature"), bank=bank, how=_how(task))
 
 
 def _prototypes_bank(data: Any, encoder: Any, task: Any) -> PretextModel:
-    how, bank = Augmentation(**_given(task, *Augmentation._fields)), Bank(**_given(task, *Bank._fields))
+    bank = Bank(**_given(task, *Bank._fields))
     soft = Softness(**_given(task, *Softness._fields))
     kind = SwavBankModel if task.name == "swav-bank" else DinoBankModel
-    return kind(data, _whole(data, encoder), **_given(task, "projector", "prototypes"), soft=soft, bank=bank, how=how)
+    return kind(data, _whole(data, encoder), **_given(task, "projector", "prototypes"), soft=soft, bank=bank, how=_how(task))
 
 
 def _simclr_buckets(data: Any, encoder: Any, task: Any) -> PretextModel:
-    how = Augmentation(**_given(task, *Augmentation._fields))
-    return SimclrBucketsModel(data, _whole(data, encoder), **_given(task, "bucket_size", "projector", "temperature"), how=how)
+    return SimclrBucketsModel(
+        data, _whole(data, encoder), **_given(task, "bucket_size", "projector", "temperature"), how=_how(task)
+    )
 
 
 def _caption(data: Any, encoder: Any, task: Any) -> PretextModel:
-    how = Augmentation(**_given(task, *Augmentation._fields))
-    return CaptionModel(data, TwoTower(data, **_given(encoder, "size", "patch", "joint")), how=how)
+    return CaptionModel(data, TwoTower(data, **_given(encoder, "size", "patch", "joint")), how=_how(task))
 
 
 def _text_target(data: Any, encoder: Any, task: Any) -> PretextModel:
-    how, towers = (
-        Augmentation(**_given(task, *Augmentation._fields)),
-        TwoTower(data, **_given(encoder, "size", "patch", "joint")),
-    )
-    return TextTargetModel(data, towers, **_given(task, "bank", "temperature"), how=how)
+    towers = TwoTower(data, **_given(encoder, "size", "patch", "joint"))
+    return TextTargetModel(data, towers, **_given(task, "bank", "temperature"), how=_how(task))
 
 
 # By kind of data, name of encoder, name of task: all of spec/fit.py's TOGETHER, each called with the plan's three parts.
@@ -185,14 +179,14 @@ MODELS: dict[tuple[str, str, str], Callable[[Any, Any, Any], PretextModel]] = {
     ),
     ("image", "vit", "latent-prediction"): _latent,
     ("signal", "signal-transformer", "latent-prediction"): _latent,
-    ("image", "vit", "simsiam"): _simsiam,
-    ("image", "resnet", "simsiam"): _simsiam,
-    ("signal", "signal-transformer", "simsiam"): _simsiam,
-    ("signal", "conv1d", "simsiam"): _simsiam,
-    ("image", "vit", "byol"): _byol,
-    ("image", "resnet", "byol"): _byol,
-    ("signal", "signal-transformer", "byol"): _byol,
-    ("signal", "conv1d", "byol"): _byol,
+    ("image", "vit", "simsiam"): _two_looks,
+    ("image", "resnet", "simsiam"): _two_looks,
+    ("signal", "signal-transformer", "simsiam"): _two_looks,
+    ("signal", "conv1d", "simsiam"): _two_looks,
+    ("image", "vit", "byol"): _two_looks,
+    ("image", "resnet", "byol"): _two_looks,
+    ("signal", "signal-transformer", "byol"): _two_looks,
+    ("signal", "conv1d", "byol"): _two_looks,
     ("image", "vit", "vicreg-own"): _vicreg,
     ("image", "resnet", "vicreg-own"): _vicreg,
     ("signal", "signal-transformer", "vicreg-own"): _vicreg,

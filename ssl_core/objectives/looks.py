@@ -30,19 +30,15 @@ class TwoLooksModel(PretextModel):
         super().__init__()
         self.data, self.how = data, how
         self.views = data.records_per_patient
-        self.coins = 1 + self.views * 2 * COINS
+        self.coins = 1 + coins_of_looks(self.views)
         self.encoder = encoder
 
     def draw(self, patients: Patients, index: npt.NDArray[np.int64], uniforms: npt.NDArray[np.float64]) -> Views:
         """shown [B, 2 K, V], weight [B, K]; see the module docstring."""
         self.check_draw(index, uniforms)
         rows = spread_records(patients, index, uniforms[:, 0], self.views)
-        records = np.asarray(patients.records[rows], np.float32)
-        coins = uniforms[:, 1:].reshape(len(index), self.views * 2, COINS)
-        return {
-            "shown": torch.from_numpy(augmented(records.repeat(2, axis=1), coins, self.data, self.how)),
-            "weight": torch.from_numpy((records != 0).any(axis=2).astype(np.float32) / np.float32(self.views)),
-        }
+        shown, real = looked_at(np.asarray(patients.records[rows], np.float32), uniforms[:, 1:], self.data, self.how)
+        return {"shown": shown, "weight": real / self.views}
 
     def forward(self, views: Views) -> Tensor:
         """ONE unit's loss, float32 scalar."""
@@ -51,6 +47,20 @@ class TwoLooksModel(PretextModel):
     def init_range(self, name: str) -> tuple[float, float]:
         """By the kind of layer; see `convolution_range`."""
         return convolution_range(self, name)
+
+
+def coins_of_looks(records: int) -> int:
+    """How many coins two looks at each of so many records take."""
+    return records * 2 * COINS
+
+
+def looked_at(
+    records: npt.NDArray[np.float32], coins: npt.NDArray[np.float64], data: ImageData | SignalData, how: Augmentation
+) -> tuple[Tensor, Tensor]:
+    """Records [B, K, V] by coins [B, coins_of_looks(K)] to shown float32 [B, 2 K, V] and real [B, K], 0 if all zero, else 1."""
+    own = coins.reshape(len(records), records.shape[1] * 2, COINS)
+    shown = augmented(records.repeat(2, axis=1), own, data, how)
+    return torch.from_numpy(shown), torch.from_numpy((records != 0).any(axis=2).astype(np.float32))
 
 
 def paired(rows: Tensor, views: Views) -> Tensor:

@@ -27,8 +27,9 @@ from ssl_core.data.patients import Patients
 from ssl_core.encoders.attention import HIDE
 from ssl_core.encoders.base import Encoder
 from ssl_core.encoders.convolution import convolution_range
-from ssl_core.objectives.augment import COINS, Augmentation, augmented
+from ssl_core.objectives.augment import Augmentation
 from ssl_core.objectives.base import BucketModel, Views, spread_records
+from ssl_core.objectives.looks import coins_of_looks, looked_at
 from ssl_core.objectives.projector import Projector
 from ssl_core.spec.data import ImageData, SignalData
 
@@ -52,7 +53,7 @@ class SimclrBucketsModel(BucketModel):
         self.data, self.how = data, how
         self.bucket_size, self.temperature = bucket_size, temperature
         self.views = data.records_per_patient
-        self.coins = 1 + self.views * 2 * COINS
+        self.coins = 1 + coins_of_looks(self.views)
         self.encoder = encoder
         self.project = Projector(encoder.feature_width, projector, projector)
 
@@ -63,12 +64,8 @@ class SimclrBucketsModel(BucketModel):
         records = np.asarray(patients.records[rows], np.float32)
         # One that is not finite would make the row of its whole bucket zero.
         finite = np.isfinite(records).all(axis=2, keepdims=True)
-        records = np.where(finite, records, np.float32(0))
-        coins = uniforms[:, 1:].reshape(len(index), self.views * 2, COINS)
-        return {
-            "shown": torch.from_numpy(augmented(records.repeat(2, axis=1), coins, self.data, self.how)),
-            "real": torch.from_numpy((records != 0).any(axis=2).astype(np.float32)),
-        }
+        shown, real = looked_at(np.where(finite, records, np.float32(0)), uniforms[:, 1:], self.data, self.how)
+        return {"shown": shown, "real": real}
 
     def forward(self, views: Views) -> Tensor:
         """The loss of ONE bucket, float32 scalar."""

@@ -21,21 +21,22 @@ from ssl_core.privacy.engines import Engine
 from ssl_core.privacy.gradients import Adjacency, ClippedSum
 
 TOLERANCE = 1e-5
+Rows = Tensor | Sequence[Tensor]
 
 
-def same(mine: Tensor, theirs: Tensor) -> bool:
+def same(mine: Rows, theirs: Rows) -> bool:
     """Whether rows float32 [B, P] are equal to TOLERANCE."""
     return bool((differences(mine, theirs) <= TOLERANCE).all())
 
 
-def differences(mine: Tensor, theirs: Tensor) -> Tensor:
+def differences(mine: Rows, theirs: Rows) -> Tensor:
     """float64 [B]: how far rows float32 [B, P] are apart, in the norm of `mine` or, where that is more, the usual norm.
 
     What a row loses to rounding is a share of what was added up to it, also where that is nearly zero by chance. Usual is the
     mean, or four medians where that is less: of a few huge rows the mean is theirs, and would excuse coupling in all others.
     """
-    norms = mine.double().norm(dim=1)
-    apart = (mine.double() - theirs.double()).norm(dim=1)
+    norms = _norms(mine)
+    apart = torch.stack([(one.double() - other.double()).norm() for one, other in zip(mine, theirs, strict=True)])
     usual = min(float(norms.mean()), 4 * float(norms.median()))
     return torch.where(apart == 0, 0.0, apart / norms.clamp(min=usual))
 
@@ -61,7 +62,12 @@ def compare_sums(
     return difference / clip_norm
 
 
-def tight(rows: Tensor) -> float:
+def tight(rows: Rows) -> float:
     """A clipping norm that binds for most rows."""
-    norms: npt.NDArray[np.float64] = rows.double().norm(dim=1).cpu().numpy()
+    norms: npt.NDArray[np.float64] = _norms(rows).cpu().numpy()
     return max(float(np.median(norms)) / 8, 1e-6)
+
+
+def _norms(rows: Rows) -> Tensor:
+    """float64 [B]; row by row, since a float64 copy of all of them would not stay in the processor's cache."""
+    return torch.stack([row.double().norm() for row in rows])

@@ -38,9 +38,9 @@ from ssl_core.objectives.build import build_model
 from ssl_core.privacy.alone import check_alone
 from ssl_core.privacy.apart import TOLERANCE, compare_sums, differences, same, tight
 from ssl_core.privacy.engines import Engine
-from ssl_core.privacy.gradients import Adjacency, units_of
+from ssl_core.privacy.gradients import Adjacency
 from ssl_core.privacy.isolation_buckets import UNITS, check_buckets
-from ssl_core.privacy.machine import threads, training_device
+from ssl_core.privacy.machine import keep_freed_memory, threads, training_device
 from ssl_core.privacy.planner import Pace, choose_pace
 from ssl_core.privacy.sampling import batches, draw_coins, group_count, poisson_sample
 from ssl_core.privacy.synthetic_files import SyntheticFolders, default_source, every_pair
@@ -64,18 +64,22 @@ class IsolationReport:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Sampled units as the engine met them, their rows float32 [B, P], and their views part by part."""
+    """Sampled units as the engine met them, and part by part their rows float32 [b, P] and their views."""
 
     units: tuple[str, ...]
-    rows: Tensor
+    parts: tuple[Tensor, ...]
     views: tuple[Views, ...]
+
+    @property
+    def rows(self) -> list[Tensor]:
+        """The row of each unit, float32 [P]."""
+        return [row for part in self.parts for row in part]
 
     def largest(self) -> tuple[Views, Tensor, str]:
         """The views of the part with the most units, their rows, and a unit that has others after it there, if any has."""
-        ends = [*accumulate(units_of(views) for views in self.views)]
-        views, end = max(zip(self.views, ends, strict=True), key=lambda part: units_of(part[0]))
-        begin = end - units_of(views)
-        return views, self.rows[begin:end], self.units[(begin + end - 1) // 2]
+        ends = [*accumulate(len(part) for part in self.parts)]
+        views, rows, end = max(zip(self.views, self.parts, ends, strict=True), key=lambda part: len(part[1]))
+        return views, rows, self.units[(2 * end - len(rows) - 1) // 2]
 
 
 def check_isolation(
@@ -90,6 +94,7 @@ def check_isolation(
     Raises `ConfigError` when the site's device is not there, `PrivacyError` for what is demanded and does not hold.
     """
     device = training_device(speed)
+    keep_freed_memory()
     with threads(speed.threads):
         checked = build_model(plan) if model is None else model
         pace = choose_pace(checked, plan.data, speed, device)
@@ -142,7 +147,7 @@ def _run(engine: Engine, model: PretextModel, patients: Patients, coins: UnitCoi
         views = model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins))
         seen.append({name: view.to(device) for name, view in views.items()})
         rows.append(torch.cat([row.reshape(len(index), -1) for row in engine.rows(seen[-1])], dim=1))
-    return _Run(tuple(units), torch.cat(rows), tuple(seen))
+    return _Run(tuple(units), tuple(rows), tuple(seen))
 
 
 def _compare_again(base: _Run, again: _Run) -> None:
@@ -158,7 +163,8 @@ def _compare_again(base: _Run, again: _Run) -> None:
 def _compare_size(base: _Run, larger: _Run) -> None:
     place = {unit: number for number, unit in enumerate(larger.units)}
     mine = [unit for unit in larger.units if unit in set(base.units)]
-    if mine != list(base.units) or not same(base.rows, larger.rows[[place[unit] for unit in base.units]]):
+    rows = larger.rows
+    if mine != list(base.units) or not same(base.rows, [rows[place[unit]] for unit in base.units]):
         raise PrivacyError(
             "the number of patients changes a patient's gradient, or whether he is sampled",
             field="folder of twice as many patients",
@@ -172,7 +178,8 @@ def _compare_rows(what: str, base: _Run, other: _Run, victim: str) -> float:
     theirs = [i for i, unit in enumerate(other.units) if unit != victim]
     if [base.units[i] for i in mine] != [other.units[i] for i in theirs]:
         raise PrivacyError("changing one patient changes who else is sampled", field="pair", value=what)
-    worst = float(differences(base.rows[mine], other.rows[theirs]).max())
+    rows, others = base.rows, other.rows
+    worst = float(differences([rows[i] for i in mine], [others[i] for i in theirs]).max())
     if not worst <= TOLERANCE:
         raise PrivacyError(
             "changing one patient changes another patient's gradient",

@@ -1,7 +1,7 @@
 """Step 4 of 12, fast path: what a layer keeps of one backward pass, and per-unit norms without per-unit gradients.
 
 A `Part` is the rows of one parameter for b units, written out or as a product that is not carried out:
-  Rows      rows float32 [b, *shape], written out: biases, scales of norms, and weights where that costs least (`kept_rows`);
+  Rows      rows float32 [b, *shape], written out: biases, scales of norms, and weights where that is `cheapest`;
   Products  row = sum_t g_t (outer) a_t, inputs a float32 [b, T, p], output gradients g float32 [b, T, d] (weights); a
             convolution's inputs are unfolded a few units at a time, since they are up to p / channels as large as the input;
   Lookups   row = sum_t e_(i_t) (outer) g_t, indices i int64 [b, T], g float32 [b, T, d] (embedding tables).

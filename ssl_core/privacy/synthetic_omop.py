@@ -41,7 +41,9 @@ def write_omop(folder: Path, declared: OmopSource, data: Data, rows: Sequence[Ro
     url = folder / "records.url"
     url.write_text("sqlite:///records.db", encoding="utf-8")
     url.chmod(0o600)
-    return declared.model_copy(update={"url_variable": None, "url_file": "records.url", "cdm_schema": None})
+    # The site's bounds are those of its own database.
+    bounds = {name: OmopSource.model_fields[name].default for name in ("largest_mib", "max_rows", "seconds")}
+    return declared.model_copy(update={"url_variable": None, "url_file": "records.url", "cdm_schema": None, **bounds})
 
 
 def _first(table: str) -> str:

@@ -9,21 +9,25 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Sequence
+from datetime import date, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 import numpy as np
 
-from ssl_core.data.declared import ColumnsSource, Declared, EventsSource, NpzSource, SignalSource, TableSource
+from ssl_core.data.declared import ColumnsSource, Declared, EventsSource, NpzSource, SignalSource, TableSource, TimedSource
 from ssl_core.data.declared_pairs import PairsSource
-from ssl_core.data.optional import needed
+from ssl_core.privacy.synthetic_cells import write_cells, write_parquet
 from ssl_core.privacy.synthetic_fhir import write_fhir
 from ssl_core.privacy.synthetic_images import UID_ROOT, study_of, write_dicom, write_nifti, write_pictures
 from ssl_core.privacy.synthetic_omop import write_omop
 from ssl_core.privacy.synthetic_recordings import write_edf, write_sounds, write_waveforms, write_wfdb
 from ssl_core.privacy.synthetic_rows import Content, Events, Pair, Row, numbered
+from ssl_core.privacy.synthetic_vitals import write_vitals
 from ssl_core.privacy.synthetic_xml import write_xml
 from ssl_core.spec.data import PairData, TableData
+
+_LAST_DAY = date(2025, 1, 1)
 
 Writer = Callable[[Path, Any, Any, Sequence[Row]], Declared]
 
@@ -44,8 +48,10 @@ def _write_table(folder: Path, declared: TableSource, data: object, rows: Sequen
 
 def _write_columns(folder: Path, declared: ColumnsSource, data: TableData, rows: Sequence[Row]) -> Declared:
     header = [declared.patient_column, *(declared.columns.get(c.name, c.name) for c in data.columns)]
+    header += [declared.time_column] if declared.time_column is not None else []
+    written = [(unit, *content, _time(number, declared))[: len(header)] for unit, number, content in numbered(rows)]
     file = f"records.{declared.format}"
-    _write_cells(folder / file, declared.format, header, [(unit, *content) for unit, content in rows])
+    write_cells(folder / file, declared.format, header, written)
     return declared.model_copy(update={"path": file})
 
 
@@ -58,25 +64,13 @@ def _write_events(folder: Path, declared: EventsSource, data: object, rows: Sequ
         for when, code in cast("Events", content)
     ]
     file = f"records.{declared.format}"
-    _write_cells(folder / file, declared.format, header, written)
+    write_cells(folder / file, declared.format, header, written)
     return declared.model_copy(update={"path": file})
 
 
-def _write_cells(path: Path, form: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    if form == "parquet":
-        _write_parquet(path, header, rows)
-        return
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(header)
-        writer.writerows(rows)
-
-
-def _write_parquet(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Columns of texts, in row groups so small that one patient's rows and another's stand in several."""
-    arrow, parquet = needed("pyarrow", "Parquet files"), needed("pyarrow.parquet", "Parquet files")
-    columns = [arrow.array([row[place] for row in rows], arrow.string()) for place in range(len(header))]
-    parquet.write_table(arrow.Table.from_arrays(columns, list(header)), path, row_group_size=7)
+def _time(number: int, declared: TimedSource) -> str:
+    """The time of a patient's record of this number: all patients' are alike, and each file has the last record first."""
+    return (_LAST_DAY - timedelta(days=number)).isoformat() if declared.time_unit == "iso" else str(-number)
 
 
 def _write_texts(folder: Path, declared: TableSource, rows: Sequence[tuple[str, str, Content]]) -> TableSource:
@@ -84,11 +78,12 @@ def _write_texts(folder: Path, declared: TableSource, rows: Sequence[tuple[str, 
     path = folder / f"records.{declared.format}"
     written = declared.model_copy(update={"path": path.name})
     named: list[dict[str, Content]] = []
-    for unit, number, content in rows:
-        record = {} if declared.record_column is None else {declared.record_column: number}
-        named.append({declared.patient_column: unit, declared.text_column: content, **record})
+    for (unit, record, content), (_, number, _) in zip(rows, numbered([(unit, text) for unit, _, text in rows]), strict=True):
+        more: dict[str, Content] = {} if declared.record_column is None else {declared.record_column: record}
+        more |= {} if declared.time_column is None else {declared.time_column: _time(number, declared)}
+        named.append({declared.patient_column: unit, declared.text_column: content, **more})
     if declared.format == "parquet":
-        _write_parquet(path, list(named[0]), [tuple(row.values()) for row in named])
+        write_parquet(path, list(named[0]), [tuple(row.values()) for row in named])
         return written
     with path.open("w", newline="", encoding="utf-8") as stream:
         if declared.format == "jsonl":
@@ -152,6 +147,7 @@ WRITERS: dict[str, Writer] = {
     "dicom-waveform": write_waveforms,
     "sound": write_sounds,
     "events": _write_events,
+    "vitals": write_vitals,
     "xml": write_xml,
     "omop": write_omop,
     "fhir": write_fhir,

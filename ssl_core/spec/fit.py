@@ -18,6 +18,7 @@ from ssl_core.spec.data import (
 )
 from ssl_core.spec.encoder import Encoder, SignalTransformerEncoder, TwoTowerEncoder, VitEncoder
 from ssl_core.spec.looks import DinoBank, MocoBank, SimclrBank, SwavBank
+from ssl_core.spec.nearest import not_together
 from ssl_core.spec.objective import (
     ContrastivePredictive,
     Denoising,
@@ -107,7 +108,9 @@ def check_fit(data: Data, encoder: Encoder, objective: Objective) -> None:
             "what comes out is another sound: take masked-autoencoding or latent-prediction"
         )
     if kinds not in TOGETHER:
-        raise ValueError(f"data, encoder and objective do not fit together: {', '.join(kinds)}")
+        raise ValueError(
+            f"data, encoder and objective do not fit together: {', '.join(kinds)}: {not_together(kinds, TOGETHER)}"
+        )
     if isinstance(data, ImageData | SoundData | PairData):
         _check_squares(data.pixels if isinstance(data, PairData) else data, encoder, objective)
     if isinstance(data, SignalData):

@@ -5,11 +5,12 @@
 
 Prints tables; asserts nothing. Reading: made-up records, written in each format by the product's own writers, read as before an
 approval (`read_records`): records a second, medians, all formats and numbers of workers in turn; formats that are not a folder
-of files are read in this process. Waiting: steps of ViT-Tiny masked autoencoding on a kept copy of 64 x 64 images, as a round
-takes them: the share of a step's time that it waits for the next views, drawn ahead or not. Size (--size): records gathered,
-ordered, written as a kept copy, opened again in a new process, and trained on: seconds, and the greatest memory of each process
-by the kernel's count, with pages of mapped files, which it takes back; own: without these, at the end. `--folder` needs three
-times the records' room.
+of files are read in this process. Waiting: private steps on a kept copy, as a round takes them, ViT-Tiny masked autoencoding of
+64 x 64 images and one model of each other kind of data: the share of a step's time that it waits for the next views, drawn
+ahead or not. A round reads nothing but the kept copy, so the format of the files has no part in it. Size (--size): records
+gathered, ordered, written as a kept copy, opened again in a new process, and trained on: seconds, and the greatest memory of
+each process by the kernel's count, with pages of mapped files, which it takes back; own: without these, at the end.
+`--folder` needs three times the records' room.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from data_cases import CASES, in_folder, written
 from rich.console import Console
 from rich.table import Table
 
+from ssl_core.config import StudyPlan, parse
 from ssl_core.data.decoding import Found
 from ssl_core.data.folder_files import Listed
 from ssl_core.data.gathering import gather
@@ -39,7 +41,7 @@ from ssl_core.data.patients import group
 from ssl_core.data.reading import Effort
 from ssl_core.data.source import Source, read_records
 from ssl_core.privacy.synthetic import synthetic_patients
-from ssl_core.spec.data import ImageData
+from ssl_core.spec.data import Data, ImageData
 from ssl_core.trust.random import UnitCoins
 
 if TYPE_CHECKING:
@@ -50,6 +52,15 @@ Index = npt.NDArray[np.int64]
 IMAGE = ImageData(kind="image", height=64, width=64)
 SMALL = ImageData(kind="image", height=32, width=32)
 BATCH, STEPS = 64, 6
+# Of each kind of data, in the sizes of data_cases.py, the encoder and task whose steps wait.
+MODELS: dict[str, tuple[Data, dict[str, Any], str]] = {
+    "image": (IMAGE, {"name": "vit", "patch": 8}, "masked-autoencoding"),
+    "signal": (CASES["wfdb"].data, {"name": "signal-transformer", "patch": 100}, "masked-autoencoding"),
+    "sound": (CASES["sound"].data, {"name": "vit", "patch": 8}, "masked-autoencoding"),
+    "text": (CASES["xml"].data, {"name": "text-transformer"}, "masked-language"),
+    "table": (CASES["columns, csv"].data, {"name": "table-transformer"}, "masked-features"),
+    "events": (CASES["events"].data, {"name": "event-transformer"}, "next-event"),
+}
 
 
 def reading(kinds: Sequence[str], records: int, workers: Sequence[int], repeat: int) -> list[dict[str, Any]]:
@@ -83,22 +94,24 @@ def _bytes(source: Source) -> int:
 
 
 def waiting(repeat: int) -> list[dict[str, Any]]:
-    """Share of a private step that waits for views, drawn ahead or not."""
-    from ssl_core.encoders.vector import load_vector
-    from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
+    """Share of a private step that waits for views, drawn ahead or not, for each kind of data."""
+    return [row for kind in MODELS for row in _waiting(kind, repeat)]
+
+
+def _waiting(kind: str, repeat: int) -> list[dict[str, Any]]:
+    from ssl_core.objectives.build import build_model
     from ssl_core.privacy.ahead import drawn_ahead
     from ssl_core.privacy.engines import choose_engine, synthetic_views
     from ssl_core.privacy.sampling import draw_coins
 
-    model = MaskedAutoencodingModel(IMAGE, size="tiny", patch=8, mask_fraction=0.75, decoder_width=128, decoder_depth=2)
-    generator = np.random.default_rng(0)
-    load_vector(model, (0.05 * generator.standard_normal(sum(p.numel() for p in model.parameters()))).astype(np.float32))
-    engine = choose_engine(model, synthetic_views(model, IMAGE), "bookkeeping")
+    plan = _plan(kind)
+    model, generator = build_model(plan), np.random.default_rng(0)
+    engine = choose_engine(model, synthetic_views(model, plan.data), "bookkeeping")
     with tempfile.TemporaryDirectory() as root:
         path = Path(root) / "patients.npz"
         with path.open("wb") as stream:
-            write_kept(stream, synthetic_patients(IMAGE, 4096))
-        patients, coins = read_kept(path, IMAGE), UnitCoins.fresh()
+            write_kept(stream, synthetic_patients(plan.data, 1024))
+        patients, coins = read_kept(path, plan.data), UnitCoins.fresh()
 
         def draw(index: Index) -> Views:
             return model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins))
@@ -122,6 +135,8 @@ def waiting(repeat: int) -> list[dict[str, Any]]:
         return [
             {
                 "part": "waiting",
+                "data": kind,
+                "model": f"{plan.encoder.name} tiny, {plan.objective.name}",
                 "arm": name,
                 "waiting_share": median(share for share, _ in found),
                 "seconds_per_step": median(seconds for _, seconds in found),
@@ -129,6 +144,26 @@ def waiting(repeat: int) -> list[dict[str, Any]]:
             }
             for name, found in shares.items()
         ]
+
+
+def _plan(kind: str) -> StudyPlan:
+    data, encoder, task = MODELS[kind]
+    return parse(
+        StudyPlan,
+        {
+            "name": "bench", "purpose": "time the drawing of views", "alone": True, "seed": 1,
+            "data": data.model_dump(mode="json"), "encoder": {"size": "tiny", **encoder}, "objective": {"name": task},
+            "privacy": {
+                "unit": "patient", "adjacency": "add-or-remove-one", "noise": "site", "sampling_rate": 0.01,
+                "noise_multiplier": 1.0, "max_grad_norm": 0.1, "delta": 1e-5,
+            },
+            "training": {"optimizer": "adam", "learning_rate": 1e-3},
+            "rounds": {"rounds": 1, "steps_per_round": 1, "max_void": 0},
+            "aggregation": {"update_range": 1.0},
+            "sites": [{"name": "a", "nominal_size": 1000}],
+        },
+        "plan",
+    )  # fmt: skip
 
 
 def size(records: int, patients: int, folder: Path) -> list[dict[str, Any]]:

@@ -26,13 +26,18 @@ class Case:
 
 IMAGE = ImageData(kind="image", height=256, width=256, pool=4)
 SIGNAL = SignalData(kind="signal", channels=12, samples=5000, rate_hz=500, units=("mV",), typical=(0.5,))
-SOUND = SoundData(kind="sound", rate_hz=2000, seconds=10.24, mels=64, high_hz=1000, window=256, hop=160)
+SOUND = SoundData(kind="sound", rate_hz=2000, seconds=10.288, mels=64, high_hz=1000, window=256, hop=160)
 TEXT = TextData(kind="text", words=64, codes=2, buckets=2048)
 TABLE = TableData(kind="table", numeric=tuple(NumericColumn(name=f"n{n:02d}", typical=1.0) for n in range(30)))
 EVENTS = EventData(kind="events", vocabulary=tuple(f"C{n}" for n in range(100)))
+HOURS = SignalData(kind="signal", channels=5, samples=48, rate_hz=1 / 3600, units=("1",), typical=(1.0,))
 _LEADS = {"channels": tuple(f"lead {n}" for n in range(12)), "units": ("mV",)}
 _TEXTS = {"patient_column": "patient", "text_column": "text"}
 _EVENTS = {"patient_column": "patient", "time_column": "time", "code_column": "code", "record_column": "visit"}
+_VITALS = {
+    "path": "x", "patient_column": "patient", "time_column": "time", "name_column": "name", "value_column": "value",
+    "channels": ("HR", "RR", "SpO2", "T", "MAP"), "units": ("1",), "carry": (4,),
+}  # fmt: skip
 
 CASES: dict[str, Case] = {
     "npz": Case("npz", IMAGE, {"path": "x.npz"}),
@@ -42,6 +47,8 @@ CASES: dict[str, Case] = {
     "columns, csv": Case("columns", TABLE, {"path": "x", "patient_column": "patient"}),
     "columns, parquet": Case("columns", TABLE, {"path": "x", "patient_column": "patient", "format": "parquet"}),
     "events": Case("events", EVENTS, {"path": "x", **_EVENTS}),
+    "vitals, csv": Case("vitals", HOURS, _VITALS),
+    "vitals, parquet": Case("vitals", HOURS, {**_VITALS, "format": "parquet"}),
     "omop, notes": Case("omop", TEXT, {"url_variable": "URL"}),
     "dicom": Case("dicom", IMAGE, {"modalities": ("OT",)}),
     "pictures": Case("pictures", IMAGE, {}),

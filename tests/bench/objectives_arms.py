@@ -54,9 +54,10 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """Names of both, with the encoder's size."""
+        """Names of both, with the encoder's size; of a joint task those of its parts."""
         size = f"-{self.encoder['size']}" if "size" in self.encoder else ""
-        return f"{self.objective['name']} / {self.encoder['name']}{size}"
+        tasks = " + ".join(task["name"] for task in self.objective.get("tasks", [self.objective]))
+        return f"{tasks} / {self.encoder['name']}{size}"
 
 
 @lru_cache(maxsize=64)

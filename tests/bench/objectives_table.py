@@ -22,6 +22,8 @@ from matplotlib.figure import Figure
 from ssl_core.errors import ConfigError
 from ssl_core.evaluation.label_efficiency import paired_difference
 
+# Where no package carries real records: every table and figure says so.
+MADE = {"events": " (PROCEDURAL)"}
 ARMS = ("floor", "random", "none", "eps8", "eps3")
 PRIVATE = ("eps8", "eps3")
 TRAINED = ("none", *PRIVATE)
@@ -97,7 +99,7 @@ def markdown(rows: Sequence[Row]) -> list[str]:
     last = ""
     for data, method, arm in _kinds(rows):
         same = [row for row in rows if (row.data, row.method, row.arm) == (data, method, arm)]
-        title = f"**{data}**, {same[0].metric}" if arm == "floor" else f"{data}: {method}"
+        title = f"**{data}**{MADE.get(data, '')}, {same[0].metric}" if arm == "floor" else f"{data}: {method}"
         if title != last:
             lines.append(f"| {title} |" + " |" * (len(names) + 2))
             last = title
@@ -173,7 +175,7 @@ def figure(rows: Sequence[Row], score: str, path: Path) -> None:
                     axes.plot(value, place, _MARKERS[row.arm], color=_COLOURS[row.arm], label=SHOWN[row.arm], alpha=0.8)
             axes.set_yticks(range(len(methods[data])), methods[data])
             axes.set_ylim(len(methods[data]) - 0.5, -0.5)
-            axes.set_title(f"{data}: {own[0].metric}, {score.replace('_', ' probe, ')} labels", loc="left")
+            axes.set_title(f"{data}{MADE.get(data, '')}: {own[0].metric}, {score.replace('_', ' probe, ')} labels", loc="left")
             axes.grid(axis="x", color="#dfe5ea")
             axes.set_axisbelow(True)
         handles = {

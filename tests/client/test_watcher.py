@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from tests_commands import edit, run
 from tests_federation import seeded
 
+from client import watch
 from client import watcher as module
 from client.home import SiteHome
 from client.site_service import SiteService
@@ -25,6 +27,7 @@ from client.watcher import Watcher
 from client.watching import Watching
 from server.exchange import LocalExchange
 from server.rounds import run_study
+from ssl_core.errors import StateError
 from ssl_core.parcel import Parcel
 from ssl_core.secure_sum.site import SecureSumSite
 
@@ -42,9 +45,21 @@ FAULTS = {
 }
 
 
-@pytest.fixture
-def study(make_federation: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Message]]:
+@dataclass(frozen=True)
+class Replayed:
     """A run of one approved study from the same state on disk and the same random bytes: every message in its order."""
+
+    home: Path
+    plan_hash: str
+    run: Callable[..., list[Message]]
+
+    def __call__(self, watchers: dict[str, Watcher], *, done: bool = False) -> list[Message]:
+        return self.run(watchers, done=done)
+
+
+@pytest.fixture
+def study(make_federation: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Replayed:
+    """Of three hospitals; the watched one is the first."""
     federation = make_federation(3)
     plan_hash = federation.launch()
     federation.invite_and_approve(plan_hash)
@@ -82,9 +97,7 @@ def study(make_federation: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) 
             watcher.close()
         return asked
 
-    go.home = federation.root / "site-a"  # type: ignore[attr-defined]  # for the tests
-    go.plan_hash = plan_hash  # type: ignore[attr-defined]
-    return go
+    return Replayed(federation.root / "site-a", plan_hash, go)
 
 
 def _bytes(parcel: Parcel) -> bytes:
@@ -92,7 +105,7 @@ def _bytes(parcel: Parcel) -> bytes:
 
 
 def test_a_watch_that_raises_or_hangs_changes_no_bit_and_no_message(
-    study: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    study: Replayed, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_STOPS", 2)
     without = study({})
@@ -109,7 +122,7 @@ def test_a_watch_that_raises_or_hangs_changes_no_bit_and_no_message(
     assert not read_sightings(study.home / "studies" / study.plan_hash)
 
 
-def test_every_round_is_seen_and_no_message_knows_of_it(study: Any) -> None:
+def test_every_round_is_seen_and_no_message_knows_of_it(study: Replayed) -> None:
     without = study({})
     weights = _ends(study)
     # At the priority of any process: on a busy machine one that steps back may wait for ever.
@@ -127,7 +140,7 @@ def test_every_round_is_seen_and_no_message_knows_of_it(study: Any) -> None:
 
 
 def test_a_look_is_stopped_while_the_site_answers_goes_on_after_it_and_is_ended_at_last(
-    study: Any, monkeypatch: pytest.MonkeyPatch
+    study: Replayed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study({})
     (study.home / "studies" / study.plan_hash / "model.safetensors").touch()
@@ -155,7 +168,7 @@ def _wait(pid: int, states: str) -> None:
         time.sleep(0.005)
 
 
-def test_the_hospital_s_policy_turns_it_off(study: Any) -> None:
+def test_the_hospital_s_policy_turns_it_off(study: Replayed) -> None:
     edit(study.home.parent / "before/site-a/policy.toml", watch=False)
     watcher = Watcher(study.home, ("/no/such/program",))
     study({"site-a": watcher})
@@ -164,7 +177,7 @@ def test_the_hospital_s_policy_turns_it_off(study: Any) -> None:
 
 
 def test_a_look_that_raises_says_the_type_alone(
-    study: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    study: Replayed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     home = study.home.parent / "before/site-a"
     monkeypatch.setattr(Watched, "model_file", property(lambda _self: pytest.fail("read only where a copy is kept")))
@@ -192,6 +205,44 @@ def test_the_process_steps_back_and_ends_with_its_stdin(tmp_path: Path) -> None:
     assert done.stdout == b"\nTrue 1000\n"
 
 
+def test_a_machine_that_forbids_to_step_back_is_named_and_watched_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "studies").mkdir()
+    program = (
+        "import os, sys; from client.watching import main\n"
+        "def forbidden(*_): raise PermissionError('of patient 17')\n"
+        "os.sched_setscheduler = forbidden; main(sys.argv[1:])"
+    )
+    done = subprocess.run([*PYTHON, program, "--site-home", str(tmp_path)], input=b"\n", capture_output=True, check=True)
+    assert done.stdout == b"\n" and b"forbids the least of priorities: PermissionError" in done.stderr
+    assert b"17" not in done.stderr.rpartition(b"forbids")[2]
+
+
+def test_a_stopped_one_ends_with_its_executor(tmp_path: Path) -> None:
+    (tmp_path / "studies").mkdir()
+    executor = (
+        "import subprocess, sys, time; from client.watcher import watching_argv; from pathlib import Path\n"
+        "child = subprocess.Popen(watching_argv(Path(sys.argv[1])), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)\n"
+        "child.stdin.write(b'\\n'); child.stdout.read(1); print(child.pid, flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([*PYTHON, executor, str(tmp_path)], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        os.kill(pid, signal.SIGSTOP)
+        _wait(pid, "T")
+        parent.kill()
+    while Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.005)
+
+
+def test_a_look_of_ones_own_does_not_wait_for_one_that_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_LOCK_S", 0.1)
+    with watch._alone(tmp_path), pytest.raises(StateError, match="ask again"):
+        with watch._alone(tmp_path):
+            pass
+    with watch._alone(tmp_path):
+        pass
+
+
 def test_a_policy_that_cannot_be_read_stops_the_watch_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "studies/x").mkdir(parents=True)
     (tmp_path / "studies/x/model.safetensors").touch()
@@ -205,7 +256,7 @@ def test_a_policy_that_cannot_be_read_stops_the_watch_alone(tmp_path: Path, capl
     assert caplog.messages == ["the watch did not begin: ConfigError"]
 
 
-def _ends(study: Any) -> bytes:
+def _ends(study: Replayed) -> bytes:
     (encoder,) = (study.home / "encoders").glob("*/encoder.safetensors")
     content: bytes = encoder.read_bytes()
     return content

@@ -173,6 +173,25 @@ def test_events_stand_beside_what_the_study_sees(tmp_path: Path) -> None:
     assert not drawn(page)
 
 
+def test_of_vital_signs_the_grid_is_drawn_and_nothing_is_warned_of(tmp_path: Path) -> None:
+    rows = [
+        f"{who},{hour},{name},{value}"
+        for who in ("ann", "ben")
+        for hour in range(20)
+        for name, value in (("HR", 60 + 7 * (hour % 9) + (who == "ben")), ("T", 36 + (hour % 5) / 4), ("note", 3))
+    ]
+    (tmp_path / "v.csv").write_text("patient,hour,name,value\n" + "\n".join(rows) + "\n")
+    data = SignalData(
+        kind="signal", channels=2, samples=8, rate_hz=1 / 3600, units=("1/min", "Cel"), centre=(80, 37), typical=(20, 0.7)
+    )
+    body = {"kind": "vitals", "path": "v.csv", "patient_column": "patient", "time_column": "hour", "time_unit": "hours"}
+    body |= {"name_column": "name", "value_column": "value"}
+    look = looked(tmp_path, data, "ben", **body, channels=["HR", "T"], units=["1/min", "Cel"])
+    assert look.exit_code == 0 and look.report.records == 6 and look.report.files[0].undeclared == 40
+    page = render_page(look, data)
+    assert len(drawn(page)) == 1 and "As the study sees it" in page
+
+
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_a_row_of_a_table_says_how_numbers_are_scaled(tmp_path: Path, form: str) -> None:
     columns = {"patient": ["ann", "ben"], "age": ["40", "56"], "sex": ["f", "?"]}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssl_core.data.patients import Patients
-from ssl_core.objectives.base import PretextModel
+from ssl_core.objectives.base import PretextModel, Views, choose
 
 IMAGE: dict[str, Any] = {
     "data": {"kind": "image", "height": 8, "width": 8, "records_per_patient": 2},
@@ -152,3 +152,11 @@ def with_weights(model: Given, seed: int = 0) -> Given:
 def without_patient(patients: Patients, place: int) -> Patients:
     """All but the unit at `place`."""
     return patients.take(np.delete(np.arange(len(patients), dtype=np.int64), place))
+
+
+def two_masked(patients: Patients, index: np.ndarray, uniforms: np.ndarray) -> Views:
+    """Of each unit one record of 16 values, hidden in two ways by its own coins float64 [B, 33]: "one" and "two", [B, 16]."""
+    rows = patients.offsets[index] + choose(uniforms[:, 0], patients.counts()[index])
+    record = np.asarray(patients.records[rows], np.float32)
+    views = [np.where(uniforms[:, 1 + 16 * at : 17 + 16 * at] > 0.3, record, np.float32(0)) for at in (0, 1)]
+    return {"one": torch.from_numpy(views[0]), "two": torch.from_numpy(views[1])}

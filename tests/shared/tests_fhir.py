@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ssl_core.spec.data import CategoricalColumn, NumericColumn, TableData
+
 LOINC, SNOMED, UCUM, MRN = "http://loinc.org", "http://snomed.info/sct", "http://unitsofmeasure.org", "https://a.example/mrn"
 
 
@@ -80,6 +82,28 @@ PRESSURE: dict[str, Any] = {
     ]
 }
 SODIUM, PULSE, SMOKING = "2951-2", "8867-4", "72166-2"
+TABLE = TableData(
+    kind="table",
+    numeric=(
+        NumericColumn(name="sodium", unit="mmol/L", centre=140, typical=4),
+        NumericColumn(name="systolic", unit="mmHg", centre=120, typical=10),
+        NumericColumn(name="pulse", typical=10),
+    ),
+    categorical=(CategoricalColumn(name="smoking", levels=("never", "former")),),
+)
+COLUMNS: dict[str, Any] = {
+    "numbers": {
+        "sodium": {"codes": [f"{LOINC}|{SODIUM}"], "ucum": "mmol/L", "unit": "mmol/L"},
+        "systolic": {"codes": [f"{LOINC}|8480-6"], "ucum": "mm[Hg]", "unit": "mmHg"},
+        "pulse": {"codes": [f"{LOINC}|{PULSE}"], "ucum": "/min"},
+    },
+    "levels": {
+        "smoking": {
+            "codes": [f"{LOINC}|{SMOKING}"],
+            "values": {"never": [f"{SNOMED}|266919005", "false"], "former": [f"{SNOMED}|8517006", "ex"]},
+        }
+    },
+}
 OBSERVATIONS: list[dict[str, Any]] = [
     observation("o1", "7", SODIUM, "2024-01-01T08:00:00Z", "e1", valueQuantity=quantity(136, "mmol/L")),
     observation("o2", "7", SODIUM, "2024-01-01T08:00:00-05:00", "e1", valueQuantity=quantity(148.0, "mmol/L")),

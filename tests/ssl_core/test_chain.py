@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import shutil
 import sqlite3
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,21 @@ def test_two_processes_append_to_one_chain(tmp_path: Path) -> None:
         child.join()
     assert [child.exitcode for child in children] == [0, 0]
     assert len(Chain(path).entries()) == 40
+
+
+def test_a_log_that_another_thread_collects_is_closed_and_only_its_own_thread_appends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swallowed: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", swallowed.append)
+    with ThreadPoolExecutor(1) as other:
+        held = [Chain(tmp_path / "log.db", create=True)]
+        with pytest.raises(StateError, match="another thread"):
+            other.submit(held[0].append, "note", {}).result()
+        held[0].append("note", {})
+        assert len(other.submit(held[0].entries).result()) == 1
+        other.submit(held.clear).result()
+    assert not swallowed and not list(tmp_path.glob("*-wal")), "closed: SQLite's log is merged"
 
 
 def test_what_is_written_never_goes_through_a_link_that_waited(tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_a_record_that_does_not_end_is_bad_to_the_end_of_the_file(tmp_path: Path
     (tmp_path / "t.csv").write_text('p,t\na,one\nb,"' + 'x\n","' * (5 * MIB // 5) + "\n", encoding="utf-8")
     told = read_alone(tmp_path, declare(tmp_path, form="csv", multiline=True))
     lines = (tmp_path / "t.csv").read_text().count("\n")
-    assert told["rows"] == 1 and told["faults"] == {Fault.UNREADABLE.value: lines - 2}
+    assert told["rows"] == 1 and told["faults"] == {Fault.QUOTES.value: lines - 2}
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])

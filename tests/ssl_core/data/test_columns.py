@@ -63,6 +63,30 @@ def test_headers_units_and_missing_cells_are_the_sites_and_other_columns_are_not
     assert patients.units == ("p", "q") and np.array_equal(patients.records, plain)
 
 
+@pytest.mark.parametrize(
+    ("unit", "times"),
+    [("iso", ["2024-03-01", "2024-02-29T23:59", "2024-03-01T00:59:30+01:00"]), ("hours", ["9.5", "-10", "9.25"])],
+)
+def test_rows_of_a_patient_stand_in_the_order_of_their_times_where_the_source_says_so(
+    tmp_path: Path, unit: str, times: list[str]
+) -> None:
+    lines = [f"p,{60 + 15 * n},,,,{when}\n" for n, when in enumerate(times)] + [f"a,60,,,,{times[0]}\n"]
+    (tmp_path / "t.csv").write_text(HEAD.replace("\n", ",when\n") + "".join(lines))
+    in_file, timed = declare(tmp_path), {"time_column": "when", "time_unit": unit}
+    assert load_patients(read_source(in_file), DATA).records[:, 0].tolist() == [0, 0, 1, 2]
+    source = read_source(declare(tmp_path, **timed))
+    found = load_patients(source, DATA)
+    assert found.units == ("a", "p") and found.records[:, 0].tolist() == [0, 1, 2, 0]
+    assert check_source(source, DATA).records == 4
+    (tmp_path / "t.csv").write_text(HEAD.replace("\n", ",when\n") + "".join(lines) + "p,75,,,,never\np,75,,,,\n")
+    assert inspect_source(source, DATA).files[0].faults == {Fault.NO_TIME if unit == "iso" else Fault.NO_TIME_NUMBER: 2}
+    assert load_patients(source, DATA).records[:, 0].tolist() == [0, 0, 0, 1, 2, 0]
+    with pytest.raises(ConfigError, match="goes with time_column"):
+        read_source(declare(tmp_path, time_unit="hours"))
+    with pytest.raises(DataError, match="or the time's"):
+        load_patients(read_source(declare(tmp_path, time_column="age")), DATA)
+
+
 def test_several_files_and_rows_of_a_patient_are_one_unit_and_a_level_counts_in_any_unicode_form(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(HEAD + "p,1,2,f,e\u0301lan\n", encoding="utf-8")
     (tmp_path / "b.csv").write_text(HEAD + "o,3,4,m,b c\np,5,6,m,b c\n", encoding="utf-8")
@@ -116,7 +140,6 @@ BAD_ROWS = {
     Fault.NO_PATIENT: b" ,1,2,f,b c\n",
     Fault.NO_VALUE: b"p1,, NA ,,NA\n",
     Fault.UNREADABLE: b"p1,1,2,f,caf\xe9\n",
-    Fault.LINES: b'p1,1,2,f,"b\n c"\n',
 }
 
 
@@ -198,13 +221,14 @@ def test_other_kinds_of_source_and_of_data_are_refused(tmp_path: Path) -> None:
 LOST_QUOTE = HEAD + 'p0,1,2,f,"b c"\np1,1,2,"f,b c\np2,1,2,m,b c\np3,1,2,"f",b c\np4,1,2,m,b c\n'
 
 
-def test_rows_that_a_lost_quote_swallowed_are_counted_each(tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_rows_that_a_lost_quote_joined_refuse_the_file(tmp_path: Path, share: float) -> None:
     (tmp_path / "t.csv").write_text(LOST_QUOTE, newline="")
-    source = read_source(declare(tmp_path))
+    source = read_source(declare(tmp_path, max_bad_share=share))
     (file,) = inspect_source(source, DATA).files
-    assert (file.rows, file.faults, file.lines) == (5, {Fault.LINES: 4}, "lines 3-6")
+    assert (file.rows, file.faults, file.lines, file.hiding) == (5, {Fault.LINES: 4}, "lines 3-6", 1)
     for use in (check_source, load_patients):
-        with pytest.raises(DataError, match="lines 3-6"):
+        with pytest.raises(DataError, match=r"t\.csv lines 3-6; limit: one record a line"):
             use(source, DATA)
 
 

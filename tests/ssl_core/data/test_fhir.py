@@ -13,14 +13,15 @@ import tomli_w
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests_fhir import (
+    COLUMNS,
     LOINC,
     MRN,
     OBSERVATIONS,
-    PULSE,
     REPORTS,
     SMOKING,
     SNOMED,
     SODIUM,
+    TABLE,
     UCUM,
     UUID,
     bundle,
@@ -43,32 +44,10 @@ from ssl_core.data.reading import Effort, Fault
 from ssl_core.data.source import Source, load_patients, read_records, read_source
 from ssl_core.data.words import encode, split
 from ssl_core.errors import ConfigError, DataError
-from ssl_core.spec.data import CategoricalColumn, NumericColumn, TableData, TextData
+from ssl_core.spec.data import TextData
 
 HERE = Effort(workers=0)
 TEXT = TextData(kind="text", words=8, codes=2, buckets=64)
-TABLE = TableData(
-    kind="table",
-    numeric=(
-        NumericColumn(name="sodium", unit="mmol/L", centre=140, typical=4),
-        NumericColumn(name="systolic", unit="mmHg", centre=120, typical=10),
-        NumericColumn(name="pulse", typical=10),
-    ),
-    categorical=(CategoricalColumn(name="smoking", levels=("never", "former")),),
-)
-COLUMNS: dict[str, Any] = {
-    "numbers": {
-        "sodium": {"codes": [f"{LOINC}|{SODIUM}"], "ucum": "mmol/L", "unit": "mmol/L"},
-        "systolic": {"codes": [f"{LOINC}|8480-6"], "ucum": "mm[Hg]", "unit": "mmHg"},
-        "pulse": {"codes": [f"{LOINC}|{PULSE}"], "ucum": "/min"},
-    },
-    "levels": {
-        "smoking": {
-            "codes": [f"{LOINC}|{SMOKING}"],
-            "values": {"never": [f"{SNOMED}|266919005", "false"], "former": [f"{SNOMED}|8517006", "ex"]},
-        }
-    },
-}
 
 
 def declare(folder: Path, **changes: Any) -> Source:

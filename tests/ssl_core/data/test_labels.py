@@ -43,7 +43,7 @@ def test_classes_become_columns(tmp_path: Path) -> None:
     [
         ("patient,heart\nSECRET,2\n", "neither 0 nor 1 in line 2"),
         ("patient,heart\nSECRET,1\n,0\n", "is empty in line 3"),
-        ("patient,heart\nSECRET,1\nSECRET ,0\n", "two rows"),
+        ("patient,heart\nSECRET,1\nSECRET ,0\n", "names a patient again in line 3"),
         ("patient,heart\nSECRET,1,1\n", "line 2"),
         ("id,heart\nSECRET,1\n", "'patient'"),
         ("patient\nSECRET\n", "no label column"),

@@ -197,8 +197,8 @@ def test_nothing_can_be_written(base: Database) -> None:
     assert isinstance(source.declared, OmopSource)
     note = "cdm.note" if base.schema else "note"
     for statement in ("CREATE TABLE own (a integer)", f"DROP TABLE {note}"):
-        with pytest.raises(DataError, match="refused a query"), connected(source.declared, source.folder) as connection:
-            connection.exec_driver_sql(statement)
+        with pytest.raises(DataError, match="refused a query"), connected(source.declared, source.folder) as opened:
+            opened.connection.exec_driver_sql(statement)
     assert len(load_patients(base.declare(), TEXT)) == 3
 
 
@@ -217,13 +217,66 @@ def test_a_missing_table_or_column_is_named(base: Database, table: str) -> None:
 def test_rows_come_by_a_cursor_of_the_server_in_a_transaction_of_one_moment(base: Database) -> None:
     source = base.declare()
     assert isinstance(source.declared, OmopSource)
-    with connected(source.declared, source.folder) as connection:
-        rows = stream(connection, sa.text("SELECT i FROM generate_series(1, 100000) AS g(i)"))
+    with connected(source.declared, source.folder) as opened:
+        connection = opened.connection
+        rows = stream(opened, sa.text("SELECT i FROM generate_series(1, 100000) AS g(i)"))
         assert next(rows)[0] == 1
         assert connection.exec_driver_sql("SELECT count(*) FROM pg_cursors").scalar() == 1
         assert connection.exec_driver_sql("SHOW transaction_isolation").scalar() == "repeatable read"
         assert connection.exec_driver_sql("SHOW transaction_read_only").scalar() == "on"
         rows.close()
+
+
+@pytest.mark.parametrize("base", ["postgresql"], indirect=True)
+def test_a_server_is_told_when_the_time_is_over_and_keeps_a_shorter_one_of_its_own(base: Database) -> None:
+    source = base.declare(seconds=0.5)
+    assert isinstance(source.declared, OmopSource)
+    with pytest.raises(DataError, match="not read in the time") as raised, connected(source.declared, source.folder) as opened:
+        list(stream(opened, sa.text("SELECT pg_sleep(600)")))
+    assert raised.value.field == "seconds" and raised.value.__cause__ is None
+    own = base.url
+    for options, wanted in (("", "500ms"), ("options=-c%20statement_timeout%3D90", "90ms")):
+        base.url = f"{own}{'&' if '?' in own else '?'}{options}" if options else own
+        source = base.declare(seconds=0.5)
+        assert isinstance(source.declared, OmopSource)
+        with connected(source.declared, source.folder) as opened:
+            assert opened.connection.exec_driver_sql("SHOW statement_timeout").scalar() == wanted
+
+
+@pytest.mark.parametrize("base", ["postgresql"], indirect=True)
+def test_a_view_of_a_server_is_read_as_a_table(base: Database) -> None:
+    """Who may see what is often said by views there; the server's own limits and the declared ones bound them."""
+    base.run(
+        "ALTER TABLE {s}note RENAME TO all_notes", "CREATE VIEW {s}note AS SELECT * FROM {s}all_notes WHERE person_id = 20"
+    )
+    assert load_patients(base.declare(), TEXT).units == ("20",)
+
+
+def test_bytes_of_a_server_without_an_encoding_are_a_line_unless_the_url_names_theirs(postgres: Server, tmp_path: Path) -> None:
+    own = sa.engine.make_url(postgres.url)
+    engine = sa.create_engine(own.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE DATABASE bare ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    bare = own.set(database="bare").update_query_dict({"client_encoding": "latin1"})
+    base = Database(bare.render_as_string(hide_password=False), "cdm", tmp_path)
+    base.run("CREATE SCHEMA cdm", *DDL)
+    base.fill("note", [(1, 2, "2020-01-01", None, 5, 7, f"{SECRET} caf\xe9", "t")])
+    read = load_patients(base.declare(), TEXT)
+    assert np.array_equal(read.records, encode([split(f"{SECRET} caf\xe9")], TEXT))
+    base.url = own.set(database="bare").render_as_string(hide_password=False)
+    with pytest.raises(DataError, match=r"broke off.*CharacterNotInRepertoire 22021") as raised:
+        load_patients(base.declare(), TEXT)
+    assert SECRET not in str(raised.value) and raised.value.__cause__ is None
+
+
+def test_rows_and_notes_have_their_bounds(base: Database) -> None:
+    assert len(read_records(base.declare(max_rows=7), TEXT).owners) == 6
+    with pytest.raises(DataError, match="more rows"):
+        read_records(base.declare(max_rows=6), TEXT)
+    base.run("UPDATE {s}note SET note_text = replace('" + 1024 * "x" + "', 'x', '" + 1025 * "y" + "') WHERE note_id = 2")
+    found = read_records(base.declare(largest_mib=1), TEXT)
+    assert found.tallies[0].faults[Fault.TOO_LARGE] == 1 and len(found.owners) == 6
+    assert not read_records(base.declare(largest_mib=2), TEXT).tallies[0].faults[Fault.TOO_LARGE]
 
 
 @pytest.mark.parametrize("base", ["postgresql"], indirect=True)
@@ -297,7 +350,7 @@ def test_without_the_libraries_the_command_that_installs_them_is_named(tmp_path:
         check_source(source, TEXT)
 
 
-def test_what_a_database_without_types_holds_is_counted_or_taken(tmp_path: Path) -> None:
+def test_what_a_dataopenedwithout_types_holds_is_counted_or_taken(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "cdm.db") as connection:
         for table, columns in omop.TABLES.items():
             connection.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
@@ -355,7 +408,7 @@ def test_a_declaration_that_contradicts_itself_is_refused(tmp_path: Path, change
         Database("sqlite:///cdm.db", None, tmp_path).declare(**changes)
 
 
-def test_nothing_is_left_beside_a_database_with_a_log(tmp_path: Path) -> None:
+def test_nothing_is_left_beside_a_dataopenedwith_a_log(tmp_path: Path) -> None:
     """In WAL mode SQLite writes beside a database even for a reader; what somebody has in its log is read all the same."""
     with closing(sqlite3.connect(tmp_path / "cdm.db")) as writer:
         writer.execute("pragma journal_mode = wal")

@@ -241,6 +241,7 @@ def test_the_kept_copy_gives_back_the_same_records(tmp_path: Path) -> None:
     ("changes", "word"),
     [
         ({"text": {name: value for name, value in TEXT.items() if name != "record_column"}}, "needs record_column"),
+        ({"text": TEXT | {"time_column": "when"}}, "has no time_column"),
         ({"text": TEXT | {"max_bad_share": 0.1}}, r"write it above \[text\]"),
         ({"image": PICTURES["image"] | {"cohort": "b"}}, r"write it above \[image\]"),
         ({"study_from": "uid"}, "is for DICOM files"),

@@ -129,13 +129,14 @@ def test_saved_and_read_back_with_its_parameters(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("patient,part\nSECRET,a\nSECRET ,b\n", "twice"),
+        ("patient,part\nSECRET,a\nSECRET ,b\n", "again in line 3"),
         ("patient,part\nSECRET\n", "line 2"),
         ("# {}\npatient,part\nSECRET,\n", "line 3"),
+        ('# {}\npatient,part\nSECRET,"a\nSECRET2,b"\n', "lines 3-4 of split file"),
         ("patient,part\n", "no rows"),
         ("", "no rows"),
         ("# [1]\npatient,part\nSECRET,a\n", "how it was made"),
-        ("# nonsense\npatient,part\nSECRET,a\n", "cannot be read"),
+        ("# nonsense\npatient,part\nSECRET,a\n", "how it was made"),
     ],
 )
 def test_bad_split_files_are_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -63,6 +63,21 @@ def test_format_212_of_the_first_databases_is_read(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, (counts[50:550] - [1024, 0]) / 200, rtol=1e-5, atol=1e-6)
 
 
+def test_samples_in_a_matlab_file_behind_its_header_are_read(tmp_path: Path) -> None:
+    """As PhysioNet's challenges of 2020 and 2021 wrote them: MATLAB 4, whose header takes 24 bytes with this name."""
+    from scipy.io import savemat
+
+    counts = (1000 * waves(700)).round().astype(np.int16)
+    (tmp_path / "p1").mkdir()
+    savemat(tmp_path / "p1" / "A0001.mat", {"val": counts.T}, format="4")
+    assert (tmp_path / "p1" / "A0001.mat").stat().st_size == 24 + counts.nbytes
+    lines = [f"A0001.mat 16x1+24 1000.0(0)/mV 16 0 {counts[0, lead]} 0 0 {name}" for lead, name in enumerate(("II", "V1"))]
+    (tmp_path / "p1" / "A0001.hea").write_text("\n".join(["A0001 2 100 700", *lines, "# Age: 74", "# Sex: Male"]) + "\n")
+    reading = recorded(tmp_path)
+    assert reading.owners == ["p1"] and not faults(reading)
+    np.testing.assert_allclose(pieces(reading)[0], counts[100:600] / 1000, rtol=1e-6, atol=1e-7)
+
+
 def test_channels_come_in_the_plans_order(tmp_path: Path) -> None:
     values = waves()
     write_wfdb(tmp_path / "p1", "r", values)

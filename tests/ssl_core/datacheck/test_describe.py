@@ -21,13 +21,13 @@ from tests_commands import refused, run
 from tests_dicom import made, written
 from tests_material import write_reports
 
-from ssl_core.data.check import inspect_source
+from ssl_core.data.check import check_source, inspect_source
 from ssl_core.data.source import MODELS, read_source
 from ssl_core.datacheck.describe import describe
 from ssl_core.datacheck.files_seen import modalities
 from ssl_core.datacheck.schema import source_schema
 from ssl_core.errors import DataError
-from ssl_core.spec.data import ImageData, TextData
+from ssl_core.spec.data import ImageData, SignalData, TextData
 
 
 def keys(folder: Path) -> dict[str, object]:
@@ -61,6 +61,25 @@ def test_arrays_of_images_and_of_signals(tmp_path: Path) -> None:
         describe(tmp_path)
 
 
+def test_a_long_table_of_measurements(tmp_path: Path) -> None:
+    rows = "STAY,Subject_ID,CHARTTIME,label,value,valuenum\n7,1,2024-01-01 10:00:00,HR,100,100\n7,1,2024-01-01 10:20,BP,n/a,\n"
+    (tmp_path / "v.csv").write_text(rows)
+    assert keys(tmp_path) == {
+        "kind": "vitals", "path": "v.csv", "patient_column": "Subject_ID", "time_column": "CHARTTIME", "time_unit": "iso",
+        "name_column": "label", "value_column": "valuenum", "channels": ["WRITE NAMES HERE"], "units": ["1/min"],
+    }  # fmt: skip
+    data = SignalData(kind="signal", channels=1, samples=8, rate_hz=1 / 3600, units=("1/min",), typical=(20.0,))
+    (tmp_path / "source.toml").write_text(describe(tmp_path))
+    with pytest.raises(DataError, match="WRITE NAMES HERE"):
+        check_source(read_source(tmp_path / "source.toml"), data)
+    (tmp_path / "source.toml").write_text(describe(tmp_path).replace("WRITE NAMES HERE", "HR"))
+    assert check_source(read_source(tmp_path / "source.toml"), data).files[0].undeclared == 1
+    (tmp_path / "source.toml").unlink()
+    parquet.write_table(pyarrow.table({"id": ["a"], "hours": [0.5], "name": ["HR"], "value": [80]}), tmp_path / "v.parquet")
+    (tmp_path / "v.csv").unlink()
+    assert keys(tmp_path)["time_unit"] == "hours" and keys(tmp_path)["format"] == "parquet"
+
+
 def test_columns_and_a_header_without_a_patient(tmp_path: Path) -> None:
     (tmp_path / "lab.csv").write_text("MRN,AGE,NA\n1,2,3\n")
     assert keys(tmp_path) == {"kind": "columns", "path": "lab.csv", "patient_column": "MRN"}
@@ -74,12 +93,16 @@ def test_columns_and_a_header_without_a_patient(tmp_path: Path) -> None:
     [
         ("a.hea", b"100 1 360 1000\n", {"kind": "wfdb", "patient_from": "folder"}),
         ("a.edf", b"0       X X X X", {"kind": "edf", "patient_from": "header"}),
+        ("a.bdf", b"\xffBIOSEMIX X X X", {"kind": "edf", "patient_from": "header"}),
         ("a.wav", b"RIFF\0\0\0\0WAVE", {"kind": "sound", "patient_from": "folder"}),
+        ("b.wav", b"RF64\xff\xff\xff\xffWAVEds64", {"kind": "sound", "patient_from": "folder"}),
+        ("a.nii", b"\x1c\x02\0\0n+2\0\r\n\x1a\n", {"kind": "nifti", "patient_from": "folder"}),
+        ("a.tif", b"II+\0\x08\0\0\0", {"kind": "pictures", "files": ["*.tif", "*.tiff"]}),
         ("a.nii.gz", b"\x1f\x8b", {"kind": "nifti", "patient_from": "folder"}),
         ("a.json", b"{}", {"kind": "fhir", "patient_from": "header"}),
     ],
 )
-def test_folders_by_first_bytes_and_names(tmp_path: Path, name: str, content: bytes, expected: dict[str, str]) -> None:
+def test_folders_by_first_bytes_and_names(tmp_path: Path, name: str, content: bytes, expected: dict[str, object]) -> None:
     (tmp_path / "p1").mkdir()
     (tmp_path / "p1" / name).write_bytes(content)
     assert expected.items() <= keys(tmp_path).items()

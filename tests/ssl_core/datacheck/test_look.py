@@ -68,7 +68,7 @@ def test_bad_files_copies_and_headers_are_named(tmp_path: Path, monkeypatch: pyt
     (bad,) = of(look, "bad records")
     assert (bad.what, bad.places, bad.weight) == (Fault.UNREADABLE, ("'cid/0.png'",), Weight.NOTE)
     (header,) = of(look, "headers")
-    assert header.what == "headers that hold text chunks (1)" and header.places == ("ben/0.png",)
+    assert header.what == "headers that hold Comment (1)" and header.places == ("ben/0.png",)
     assert look.exit_code == 1 and "SECRET" not in str(look.to_json())
 
 
@@ -121,7 +121,9 @@ def test_formats_are_told_by_first_bytes_and_names(tmp_path: Path) -> None:
     assert path is not None and format_of(Path(path)) is Format.DICOM
     for name, content, expected in [
         ("a.hea", b"100 2 360", Format.WFDB), ("b.bin", b"RIFF\0\0\0\0WAVEfmt ", Format.WAV),
-        ("c.nii.gz", b"\x1f\x8b", Format.NIFTI),
+        ("c.nii.gz", b"\x1f\x8b", Format.NIFTI), ("h", b"RF64\xff\xff\xff\xffWAVEds64", Format.WAV),
+        ("i", b"II+\0\x08\0\0\0", Format.TIFF), ("j", b"MM\0+\0\x08\0\0", Format.TIFF),
+        ("k", b"\xffBIOSEMI", Format.BDF), ("l", b"RIFF\0\0\0\0AVI LIST", None),
         ("d", b"fLaC", Format.FLAC), ("e.csv", b"a,b", Format.CSV), ("f.csv", b"", None), ("g.txt", b"hello", None),
     ]:  # fmt: skip
         (tmp_path / name).write_bytes(content)

@@ -22,7 +22,17 @@ from ssl_core.data.source import READERS, Source, read_source
 from ssl_core.datacheck import notes
 from ssl_core.datacheck.findings import Finding, Weight
 from ssl_core.datacheck.notes import NOTES, note_findings
-from ssl_core.spec.data import CategoricalColumn, Data, EventData, ImageForm, PairData, TableData, TextData, TextForm
+from ssl_core.spec.data import (
+    CategoricalColumn,
+    Data,
+    EventData,
+    ImageForm,
+    PairData,
+    SignalData,
+    TableData,
+    TextData,
+    TextForm,
+)
 
 TEXT = TextData(kind="text")
 CLEAN = "the lungs are clear and the heart is 12 cm wide, BP 120/80"
@@ -190,6 +200,14 @@ def test_free_text_where_a_level_is_asked_for(tmp_path: Path) -> None:
     data = TableData(kind="table", categorical=(LEVELS, NUMBERS))
     found = note_findings(source, data, Effort(0))
     assert codes_said(found) == [("title with a name", 1, 12, ("c.csv, line 4, column SMOKES",))]
+
+
+def test_free_text_where_the_name_of_a_measurement_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text("patient,when,name,value\np,1,Heart Rate,80\np,1,for Mrs Quillfeather,8\np,1,Dr. Beat,9\n")
+    source = declare(tmp_path, kind="vitals", path="v.csv", patient_column="patient", time_column="when", time_unit="hours",
+                     name_column="name", value_column="value", channels=["Dr. Beat"], units=["1/min"])  # fmt: skip
+    data = SignalData(kind="signal", channels=1, samples=8, rate_hz=1 / 3600, units=("1/min",), typical=(20.0,))
+    assert codes_said(note_findings(source, data, Effort(0))) == [("title with a name", 1, 3, ("v.csv, line 3",))]
 
 
 def test_free_text_of_observations(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tests_engines import PAIR, two_masked
 from torch import Tensor, nn
 
 from ssl_core.config import SpeedSpec, StudyPlan
@@ -16,8 +17,12 @@ from ssl_core.data import declared as declarations
 from ssl_core.data import source as reading
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.base import Encoder
+from ssl_core.encoders.two_tower import TwoTower
 from ssl_core.errors import PrivacyError
-from ssl_core.objectives.base import PretextModel, Views, choose
+from ssl_core.objectives.augment import Augmentation
+from ssl_core.objectives.base import PretextModel, Views
+from ssl_core.objectives.build import build_model
+from ssl_core.objectives.text_target import TextTargetModel
 from ssl_core.privacy.gradients import PerUnitGradients
 from ssl_core.privacy.isolation import check_isolation
 
@@ -57,10 +62,7 @@ class TwoViews(PretextModel):
 
     def draw(self, patients: Patients, index: np.ndarray, uniforms: np.ndarray) -> Views:
         self.check_draw(index, uniforms)
-        rows = patients.offsets[index] + choose(uniforms[:, 0], patients.counts()[index])
-        record = np.asarray(patients.records[rows], np.float32)
-        views = [np.where(uniforms[:, 1 + 16 * at : 17 + 16 * at] > 0.3, record, np.float32(0)) for at in (0, 1)]
-        return {"one": torch.from_numpy(views[0]), "two": torch.from_numpy(views[1])}
+        return two_masked(patients, index, uniforms)
 
     def codes(self, views: Views) -> tuple[Tensor, Tensor]:
         return self.encoder(views["one"]), self.encoder(views["two"])
@@ -118,6 +120,17 @@ class Tied(TwoViews):
         return (F.linear(hidden, self.encoder.first.weight.t()) - views["two"]).square().mean()
 
 
+class Clip(TextTargetModel):
+    """Radford et al. (ICML 2021), section 2.3: each image's wrong texts are those of the other patients of the batch."""
+
+    def forward(self, views: Views) -> Tensor:
+        return self.losses({name: view[None] for name, view in views.items()})[0]
+
+    def losses(self, views: Views) -> Tensor:
+        one, two = self.encoder.placed(views["shown"]).mean(dim=-2), views["target"].mean(dim=-2)
+        return F.cross_entropy(one @ two.t() / 0.5, torch.arange(len(one)), reduction="none")
+
+
 class SharesTheSize(TwoViews):
     """A loss divided by the number of units of the batch."""
 
@@ -145,6 +158,17 @@ def test_it_is_refused_by_its_own_line(make_plan: MakePlan, case: str) -> None:
     make, line = CASES[case]
     with pytest.raises(PrivacyError, match=line):
         check_isolation(make_plan(), speed=SpeedSpec(chunk=4), model=make())
+
+
+def test_naive_clip_is_refused_by_its_own_line(make_plan: MakePlan) -> None:
+    plan = make_plan({**PAIR, "objective": {"name": "text-target", "bank": 16}})
+    towers = TwoTower(plan.data, size="nano", patch=4, joint=8)
+    model = Clip(plan.data, towers, bank=16, temperature=0.1, how=Augmentation(crop=1.0, gain=0.0, noise=0.0, flip=False))
+    with pytest.raises(PrivacyError, match="losses of a batch are not those of its units"):
+        check_isolation(plan, speed=SpeedSpec(chunk=4), model=model)
+    honest = build_model(plan)
+    assert isinstance(honest, TextTargetModel)
+    check_isolation(plan, speed=SpeedSpec(chunk=4), model=honest)
 
 
 @pytest.mark.parametrize("norm", [None, nn.GroupNorm(2, 6)])

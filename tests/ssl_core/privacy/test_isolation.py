@@ -61,10 +61,18 @@ def test_coins_that_depend_on_the_place_in_the_batch_fail(make_plan: MakePlan, t
 
 def test_the_patient_who_is_changed_has_others_after_him_in_his_part() -> None:
     views = tuple({"seen": torch.zeros(count, 1)} for count in (1, 4, 2))
-    run = isolation._Run(tuple("abcdefg"), torch.arange(7.0)[:, None], views)
+    run = isolation._Run(tuple("abcdefg"), torch.arange(7.0)[:, None].split([1, 4, 2]), views)
     largest, rows, unit = run.largest()
     assert largest is views[1] and rows[:, 0].tolist() == [1, 2, 3, 4] and unit == "c"
-    assert isolation._Run(("a",), torch.zeros(1, 1), views[:1]).largest()[2] == "a"
+    assert isolation._Run(("a",), (torch.zeros(1, 1),), views[:1]).largest()[2] == "a"
+
+
+def test_differences_row_by_row_are_those_of_the_whole_matrix() -> None:
+    mine, theirs = torch.randn(2, 6, 1000, generator=torch.Generator().manual_seed(3))
+    wide = mine.double()
+    wanted = (wide - theirs.double()).norm(dim=1) / wide.norm(dim=1).clamp(min=float(wide.norm(dim=1).mean()))
+    for given in ((mine, theirs), (list(mine), list(theirs))):
+        torch.testing.assert_close(apart.differences(*given), wanted, rtol=1e-12, atol=0)
 
 
 def test_a_row_that_is_nearly_zero_by_chance_may_lose_what_the_others_lose_to_rounding() -> None:
@@ -100,9 +108,9 @@ def test_a_coupled_model_of_heavy_tailed_gradients_fails(
         others = torch.nan_to_num(torch.tanh(views["seen"].mean(dim=0)))
         return {"seen": views["seen"], "target": views["target"] * scale[:, None] + coupling * others}
 
-    def by_the_mean(mine: Tensor, theirs: Tensor) -> Tensor:
-        norms = mine.double().norm(dim=1)
-        differences = (mine.double() - theirs.double()).norm(dim=1)
+    def by_the_mean(*given: Any) -> Tensor:
+        mine, theirs = (torch.stack(tuple(rows)).double() for rows in given)
+        norms, differences = mine.norm(dim=1), (mine - theirs).norm(dim=1)
         return torch.where(differences == 0, 0.0, differences / norms.clamp(min=float(norms.mean())))
 
     tiny.draw = heavy
@@ -240,7 +248,7 @@ def test_model_views_and_rows_are_on_the_device_that_the_site_trains_on(
         return torch.device("meta")
 
     def compared(_what: str, base: Any, other: Any, _victim: str) -> float:
-        rows.extend([base.rows, other.rows])
+        rows.extend([base.rows[0], other.rows[0]])
         return 0.0
 
     monkeypatch.setattr(isolation, "training_device", device)

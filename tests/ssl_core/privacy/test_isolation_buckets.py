@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tests_engines import two_masked
 from tests_tasks import plan as task_plan
 from torch import Tensor, nn
 
 from ssl_core.config import SpeedSpec, StudyPlan
 from ssl_core.data.patients import Patients
 from ssl_core.errors import ConfigError, PrivacyError
-from ssl_core.objectives.base import BucketModel, Views, choose
+from ssl_core.objectives.base import BucketModel, Views
 from ssl_core.objectives.build import MODELS
 from ssl_core.privacy import isolation_buckets
 from ssl_core.privacy.apart import compare_sums
@@ -54,10 +55,7 @@ class InBucket(BucketModel):
 
     def draw(self, patients: Patients, index: np.ndarray, uniforms: np.ndarray) -> Views:
         self.check_draw(index, uniforms)
-        rows = patients.offsets[index] + choose(uniforms[:, 0], patients.counts()[index])
-        record = np.asarray(patients.records[rows], np.float32)
-        views = [np.where(uniforms[:, 1 + 16 * at : 17 + 16 * at] > 0.3, record, np.float32(0)) for at in (0, 1)]
-        return {"one": torch.from_numpy(views[0]), "two": torch.from_numpy(views[1])}
+        return two_masked(patients, index, uniforms)
 
     def codes(self, views: Views) -> tuple[Tensor, Tensor]:
         one, two = (F.normalize(self.second(torch.tanh(self.first(views[name]))), dim=1) for name in ("one", "two"))

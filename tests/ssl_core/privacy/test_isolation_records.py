@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,23 +11,35 @@ import pytest
 from tests_engines import EVENTS, TABLE, TEXT
 
 from ssl_core.config import SpeedSpec, StudyPlan, parse
-from ssl_core.data import fhir_files
+from ssl_core.data import fhir_files, vitals
 from ssl_core.data.declared import Declared
 from ssl_core.data.source import MODELS
 from ssl_core.errors import PrivacyError
+from ssl_core.privacy import synthetic_vitals
 from ssl_core.privacy.isolation import TOLERANCE, check_isolation
 from ssl_core.privacy.synthetic_files import SyntheticFolders, check_reader
+
+SIGNAL: dict[str, Any] = {
+    "data": {
+        "kind": "signal", "channels": 2, "samples": 24, "rate_hz": 1 / 3600, "units": ["Cel", "1/min"], "centre": [37, 80],
+        "typical": [1, 20],
+    },
+    "encoder": {"name": "signal-transformer", "size": "nano", "patch": 6},
+    "objective": {"name": "masked-autoencoding", "decoder_width": 32, "decoder_depth": 1},
+}  # fmt: skip
+_VITALS = {"path": "a", "patient_column": "p", "time_column": "t", "name_column": "n", "value_column": "v"}
 
 SOURCES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "texts-parquet": (
         TEXT,
-        {"kind": "table", "path": "a", "format": "parquet", "patient_column": "p", "text_column": "t", "record_column": "r"},
+        {"kind": "table", "path": "a", "format": "parquet", "patient_column": "p", "text_column": "t", "record_column": "r",
+         "time_column": "when"},
     ),
     "columns-parquet": (
         TABLE,
         {
             "kind": "columns", "path": ["a", "b"], "format": "parquet", "patient_column": "id", "units": {"sodium": "mmol/L"},
-            "columns": {"age": "AGE"}, "missing": ["-9"],
+            "columns": {"age": "AGE"}, "missing": ["-9"], "time_column": "day", "time_unit": "hours",
         },
     ),
     "events-parquet": (
@@ -40,9 +53,25 @@ SOURCES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "multiline": True,
         },
     ),
+    "vitals-csv": (
+        SIGNAL,
+        {
+            "kind": "vitals", **_VITALS, "units": ["Cel", "1/min"], "channels": [["T", "T F"], "HR"], "carry": [2, 0],
+            "factors": {"T F": 5 / 9}, "offsets": {"T F": -160 / 9}, "windows": 150,
+        },
+    ),
+    "vitals-parquet": (
+        SIGNAL,
+        {
+            "kind": "vitals", **_VITALS, "format": "parquet", "units": ["Cel", "1/min"], "channels": ["T", "HR"],
+            "record_column": "r", "time_unit": "hours", "cell": "last", "missing": ["inf"],
+        },
+    ),
     "xml": (TEXT, {"kind": "xml", "text": [".//a"]}),
     "xml-several": (TEXT, {"kind": "xml", "text": ["a"], "record": "r", "patient_from": "header", "patient_path": "p"}),
-    "notes-omop": (TEXT, {"kind": "omop", "url_variable": "NOBODY_SETS_THIS", "notes": {"types": [5, 6]}}),
+    "notes-omop": (
+        TEXT, {"kind": "omop", "url_variable": "NOBODY_SETS_THIS", "notes": {"types": [5, 6]}, "max_rows": 1, "seconds": 1e-6},
+    ),
     "visits-omop": (
         TABLE,
         {
@@ -80,6 +109,28 @@ def test_one_patient_changes_nothing_of_another(make_plan: Callable[..., StudyPl
     assert report.greatest_change <= TOLERANCE and 0.9 < report.greatest_contribution <= 2.0
 
 
+def test_a_reader_of_vitals_whose_grids_begin_at_anybodys_first_time_fails(
+    make_plan: Callable[..., StudyPlan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, declared = SOURCES["vitals-csv"]
+    folders = SyntheticFolders(tmp_path, make_plan(study).data, parse(MODELS["vitals"], declared, "source"), 3)
+    base = folders.base()
+    check_reader(folders, base, base.units[-1])
+    honest = vitals._on_grid
+
+    def shared(measured: Any, streams: int, source: Any, data: Any) -> Any:
+        begin = min(measured.time)
+        for stream in range(streams):
+            measured.add(stream, begin, 0, 0.0)
+        return honest(measured, streams, source, data)
+
+    monkeypatch.setattr(vitals, "_on_grid", shared)
+    base = folders.base()
+    first = min(base.units, key=lambda unit: zlib.crc32(unit.encode()) % synthetic_vitals.SPREAD_SECONDS)
+    with pytest.raises(PrivacyError, match="how another patient's are read"):
+        check_reader(folders, base, first)
+
+
 def test_a_reader_of_fhir_that_takes_the_last_patient_of_an_id_fails(
     make_plan: Callable[..., StudyPlan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,12 +138,15 @@ def test_a_reader_of_fhir_that_takes_the_last_patient_of_an_id_fails(
     folders = SyntheticFolders(tmp_path, make_plan(study).data, parse(MODELS["fhir"], declared, "source"), 3)
     base = folders.base()
     check_reader(folders, base, base.units[-1])
-    honest = fhir_files._targets
 
-    def last(address: str, match: Any, patients: fhir_files.Patients) -> list[dict[str, Any]]:
-        found = patients.get(f"Patient/{match[1]}", []) if match else []
-        return [found[-1][1]] if found else honest(address, match, patients)
+    class Last(fhir_files._Patients):
+        def add(self, address: str, body: dict[str, Any]) -> None:
+            self._at[f"Patient/{body.get('id')}"] = set()
+            super().add(address, body)
 
-    monkeypatch.setattr(fhir_files, "_targets", last)
+        def called(self, address: str, match: Any) -> set[fhir_files.Names]:
+            return set(self._at.get(f"Patient/{match[1]}", ())) if match else super().called(address, match)
+
+    monkeypatch.setattr(fhir_files, "_Patients", Last)
     with pytest.raises(PrivacyError, match="how another patient's are read"):
         check_reader(folders, folders.base(), base.units[-1])
