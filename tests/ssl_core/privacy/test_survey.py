@@ -132,6 +132,13 @@ class CoupledGradient(Base):
         return self.last(hidden + turned - turned.detach()).square().mean(dim=(1, 2))
 
 
+class SlightlyCoupledGradient(Base):
+    def losses(self, views: dict[str, Tensor]) -> Tensor:
+        hidden = torch.tanh(self.first(views["x"]))
+        turned = 0.01 * hidden.roll(1, dims=0)
+        return self.last(hidden + turned - turned.detach()).square().mean(dim=(1, 2))
+
+
 class PlacesWithoutUnits(Base):
     """A table of places that is read once for all units: its gradient is a sum over units."""
 
@@ -197,6 +204,7 @@ REFUSED = [
     (Coupled, "not those of single units"),
     (CoupledDenominator, "not those of single units"),
     (CoupledGradient, "not those of a loop"),
+    (SlightlyCoupledGradient, "not those of a loop"),
     (PlacesWithoutUnits, "not those of a loop"),
     (ViewsNotTogether, "not those of a loop"),
     (InputChanged, "changed in place"),
