@@ -84,7 +84,9 @@ def test_rows_equal_single_backward_passes(task: Any) -> None:
         task.model({name: view[place] for name, view in views.items()}).backward()
         for name, parameter in task.model.named_parameters():
             assert parameter.grad is not None
-            assert torch.allclose(rows[name][place], parameter.grad, rtol=1e-5, atol=1e-6), name
+            # Of the whole tensor: how the terms of a small entry are rounded away depends on the processor.
+            apart = float((rows[name][place] - parameter.grad).norm())
+            assert apart <= 1e-5 * float(parameter.grad.norm()) + 1e-6, name
 
 
 def test_losses_of_a_batch_are_forward_of_each_unit(task: Any) -> None:
