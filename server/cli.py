@@ -107,6 +107,7 @@ def prepare(
         raise ConfigError("no folder to write to", field="--out", remedy="name one, or ask to --choose")
     facts, matched = make(plan, out, units=units, schedule=schedule, public=public, begin=begin, partial=partial, task=task)
     rows: list[tuple[str, Any]] = [("from", line) for line in ([] if matched is None else matched.lines())]
+    rows += [("from", facts.taken["translated"])] if facts.taken and "translated" in facts.taken else []
     rows += [(f"loss, {name}", f"{values[0]:.4f} -> {values[-1]:.4f}") for name, values in facts.losses.items()]
     say(
         json_,

@@ -42,6 +42,8 @@ def prepare(
     `schedule` None trains nothing: the weights are those of `begin` alone. `task`: a coupled one, in place of the plan's.
     """
     from ssl_core.encoders.vector import to_vector, weights_hash
+    from ssl_core.encoders.vit import VisionTransformer
+    from ssl_core.foreign_vit import translate
     from ssl_core.objectives.build import build_model
     from ssl_core.warm_start.coupled import Coupled
     from ssl_core.warm_start.pretraining import pretrain
@@ -60,8 +62,11 @@ def prepare(
     matched, taken = None, None
     if begin is not None:
         origin = _origin(begin)
-        matched = transplant(model, read_tensors(begin), partial=partial)
-        taken = origin | asdict(matched)
+        tensors, translated = read_tensors(begin), None
+        if isinstance(model.encoder, VisionTransformer):
+            tensors, translated = translate(tensors, model.encoder)
+        matched = transplant(model, tensors, partial=partial)
+        taken = origin | asdict(matched) | ({} if translated is None else {"translated": translated})
     losses: dict[str, tuple[float, ...]] = {}
     data = None
     if schedule is not None:
