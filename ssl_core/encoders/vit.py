@@ -1,6 +1,6 @@
-"""Step 3 of 12: the vision transformer on grey images: squares -> tokens -> blocks -> mean of the tokens.
+"""Step 3 of 12: the vision transformer on grey images: squares -> tokens -> blocks -> features.
 
-Comes in: standardised pooled pixels float32 [k, pixels]. Goes out: float32 [k, width]. Paper: Dosovitskiy et al., "An
+Comes in: standardised pooled pixels float32 [k, pixels]. Goes out: float32 [k, feature_width]. Paper: Dosovitskiy et al., "An
 Image is Worth 16x16 Words" (ICLR 2021), section 3.1; tiny and small as in Touvron et al., "Training data-efficient image
 transformers" (ICML 2021), table 1; base as in Dosovitskiy et al., table 1; `nano` (for tests) and `micro` are ours.
 Different from both: one channel; no class token, features are the mean of the last tokens (as good under masked
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ssl_core.encoders.attention import Transformer
 from ssl_core.encoders.patches import PatchTransformer
 from ssl_core.spec.data import Picture
-from ssl_core.spec.encoder import VitSize
+from ssl_core.spec.encoder import Pool, VitSize
 
 
 class Shape(NamedTuple):
@@ -39,13 +39,12 @@ SHAPES: dict[VitSize, Shape] = {
 class VisionTransformer(PatchTransformer):
     """`squares` tokens of `patch` x `patch` pixels each."""
 
-    def __init__(self, data: Picture, *, size: VitSize, patch: int) -> None:
-        super().__init__()
+    def __init__(self, data: Picture, *, size: VitSize, patch: int, pool: Pool = "mean") -> None:
+        shape = SHAPES[size]
+        super().__init__(shape.width, pool)
         self.height, self.width, self.patch = data.height // data.pool, data.width // data.pool, patch
         self.squares = (self.height // patch) * (self.width // patch)
         self.parts, self.size = 1, patch * patch
-        shape = SHAPES[size]
-        self.feature_width = shape.width
         self.pixels = nn.Linear(patch * patch, shape.width)
         self.places = nn.Embedding(self.squares, shape.width)
         self.trunk = Transformer(*shape)

@@ -70,15 +70,17 @@ def _how(task: Any) -> Augmentation:
 
 def _autoencoding(data: Any, encoder: Any, task: Any) -> PretextModel:
     shape = _given(task, "mask_fraction", "decoder_width", "decoder_depth", "target")
-    return MaskedAutoencodingModel(data, **_given(encoder, "size", "patch"), **shape)
+    return MaskedAutoencodingModel(data, _whole(data, encoder), **shape)
 
 
 def _whole(data: Any, encoder: Any) -> Any:
     """The encoder of whole images or signals, for the tasks that train any of them."""
     if encoder.name == "mlp-image":
         return MlpImage(data, encoder.hidden, encoder.code)
-    if encoder.name in ("vit", "signal-transformer"):
-        return (VisionTransformer if encoder.name == "vit" else SignalTransformer)(data, **_given(encoder, "size", "patch"))
+    if encoder.name == "vit":
+        return VisionTransformer(data, **_given(encoder, "size", "patch", "pool"))
+    if encoder.name == "signal-transformer":
+        return SignalTransformer(data, **_given(encoder, "size", "patch", "pool", "front_end"))
     return (ResNet if encoder.name == "resnet" else ConvSignal)(data, size=encoder.size)
 
 
@@ -92,7 +94,7 @@ def _own_contrast(data: Any, encoder: Any, task: Any) -> PretextModel:
 
 def _latent(data: Any, encoder: Any, task: Any) -> PretextModel:
     shape = _given(task, "mask_fraction", "blocks", "decoder_width", "decoder_depth")
-    return LatentPredictionModel(data, **_given(encoder, "size", "patch"), **shape)
+    return LatentPredictionModel(data, _whole(data, encoder), **shape)
 
 
 def _two_looks(data: Any, encoder: Any, task: Any) -> PretextModel:

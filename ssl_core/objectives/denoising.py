@@ -65,7 +65,7 @@ class DenoisingModel(PretextModel):
         if isinstance(encoder, PatchTransformer):
             self.patches = encoder.squares
             size = encoder.parts * (encoder.size // 2 if target == "log-power" else encoder.size)
-            self.head = nn.Linear(encoder.feature_width, size)
+            self.head = nn.Linear(encoder.token_width, size)
         else:
             self.patches = 1
             self.head = nn.Linear(encoder.second.out_features, encoder.pixels)

@@ -14,11 +14,8 @@ from torch import Tensor, nn
 
 from ssl_core.encoders.attention import Transformer, start_range
 from ssl_core.encoders.patches import PatchTransformer
-from ssl_core.encoders.signal_transformer import SignalTransformer
-from ssl_core.encoders.vit import VisionTransformer
 from ssl_core.objectives.base import PretextModel, Views
 from ssl_core.spec.data import Picture, SignalData
-from ssl_core.spec.encoder import VitSize
 
 HEAD_WIDTH = 32
 """Width of a decoder's head, as in He et al. (512 in 16 heads)."""
@@ -32,22 +29,18 @@ class HiddenPatchesModel(PretextModel):
     def __init__(
         self,
         data: Picture | SignalData,
+        encoder: PatchTransformer,
         *,
-        size: VitSize,
-        patch: int,
         mask_fraction: float,
         decoder_width: int,
         decoder_depth: int,
     ) -> None:
         super().__init__()
         self.views = data.records_per_patient
-        if isinstance(data, SignalData):
-            self.encoder = SignalTransformer(data, size=size, patch=patch)
-        else:
-            self.encoder = VisionTransformer(data, size=size, patch=patch)
+        self.encoder = encoder
         self.squares = self.encoder.squares
         self.hidden = min(max(round(self.squares * mask_fraction), 1), self.squares - 1)
-        self.bridge = nn.Linear(self.encoder.feature_width, decoder_width)
+        self.bridge = nn.Linear(encoder.token_width, decoder_width)
         self.mask = nn.Embedding(1, decoder_width)
         self.places = nn.Embedding(self.squares, decoder_width)
         self.decoder = Transformer(decoder_width, decoder_depth, decoder_width // HEAD_WIDTH)

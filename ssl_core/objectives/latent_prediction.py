@@ -33,10 +33,11 @@ from torch.nn import functional
 
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.attention import HIDE
+from ssl_core.encoders.patches import PatchTransformer
+from ssl_core.encoders.vit import VisionTransformer
 from ssl_core.objectives.base import Views, spread_records
 from ssl_core.objectives.hidden_patches import HiddenPatchesModel
 from ssl_core.spec.data import Picture, SignalData
-from ssl_core.spec.encoder import VitSize
 
 _EPSILON = 1e-6
 
@@ -47,29 +48,20 @@ class LatentPredictionModel(HiddenPatchesModel):
     def __init__(
         self,
         data: Picture | SignalData,
+        encoder: PatchTransformer,
         *,
-        size: VitSize,
-        patch: int,
         mask_fraction: float,
         blocks: int,
         decoder_width: int,
         decoder_depth: int,
     ) -> None:
-        super().__init__(
-            data,
-            size=size,
-            patch=patch,
-            mask_fraction=mask_fraction,
-            decoder_width=decoder_width,
-            decoder_depth=decoder_depth,
-        )
+        super().__init__(data, encoder, mask_fraction=mask_fraction, decoder_width=decoder_width, decoder_depth=decoder_depth)
         self.blocks = blocks
-        if isinstance(data, SignalData):
-            self.grid: tuple[int, ...] = (self.squares,)
-        else:
-            self.grid = (data.height // data.pool // patch, data.width // data.pool // patch)
+        self.grid: tuple[int, ...] = (self.squares,)
+        if isinstance(encoder, VisionTransformer):
+            self.grid = (encoder.height // encoder.patch, encoder.width // encoder.patch)
         self.coins = 1 + self.views * blocks * len(self.grid)
-        self.head = nn.Linear(decoder_width, self.encoder.feature_width)
+        self.head = nn.Linear(decoder_width, encoder.token_width)
 
     def draw(self, patients: Patients, index: npt.NDArray[np.int64], uniforms: npt.NDArray[np.float64]) -> Views:
         """patches [B, K * N, D], order int64 [B, K * N], weight [B, K]; see the module docstring."""

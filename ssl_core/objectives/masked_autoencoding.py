@@ -28,11 +28,11 @@ import torch
 from torch import Tensor, nn
 
 from ssl_core.data.patients import Patients
+from ssl_core.encoders.patches import PatchTransformer
 from ssl_core.objectives.base import Views, spread_records
 from ssl_core.objectives.hidden_patches import HiddenPatchesModel
 from ssl_core.objectives.targets import log_power, normalised
 from ssl_core.spec.data import Picture, SignalData
-from ssl_core.spec.encoder import VitSize
 from ssl_core.spec.objective import MaskedTarget
 
 
@@ -42,22 +42,14 @@ class MaskedAutoencodingModel(HiddenPatchesModel):
     def __init__(
         self,
         data: Picture | SignalData,
+        encoder: PatchTransformer,
         *,
-        size: VitSize,
-        patch: int,
         mask_fraction: float,
         decoder_width: int,
         decoder_depth: int,
         target: MaskedTarget = "values",
     ) -> None:
-        super().__init__(
-            data,
-            size=size,
-            patch=patch,
-            mask_fraction=mask_fraction,
-            decoder_width=decoder_width,
-            decoder_depth=decoder_depth,
-        )
+        super().__init__(data, encoder, mask_fraction=mask_fraction, decoder_width=decoder_width, decoder_depth=decoder_depth)
         self.coins = 1 + self.views * self.squares
         self.target = log_power if target == "log-power" else normalised
         predicted = self.encoder.size // 2 if target == "log-power" else self.encoder.size

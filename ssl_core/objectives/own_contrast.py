@@ -121,7 +121,7 @@ class OwnContrastModel(PretextModel):
         places = views["begin"].unsqueeze(-1) + torch.arange(count, device=shown.device)
         windows = self.views * 2 * self.segments
         tokens = self.encoder.tokens(patches.flatten(-5, -2), places.flatten(-4), windows)
-        return tokens.view(*shown.shape[:-1], count, tokens.shape[-1]).mean(dim=-2)
+        return self.encoder.pooled(tokens.view(*shown.shape[:-1], count, tokens.shape[-1]))
 
     def init_range(self, name: str) -> tuple[float, float]:
         """By the kind of layer; see `convolution_range`."""

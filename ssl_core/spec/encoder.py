@@ -12,6 +12,7 @@ from pydantic import Field
 from ssl_core.spec.strict import StrictModel
 
 VitSize = Literal["nano", "micro", "tiny", "small", "base"]
+Pool = Literal["mean", "mean-deviation"]
 ConvSignalSize = Literal["nano", "small", "base"]
 ResnetSize = Literal["nano", "10", "18"]
 TextTransformerSize = Literal["nano", "tiny", "mini", "small"]
@@ -34,19 +35,28 @@ class MlpImageEncoder(StrictModel):
 
 
 class VitEncoder(StrictModel):
-    """Vision transformer on squares of `patch` x `patch` pooled pixels; `nano` is for tests."""
+    """Vision transformer on squares of `patch` x `patch` pooled pixels; `nano` is for tests.
+
+    `pool`: features are the mean of the tokens, or their mean and standard deviation, twice as many.
+    """
 
     name: Literal["vit"]
     size: VitSize = "tiny"
     patch: Annotated[int, Field(ge=2, le=64)] = 8
+    pool: Pool = "mean"
 
 
 class SignalTransformerEncoder(StrictModel):
-    """Transformer on pieces of `patch` samples of all channels; sizes as of `vit`."""
+    """Transformer on pieces of `patch` samples of all channels; sizes and `pool` as of `vit`.
+
+    `front_end`: beside its samples a token sees the piece's power spectrum and slopes, functions that nothing is learnt in.
+    """
 
     name: Literal["signal-transformer"]
     size: VitSize = "micro"
     patch: Annotated[int, Field(ge=2, le=8192)] = 50
+    pool: Pool = "mean"
+    front_end: bool = False
 
 
 class ConvSignalEncoder(StrictModel):

@@ -210,13 +210,15 @@ def _build(path: Path, records: int, patients: int) -> dict[str, float]:
 
 
 def _open(path: Path) -> dict[str, float]:
+    from ssl_core.encoders.vit import VisionTransformer
     from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
     from ssl_core.privacy.sampling import draw_coins
 
     begin = time.perf_counter()
     patients = read_kept(path, SMALL)
     opened = time.perf_counter() - begin
-    model = MaskedAutoencodingModel(SMALL, size="nano", patch=8, mask_fraction=0.75, decoder_width=32, decoder_depth=1)
+    encoder = VisionTransformer(SMALL, size="nano", patch=8)
+    model = MaskedAutoencodingModel(SMALL, encoder, mask_fraction=0.75, decoder_width=32, decoder_depth=1)
     coins = UnitCoins.fresh()
     for _ in range(10):
         index = np.random.default_rng().integers(0, len(patients), 2000)

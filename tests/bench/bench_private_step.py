@@ -40,6 +40,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from deploy.demo import machine_line
 from ssl_core.data.patients import Patients
+from ssl_core.encoders.signal_transformer import SignalTransformer
+from ssl_core.encoders.vit import VisionTransformer
 from ssl_core.errors import ConfigError
 from ssl_core.objectives.base import PretextModel, Views
 from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
@@ -112,7 +114,7 @@ def image(size: VitSize, quick: bool) -> Case:
     side, patch = (16, 4) if quick else (64, 8)
     data = ImageData(kind="image", height=side, width=side)
     shape = {"mask_fraction": 0.75, "decoder_width": 32 if quick else 128, "decoder_depth": 1 if quick else 2}
-    model = MaskedAutoencodingModel(data, size="nano" if quick else size, patch=patch, **shape)
+    model = MaskedAutoencodingModel(data, VisionTransformer(data, size="nano" if quick else size, patch=patch), **shape)
     return _drawn(f"ViT-{size}, masked autoencoding, {side} x {side} by {patch}", model, data)
 
 
@@ -126,7 +128,7 @@ def signal(size: VitSize, quick: bool) -> Case:
     channels, samples, patch = (2, 24, 6) if quick else (12, 1000, 20)
     data = SignalData(kind="signal", channels=channels, samples=samples, rate_hz=100, units=("mV",), typical=(0.5,))
     shape = {"mask_fraction": 0.75, "decoder_width": 32 if quick else 128, "decoder_depth": 1 if quick else 2}
-    model = MaskedAutoencodingModel(data, size="nano" if quick else size, patch=patch, **shape)
+    model = MaskedAutoencodingModel(data, SignalTransformer(data, size="nano" if quick else size, patch=patch), **shape)
     return _drawn(f"signal transformer {size}, masked autoencoding, {channels} x {samples} by {patch}", model, data)
 
 

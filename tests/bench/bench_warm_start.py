@@ -1,10 +1,10 @@
 """What a warm start is worth before any patient: linear probe of a random encoder against the same one prepared.
 
-    python tests/bench/bench_warm_start.py FILE.npz --kind image|signal [--seeds 0 1 2] [--json FILE] [--steps N ...]
+    python tests/bench/bench_warm_start.py FILE.npz --kind image|signal|signal-plain [--seeds 0 1 2] [--json FILE] [--steps N ...]
 
 Image: `image` uint8 [m, 64, 64], `patient`, `label` (two by --classes), recipe R1, AUROC, split by patient. Signal: `signal`
-int16 [m, 3000] at 100 Hz in microvolts, `label`, one record a patient, signal-transformer micro with log-power
-target, macro F1. A seed changes start weights, generated data and their order; label draws and test set (a third) are the
+int16 [m, 3000] at 100 Hz in microvolts, `label`, one record a patient, signal-transformer micro with its front end and the
+spread of its tokens (signal-plain: without both), log-power target, macro F1. A seed changes start weights, generated data and their order; label draws and test set (a third) are the
 same for every seed and arm. Probe: standardised features, ridge, its strength by leave-one-out; twelve draws a budget.
 Prints a table; asserts nothing. Sees labels of the test set only to score: nothing is chosen here.
 """
@@ -37,7 +37,7 @@ IMAGE = {
     "encoder": {"name": "mlp-image"},
     "objective": {"name": "masked-image"},
 }
-SIGNAL = {
+SIGNAL: dict[str, dict[str, Any]] = {
     "data": {
         "kind": "signal", "channels": 1, "samples": 3000, "rate_hz": 100, "units": ["mV"], "typical": [0.2],
     },
@@ -46,6 +46,7 @@ SIGNAL = {
         "name": "masked-autoencoding", "mask_fraction": 0.5, "decoder_width": 64, "decoder_depth": 1, "target": "log-power",
     },
 }  # fmt: skip
+FRONT_END = SIGNAL | {"encoder": {**SIGNAL["encoder"], "front_end": True, "pool": "mean-deviation"}}
 REST: dict[str, Any] = {
     "name": "bench",
     "purpose": "measure a warm start",
@@ -116,7 +117,7 @@ def signals(path: Path, _classes: list[str]) -> Task:
 
 
 KINDS: dict[str, tuple[Callable[[Path, list[str]], Task], dict[str, Any]]] = {
-    "image": (images, IMAGE), "signal": (signals, SIGNAL)
+    "image": (images, IMAGE), "signal": (signals, FRONT_END), "signal-plain": (signals, SIGNAL)
 }  # fmt: skip
 
 

@@ -27,7 +27,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "mlp-image": {"hidden": 12, "code": 8},
     "vit": {"size": "nano", "patch": 4},
     "resnet": {"size": "nano"},
-    "signal-transformer": {"size": "nano", "patch": 12},
+    "signal-transformer": {"size": "nano", "patch": 12, "pool": "mean-deviation", "front_end": True},
     "conv1d": {"size": "nano"},
     "table-transformer": {"size": "nano"},
     "two-tower": {"size": "nano", "patch": 4, "joint": 16},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.signal import periodogram
 from tests_transformer import named_weights, randomise, signal_tokens
 
 from ssl_core.encoders import signal_transformer
@@ -55,6 +56,39 @@ def test_features_are_the_mean_of_the_last_tokens() -> None:
         expected = signal_tokens(named, "", pieces, [0, 1, 2, 3], depth=2, heads=2).mean(axis=0)
         np.testing.assert_allclose(found, expected, atol=2e-5)
     assert model.features(signals[:0]).shape == (0, 32)
+
+
+@pytest.mark.parametrize("patch", [6, 12, 4])
+def test_a_token_may_see_spectrum_and_slopes_and_features_the_spread(patch: int) -> None:
+    model = randomise(SignalTransformer(SIGNAL, size="nano", patch=patch, pool="mean-deviation", front_end=True))
+    signals = np.random.default_rng(5).normal(size=(3, 48)).astype(np.float32)
+    out = model.features(signals)
+    assert out.shape == (3, model.feature_width) == (3, 64) and model.waves.in_features == 2 * (patch + patch // 2 + patch // 5)
+    named = named_weights(model)
+    for signal, found in zip(signals, out, strict=True):
+        channels = signal.reshape(2, 24).astype(np.float64)
+        pieces = []
+        for begin in range(0, 24, patch):
+            part = channels[:, begin : begin + patch]
+            _, power = periodogram(part, fs=1.0, detrend=False, return_onesided=False)
+            steps = np.abs(np.diff(part, axis=1))
+            steps = np.concatenate([steps, steps[:, -1:]], axis=1)
+            slopes = [[steps[channel, 5 * k : 5 * k + 5].mean() for k in range(patch // 5)] for channel in range(2)]
+            seen = [
+                part.ravel(),
+                np.log(0.01 + power[:, 1 : patch // 2 + 1]).ravel() / 2,
+                np.log(0.01 + np.array(slopes)).ravel(),
+            ]
+            pieces.append(np.concatenate(seen))
+        tokens = signal_tokens(named, "", np.stack(pieces), [*range(24 // patch)], depth=2, heads=2)
+        np.testing.assert_allclose(found, np.concatenate([tokens.mean(axis=0), np.sqrt(tokens.var(axis=0) + 1e-6)]), atol=1e-4)
+
+
+def test_equal_tokens_have_a_finite_gradient_of_their_spread() -> None:
+    model = SignalTransformer(SIGNAL, size="nano", patch=6, pool="mean-deviation")
+    tokens = torch.ones(4, 32, requires_grad=True)
+    model.pooled(tokens)[32:].sum().backward()
+    assert tokens.grad is not None and torch.equal(tokens.grad, torch.zeros(4, 32))
 
 
 def test_time_and_channel_matter() -> None:

@@ -172,9 +172,8 @@ def _image_task(model: PretextModel | None = None) -> Task:
 
 
 def _autoencoding_task() -> Task:
-    return _image_task(
-        MaskedAutoencodingModel(IMAGE, size="nano", patch=2, mask_fraction=0.75, decoder_width=32, decoder_depth=1)
-    )
+    encoder = VisionTransformer(IMAGE, size="nano", patch=2)
+    return _image_task(MaskedAutoencodingModel(IMAGE, encoder, mask_fraction=0.75, decoder_width=32, decoder_depth=1))
 
 
 def _signal_task() -> Task:
@@ -182,14 +181,14 @@ def _signal_task() -> Task:
     owners = _owners(rng)
     records = rng.normal(size=(len(owners), SIGNAL.values)).astype(np.float32)
     records[[row for row, owner in enumerate(owners) if owner == "p03"]] = 0.0
-    model = MaskedAutoencodingModel(SIGNAL, size="nano", patch=4, mask_fraction=0.5, decoder_width=32, decoder_depth=1)
+    encoder = SignalTransformer(SIGNAL, size="nano", patch=4)
+    model = MaskedAutoencodingModel(SIGNAL, encoder, mask_fraction=0.5, decoder_width=32, decoder_depth=1)
     return Task(_randomised(model), group(owners, records), ("p03",))
 
 
 def _power_task() -> Task:
-    model = MaskedAutoencodingModel(
-        SIGNAL, size="nano", patch=6, mask_fraction=0.5, decoder_width=32, decoder_depth=1, target="log-power"
-    )
+    encoder = SignalTransformer(SIGNAL, size="nano", patch=6, front_end=True)
+    model = MaskedAutoencodingModel(SIGNAL, encoder, mask_fraction=0.5, decoder_width=32, decoder_depth=1, target="log-power")
     return _replaced(_signal_task(), model)
 
 
@@ -264,7 +263,7 @@ def _features_task() -> Task:
     return Task(_randomised(MaskedFeaturesModel(TABLE, size="nano", mask_fraction=0.5)), group(owners, records), ("p03", "p11"))
 
 
-_HIDDEN: dict[str, Any] = {"size": "nano", "mask_fraction": 0.5, "blocks": 2, "decoder_width": 32, "decoder_depth": 1}
+_HIDDEN: dict[str, Any] = {"mask_fraction": 0.5, "blocks": 2, "decoder_width": 32, "decoder_depth": 1}
 _HOW = Augmentation(crop=0.5, gain=0.3, noise=0.1, flip=True)
 _HEADS: dict[str, Any] = {"projector": 16, "predictor": 8, "how": _HOW}
 _CONTRAST: dict[str, Any] = {"projector": 8, "crops": 3, "temperature": 0.5, "how": _HOW}
@@ -272,11 +271,11 @@ _OWN: dict[str, Any] = {"projector": 8, "crops": 3, "terms": Terms(1.0, 1.0, 0.0
 
 
 def _latent_task() -> Task:
-    return _image_task(LatentPredictionModel(IMAGE, patch=2, **_HIDDEN))
+    return _image_task(LatentPredictionModel(IMAGE, VisionTransformer(IMAGE, size="nano", patch=2), **_HIDDEN))
 
 
 def _latent_signal_task() -> Task:
-    return _wave_task(LatentPredictionModel(WAVES, patch=8, **_HIDDEN))
+    return _wave_task(LatentPredictionModel(WAVES, SignalTransformer(WAVES, size="nano", patch=8), **_HIDDEN))
 
 
 def _simsiam_task() -> Task:
@@ -288,7 +287,8 @@ def _simsiam_resnet_task() -> Task:
 
 
 def _simsiam_signal_task() -> Task:
-    return _wave_task(SimSiamModel(WAVES, SignalTransformer(WAVES, size="nano", patch=8), **_HEADS))
+    encoder = SignalTransformer(WAVES, size="nano", patch=8, pool="mean-deviation", front_end=True)
+    return _wave_task(SimSiamModel(WAVES, encoder, **_HEADS))
 
 
 def _simsiam_conv_task() -> Task:

@@ -12,6 +12,7 @@ import torch
 from tests_transformer import image_tokens, learn, linear, named_weights, signal_tokens, transformer
 
 from ssl_core.data.patients import group
+from ssl_core.encoders.vit import VisionTransformer
 from ssl_core.objectives.latent_prediction import LatentPredictionModel, farthest_first
 from ssl_core.spec.data import ImageData
 
@@ -19,9 +20,8 @@ DATA = ImageData(kind="image", height=16, width=8, records_per_patient=2)
 
 
 def make(data: ImageData = DATA, blocks: int = 1) -> LatentPredictionModel:
-    return LatentPredictionModel(
-        data, size="nano", patch=2, mask_fraction=0.25, blocks=blocks, decoder_width=32, decoder_depth=1
-    )
+    encoder = VisionTransformer(data, size="nano", patch=2)
+    return LatentPredictionModel(data, encoder, mask_fraction=0.25, blocks=blocks, decoder_width=32, decoder_depth=1)
 
 
 def test_hidden_patches_are_the_nearest_to_the_points() -> None:

@@ -13,6 +13,8 @@ from scipy.signal import periodogram
 from tests_transformer import image_tokens, learn, linear, named_weights, signal_tokens, transformer
 
 from ssl_core.data.patients import group
+from ssl_core.encoders.signal_transformer import SignalTransformer
+from ssl_core.encoders.vit import VisionTransformer
 from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
 from ssl_core.objectives.targets import log_power, normalised
 from ssl_core.spec.data import ImageData, SignalData
@@ -21,7 +23,8 @@ DATA = ImageData(kind="image", height=16, width=8, records_per_patient=2)
 
 
 def make(fraction: float = 0.75, data: ImageData = DATA) -> MaskedAutoencodingModel:
-    return MaskedAutoencodingModel(data, size="nano", patch=4, mask_fraction=fraction, decoder_width=32, decoder_depth=1)
+    encoder = VisionTransformer(data, size="nano", patch=4)
+    return MaskedAutoencodingModel(data, encoder, mask_fraction=fraction, decoder_width=32, decoder_depth=1)
 
 
 def squares_of(image: np.ndarray) -> np.ndarray:
@@ -105,7 +108,8 @@ def test_squares_without_contrast_and_values_that_are_not_finite_raise_nothing()
 
 def test_each_channel_of_a_piece_is_normalised_by_itself() -> None:
     data = SignalData(kind="signal", channels=3, samples=12, rate_hz=1.0, units=("mV",), typical=(1.0,))
-    model = MaskedAutoencodingModel(data, size="nano", patch=4, mask_fraction=0.7, decoder_width=32, decoder_depth=1)
+    encoder = SignalTransformer(data, size="nano", patch=4)
+    model = MaskedAutoencodingModel(data, encoder, mask_fraction=0.7, decoder_width=32, decoder_depth=1)
     signal = np.random.default_rng(5).normal(size=(1, 3, 12)) * np.array([1e-2, 1.0, 50.0])[:, None] + 7
     views = model.draw(group(["p"], signal.reshape(1, 36).astype(np.float32)), np.array([0]), np.array([[0.5, 0.1, 0.9, 0.3]]))
     assert views["order"].tolist() == [[0, 2, 1]] and views["weight"].tolist() == [[1.0]]
@@ -120,7 +124,12 @@ def test_each_channel_of_a_piece_is_normalised_by_itself() -> None:
 def test_the_power_of_each_channel_of_a_piece_may_be_the_target() -> None:
     data = SignalData(kind="signal", channels=2, samples=30, rate_hz=1.0, units=("mV",), typical=(1.0,))
     model = MaskedAutoencodingModel(
-        data, size="nano", patch=10, mask_fraction=0.7, decoder_width=32, decoder_depth=1, target="log-power"
+        data,
+        SignalTransformer(data, size="nano", patch=10),
+        mask_fraction=0.7,
+        decoder_width=32,
+        decoder_depth=1,
+        target="log-power",
     )
     signal = np.random.default_rng(5).normal(size=(1, 60)).astype(np.float32)
     views = model.draw(group(["p"], signal), np.array([0]), np.array([[0.5, 0.1, 0.9, 0.3]]))
@@ -148,7 +157,9 @@ def test_it_learns_to_continue_signals_whose_rate_it_sees() -> None:
     lag = np.array([0.0, 1.0])[:, None]
     waves = np.sin(rate * np.arange(80) + phase + lag).reshape(256, 160).astype(np.float32)
     data = SignalData(kind="signal", channels=2, samples=80, rate_hz=10.0, units=("mV",), typical=(1.0,))
-    model = MaskedAutoencodingModel(data, size="nano", patch=10, mask_fraction=0.5, decoder_width=32, decoder_depth=1)
+    model = MaskedAutoencodingModel(
+        data, SignalTransformer(data, size="nano", patch=10), mask_fraction=0.5, decoder_width=32, decoder_depth=1
+    )
     losses = learn(model, group([f"p{n:03d}" for n in range(256)], waves), rng, 150)
     assert losses[0] > 9 / 10 and np.mean(losses[-10:]) < 0.6
 
