@@ -14,6 +14,7 @@ from client.acceptance import accept_roster
 from client.data_cli import app as data_app
 from client.find_study import find_study
 from client.home import SiteHome, create_site
+from client.split_cli import split
 from deploy.console import confirm, fail_on_error, rows_to_text, say
 from ssl_core.errors import ConfigError
 from ssl_core.trust.authority import read_authority
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from client.study import Study
 
 app = typer.Typer(no_args_is_help=True, help="A hospital: its daemon, its policy, its approvals, its ledger.")
+data_app.command()(split)
 app.add_typer(data_app, name="data")
 Home = Annotated[Path, typer.Option("--home", envvar="CHORAL_SITE", help="The site's state folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]

@@ -17,13 +17,13 @@ from ssl_core.spec.data import Data
 app = typer.Typer(no_args_is_help=True, help="Your own files, before a study reads them. Nothing of it leaves this machine.")
 Home = Annotated[Path, typer.Option("--home", envvar="CHORAL_SITE", help="The site's state folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-_HOME = Path("choral-site")
+HOME = Path("choral-site")
 
 
 @app.command()
 @fail_on_error
 def check(
-    home: Home = _HOME,
+    home: Home = HOME,
     source: Annotated[Path | None, typer.Option("--source", help="Source TOML; default: the one that site.toml names.")] = None,
     study: Annotated[str | None, typer.Option("--study", help="Hash of a study that this site was invited to.")] = None,
     plan: Annotated[Path | None, typer.Option("--plan", help="A study plan (TOML), instead of --study.")] = None,
@@ -46,13 +46,10 @@ def check(
     from ssl_core.data.source import read_source
     from ssl_core.datacheck.look import look_at
 
-    if study is not None and plan is not None:
-        raise ConfigError("give a study or a plan, not both", field="--plan", value=str(plan))
-    data = _data(home, study, plan)
+    data = data_asked(home, study, plan)
     declared = read_source(SiteHome(home).source_path if source is None else source)
-    # Where a site's state folder exists, records that do not fit in memory lie there, as when a study reads them.
-    scratch = home if (home / "site.toml").is_file() else None
-    look = look_at(declared, data, Effort(workers, scratch), labels=labels or (), patient=patient, picture=html is not None)
+    effort = Effort(workers, scratch_of(home))
+    look = look_at(declared, data, effort, labels=labels or (), patient=patient, picture=html is not None)
     if html is not None:
         from deploy.data_page import write_page
 
@@ -70,15 +67,26 @@ def check(
     raise typer.Exit(look.exit_code)
 
 
-def _data(home: Path, study: str | None, plan: Path | None) -> Data:
+def data_asked(home: Path, study: str | None, plan: Path | None) -> Data:
     """What the study reads, as its plan says."""
+    if study is not None and plan is not None:
+        raise ConfigError("give a study or a plan, not both", field="--plan", value=str(plan))
     if plan is not None:
         return read_toml(StudyPlan, plan, "plan").data
+    if study is None and not (home / "site.toml").is_file():
+        raise ConfigError(
+            "what is read of a source, a study says", field="--plan", remedy="give --plan FILE, or --home and --study"
+        )
     from client.find_study import find_study, only_study
     from client.study import Study
 
     site = SiteHome(home)
     return Study(site, only_study(site) if study is None else find_study(site, study)).plan.data
+
+
+def scratch_of(home: Path) -> Path | None:
+    """Where a site's state folder exists, records that do not fit in memory lie there, as when a study reads them."""
+    return home if (home / "site.toml").is_file() else None
 
 
 @app.command()

@@ -42,6 +42,7 @@ def facts(look: Look) -> list[tuple[str, str]]:
         ("files", f"{look.files:,}, {size(look.cost.file_bytes)}"),
         ("patients", f"{report.patients:,}"),
         ("records", f"{report.records:,}"),
+        *([("part", report.part)] if report.part else []),
         ("bad records", f"{report.bad_share:.2%}, declared at most {report.max_bad_share:.2%}"),
         ("time to read", _time(look.cost, report.records)),
         ("room", f"{size(look.cost.kept)} on disk, where a study reads them: {size(look.cost.record_bytes)} a record"),

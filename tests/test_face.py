@@ -90,7 +90,7 @@ def test_no_word_of_a_help_text_is_lost_on_the_screen(monkeypatch: pytest.Monkey
     [
         "authority init", "authority sign", "operator init", "operator start", "operator launch", "operator status",
         "operator stop", "operator publish", "site init", "site accept", "site start", "site approve", "site status",
-        "site ledger", "finetune", "embed", "audit", "demo",
+        "site ledger", "site data split", "finetune", "embed", "audit", "demo",
     ],
 )  # fmt: skip
 def test_the_roles_have_the_commands_that_the_readme_names(words: str) -> None:

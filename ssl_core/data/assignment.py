@@ -56,12 +56,20 @@ class Assignment:
 
     def save(self, path: Path) -> None:
         """Write the CSV (mode 0600), whole or not at all."""
+        write_durably(path, self._written())
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file that `save` writes, as hex. Who has a list of the ids can recognise it."""
+        return hashlib.sha256(self._written()).hexdigest()
+
+    def _written(self) -> bytes:
         text = io.StringIO()
         text.write(f"# {json.dumps(dict(self.parameters), sort_keys=True)}\n")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(_HEADER)
         writer.writerows(self.parts.items())
-        write_durably(path, text.getvalue().encode())
+        return text.getvalue().encode()
 
 
 def read_assignment(path: Path) -> Assignment:

@@ -57,6 +57,7 @@ class CheckReport:
     """What the site's staff sees of a source. Site-local.
 
     `shared_records`: of a content that another patient has too. `repeated_records`: of one that the same patient has before.
+    `left_out`, `absent`: of a source of one part, records of other parts' patients, and its patients without a record.
     """
 
     files: tuple[FileReport, ...]
@@ -65,6 +66,8 @@ class CheckReport:
     shared_records: int
     max_bad_share: float
     repeated_records: int = 0
+    left_out: int = 0
+    absent: int = 0
 
     @property
     def bad_share(self) -> float:
@@ -78,10 +81,20 @@ class CheckReport:
         hiding = any(file.hiding for file in self.files)
         return self.patients > 0 and not hiding and self.bad_share <= self.max_bad_share
 
+    @property
+    def part(self) -> str:
+        """What a source of one part leaves out and lacks; empty where it is neither."""
+        if not self.left_out and not self.absent:
+            return ""
+        return (
+            f"{self.left_out} records of other parts' patients left out, {self.absent} patients of this part without a record"
+        )
+
     def lines(self) -> list[str]:
         """The report as text, one line a file and reason."""
         out = [f"{self.patients} patients, {self.records} records, {self.shared_records} equal to another patient's"]
         out += [f"{self.repeated_records} equal to an earlier record of the same patient"] if self.repeated_records else []
+        out += [self.part] if self.part else []
         for file in self.files:
             out.append(f"{file.file}: {file.rows} rows, {file.repeated} repeated")
             out += [f"{file.file}: {count} {fault.value}" for fault, count in sorted(file.faults.items())]
@@ -168,6 +181,8 @@ def report_of(source: Source, reading: Reading, data: Data) -> CheckReport:
         shared_records=int(contents.shared(reading.owners).sum()),
         max_bad_share=source.declared.max_bad_share,
         repeated_records=int(contents.repeated(reading.owners).sum()),
+        left_out=reading.left_out,
+        absent=reading.absent,
     )
 
 

@@ -47,6 +47,8 @@ one does.
 cohort's own, and a patient stays in the first one for good: a source with a patient of another cohort is not approved.
 A file may hold `largest_mib` (4,096): of an npz file the arrays that are read, inflated; of a Parquet file the columns that
 are read, and their texts; else its bytes. A table's file may hold `max_rows` (10 million), however few bytes they take.
+`split = "sites/split.csv"` and `part = "site-1"` restrict any kind of source to the patients of one part of a split file beside
+the TOML (assignment.py, part.py); they stand above [image] and [text] of a source of pairs.
 `multiline = true` says that quoted texts of a CSV file hold line breaks. Without it a record that spans several lines refuses
 the file, whatever `max_bad_share` is: it is how a lost quote shows, which would otherwise swallow other patients' rows.
 """
@@ -83,11 +85,19 @@ class Declared(StrictModel):
     kind: str
     max_bad_share: Share = 0.0
     cohort: Name = "all"
+    split: Inside | None = None
+    part: Column | None = None
 
     @property
     @abstractmethod
     def paths(self) -> tuple[str, ...]:
         """What is read, as it is declared, in order."""
+
+    @model_validator(mode="after")
+    def _one_part(self) -> Self:
+        if (self.split is None) != (self.part is None):
+            raise ValueError("split and part go together: the file, and which of its parts is read")
+        return self
 
 
 class FilesSource(Declared):

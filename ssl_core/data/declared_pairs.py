@@ -16,11 +16,12 @@
     record_column = "accession"
     text_column = "text"
 
-[image] and [text] are sources of one kind of data each, as they would stand in a file of their own; `cohort` and
-`max_bad_share` stand above them, for both. An image belongs to the report whose `record_column` holds the study of the image
-and whose patient is the image's: one report may have several images. `study_from` says where the study of an image stands:
-`uid` (StudyInstanceUID) or `accession` (AccessionNumber) in a DICOM header; the group `study` of `study_pattern` on a file's
-name below the folder; `study_column` of the image's index; `field`: the array `study_field` of an npz file.
+[image] and [text] are sources of one kind of data each, as they would stand in a file of their own; `cohort`,
+`max_bad_share`, `split` and `part` stand above them, for both. An image belongs to the report whose `record_column` holds the
+study of the image and whose patient is the image's: one report may have several images. `study_from` says where the study of
+an image stands: `uid` (StudyInstanceUID) or `accession` (AccessionNumber) in a DICOM header; the group `study` of
+`study_pattern` on a file's name below the folder; `study_column` of the image's index; `field`: the array `study_field` of an
+npz file.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class PairsSource(Declared):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         for name, part in (("image", self.image), ("text", self.text)):
-            for key in ("cohort", "max_bad_share"):
+            for key in ("cohort", "max_bad_share", "split", "part"):
                 if key in part.model_fields_set:
                     raise ValueError(f"{key} is of images and reports together: write it above [{name}], not in it")
         if self.text.record_column is None:

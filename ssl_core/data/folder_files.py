@@ -52,7 +52,7 @@ def list_files(source: FolderSource, folder: Path) -> list[Listed]:
     found = []
     for path in _walk(root):
         name = path.relative_to(root).as_posix()
-        if not any(fnmatchcase(path.name.lower(), pattern.lower()) for pattern in source.files):
+        if not asked_for(source, path.name):
             continue
         real = _real(path)
         if real is not None and real == index:
@@ -73,6 +73,11 @@ def list_files(source: FolderSource, folder: Path) -> list[Listed]:
             remedy="correct path or files in the source file",
         )
     return sorted(found, key=lambda each: each.name)
+
+
+def asked_for(source: FolderSource, name: str) -> bool:
+    """Is a file of this name, without its folder, one that the source reads?"""
+    return any(fnmatchcase(name.lower(), pattern.lower()) for pattern in source.files)
 
 
 def evenly(things: Sequence[T], most: int) -> Sequence[T]:

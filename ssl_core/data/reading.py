@@ -151,7 +151,8 @@ class Effort:
 class Reading:
     """m kept records: `owners` [m] patient ids, `order` [m] record ids, `records` [m, ...]; one tally a file.
 
-    names: [m] record ids, where `order` is not of them alone but of times first.
+    names: [m] record ids, where `order` is not of them alone but of times first. Of a part (part.py), `left_out`: records of
+    patients who are not in it; `absent`: patients of it without a record.
     """
 
     owners: list[str] = field(repr=False)
@@ -159,3 +160,5 @@ class Reading:
     records: npt.NDArray[np.int32] | npt.NDArray[np.float32] = field(repr=False)
     tallies: tuple[Tally, ...]
     names: list[str] | None = field(default=None, repr=False)
+    left_out: int = 0
+    absent: int = 0

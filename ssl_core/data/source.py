@@ -36,6 +36,7 @@ from ssl_core.data.image_folders import read_images
 from ssl_core.data.npz import read_npz
 from ssl_core.data.omop import read_notes, read_visits
 from ssl_core.data.pairs import read_pairs
+from ssl_core.data.part import of_part, units_of_part
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.reading import Effort, Fault, Reading
 from ssl_core.data.signals import read_signals
@@ -149,7 +150,7 @@ def _kind(path: Path) -> str:
 
 
 def read_records(source: Source, data: Data, effort: Effort | None = None) -> Reading:
-    """Every record of the source with the faults that were found, by file."""
+    """Every record of the source with the faults that were found, by file; of a source with a split, those of its part."""
     read = READERS.get((source.declared.kind, data.kind))
     if read is None:
         raise DataError(
@@ -158,7 +159,11 @@ def read_records(source: Source, data: Data, effort: Effort | None = None) -> Re
             value=source.declared.kind,
             limit=f"{' or '.join(kind for kind, of in READERS if of == data.kind)} for {data.kind} data",
         )
-    return read(source, data, effort or Effort())
+    effort = effort or Effort()
+    # First: it is soon read, and all else may take an hour.
+    units = units_of_part(source.declared, source.folder)
+    reading = read(source, data, effort)
+    return reading if units is None else of_part(reading, units, effort.scratch)
 
 
 def refuse_hiding(source: Source, reading: Reading) -> None:

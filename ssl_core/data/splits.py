@@ -20,6 +20,8 @@ from ssl_core.data.assignment import Assignment, Parameter, keyed
 from ssl_core.errors import DataError
 
 _DRAWS = 1000
+# Far beyond any use; no sum of shares overflows up to there.
+_MOST_ALPHA, _MOST_SIGMA = 1e6, 10.0
 _PURPOSE = b"choral/split"
 
 
@@ -31,7 +33,7 @@ def split_patients(
     Without `strata` a patient's part depends on that id alone, whoever else there is, and shares are met on average. With
     them (patient -> class) they are met in each class, to the nearest patient, and a new patient may move others.
     """
-    if not shares or any(share <= 0 for share in shares.values()) or abs(sum(shares.values()) - 1) > 1e-9:
+    if not shares or not all(share > 0 for share in shares.values()) or not abs(sum(shares.values()) - 1) <= 1e-9:
         raise DataError("shares must be above 0 and add up to 1", field="shares", value=dict(shares))
     names, ends = list(shares), np.cumsum(list(shares.values()))
     if len(key.encode()) > 64:
@@ -53,8 +55,10 @@ def split_patients(
 
 def dirichlet_sites(classes: Mapping[str, str], *, sites: int, alpha: float, seed: int, least: int = 1) -> Assignment:
     """Label skew: `classes` patient -> class; small `alpha`, few classes a site; alpha = 100 is next to none."""
-    if not alpha > 0:
-        raise DataError("alpha must be above 0", field="alpha", value=alpha)
+    if not 0 < alpha <= _MOST_ALPHA:
+        raise DataError(
+            "alpha is outside what can be drawn", field="alpha", value=alpha, limit=f"above 0, at most {_MOST_ALPHA:g}"
+        )
     groups = _by_class(list(classes), classes)
 
     def draw(source: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -71,8 +75,8 @@ def dirichlet_sites(classes: Mapping[str, str], *, sites: int, alpha: float, see
 
 def sized_sites(units: Sequence[str], *, sites: int, sigma: float, seed: int, least: int = 1) -> Assignment:
     """Size skew alone: sizes in proportion to exp(sigma * normal); sigma = 0 gives equal ones."""
-    if not sigma >= 0:
-        raise DataError("sigma must not be below 0", field="sigma", value=sigma)
+    if not 0 <= sigma <= _MOST_SIGMA:
+        raise DataError("sigma is outside what can be drawn", field="sigma", value=sigma, limit=f"0 .. {_MOST_SIGMA:g}")
     known = sorted(_distinct(units))
 
     def draw(source: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -92,7 +96,7 @@ def domain_sites(domains: Mapping[str, Sequence[str]], *, least: int = 1) -> Ass
     for unit, found in domains.items():
         counts = Counter(found)
         if not counts:
-            raise DataError("a patient has no domain", field="domains")
+            raise DataError("a patient has no domain", field="domains", remedy="give every patient one, such as 'unknown'")
         parts[unit] = min(counts, key=lambda name: (-counts[name], name))
     made = Assignment(parts, {"made by": "domain_sites", "least": least})
     small = {name: count for name, count in made.sizes().items() if count < least}
@@ -117,6 +121,8 @@ def _until(
     if sites < 2 or least < 1 or sites * least > len(units):
         most = len(units) // max(1, least)
         raise DataError("so many sites of this size cannot be made", field="sites", value=sites, limit=f"2 .. {most}")
+    if seed < 0:
+        raise DataError("a seed must not be below 0", field="seed", value=seed)
     for number in range(_DRAWS):
         found = draw(np.random.default_rng([seed, number]))
         if np.bincount(found, minlength=sites).min() >= least:

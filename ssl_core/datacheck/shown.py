@@ -54,10 +54,11 @@ def show(source: Source, data: Data, reading: Reading, patient: str | None, effo
     wanted = None if patient is None else unit_id(patient)
     if wanted is not None and wanted not in reading.owners:
         raise ConfigError("no record of this patient was read", field="--patient", remedy="write the id as the source does")
+    known = frozenset(reading.owners)
     if isinstance(source.declared, PairsSource) and isinstance(data, PairData):
-        return _of_pairs(source, source.declared, data, wanted, effort)
+        return _of_pairs(source, source.declared, data, wanted, known, effort)
     if isinstance(source.declared, FolderSource):
-        return _of_folder(source, source.declared, data, wanted, effort)
+        return _of_folder(source, source.declared, data, wanted, known, effort)
     owner, row = _row(reading, wanted)
     before = BEFORE.get(source.declared.kind)
     return _shown(owner, None if before is None else before(source, data, owner, effort), np.array(reading.records[row]), data)
@@ -90,17 +91,20 @@ def _good(record: npt.NDArray[np.generic]) -> bool:
     return bool((record != record.flat[0]).any())
 
 
-def _of_folder(source: Source, declared: FolderSource, data: Data, wanted: str | None, effort: Effort) -> Shown:
-    for file in _tried(source, declared, wanted):
-        # Read by the site's own reader, which takes patterns of names: files of this name in other folders come along.
-        within = declared.model_copy(update={"files": (escape(file.path.name),)})
+def _of_folder(
+    source: Source, declared: FolderSource, data: Data, wanted: str | None, known: frozenset[str], effort: Effort
+) -> Shown:
+    for file in _tried(source, declared, wanted, known):
+        # Read by the site's own reader, which takes patterns of names: files of this name in other folders come along. Whose
+        # may be shown is `known`: a file without a patient of the declared part is no fault here.
+        within = declared.model_copy(update={"files": (escape(file.path.name),), "split": None, "part": None})
         if declared.patient_from == "header":
             below = file.path.parent.relative_to((source.folder / declared.path).resolve())
             within = within.model_copy(update={"path": (PurePosixPath(declared.path) / below.as_posix()).as_posix()})
         alone = replace(source, declared=within)
         reading = read_records(alone, data, effort)
         same = sum(each.inside and each.owner == file.owner for each in list_files(within, source.folder))
-        owner = wanted or file.owner or (reading.owners[0] if reading.owners else None)
+        owner = wanted or file.owner or next((each for each in reading.owners if each in known), None)
         if owner in reading.owners:
             after = np.array(reading.records[reading.owners.index(owner)])
             if wanted is None and not _good(after):
@@ -120,9 +124,11 @@ def _in_file(file: Listed, declared: FolderSource, data: Data, owner: str, effor
     return picture_of_file(file, declared, data, effort)
 
 
-def _tried(source: Source, declared: FolderSource, wanted: str | None) -> Sequence[Listed]:
+def _tried(source: Source, declared: FolderSource, wanted: str | None, known: frozenset[str]) -> Sequence[Listed]:
     """The first files that may hold a record of the patient."""
-    files = [file for file in list_files(declared, source.folder) if file.inside]
+    files = [
+        file for file in list_files(declared, source.folder) if file.inside and (file.owner is None or file.owner in known)
+    ]
     if declared.patient_from != "header" and wanted is not None:
         files = [file for file in files if file.owner == wanted]
     return files[:_MOST_TRIED]
@@ -135,13 +141,15 @@ def _not_found() -> ConfigError:
     )  # fmt: skip
 
 
-def _of_pairs(source: Source, declared: PairsSource, data: PairData, wanted: str | None, effort: Effort) -> Shown:
+def _of_pairs(
+    source: Source, declared: PairsSource, data: PairData, wanted: str | None, known: frozenset[str], effort: Effort
+) -> Shown:
     image_source = replace(source, declared=declared.image)
-    files = _tried(image_source, declared.image, wanted) if isinstance(declared.image, FolderSource) else [None]
+    files = _tried(image_source, declared.image, wanted, known) if isinstance(declared.image, FolderSource) else [None]
     texts = replace(source, declared=declared.text)
     for file in files:
         for place, image in enumerate(linked_images(source, declared, data.pixels, effort, None if file is None else [file])):
-            if image.owner is None or image.study is None or isinstance(image.content, Fault):
+            if image.owner is None or image.owner not in known or image.study is None or isinstance(image.content, Fault):
                 continue
             text = text_of_row(texts, image.owner, effort, image.study) if wanted in (None, image.owner) else None
             words = words_of(text)

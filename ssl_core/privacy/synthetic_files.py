@@ -1,11 +1,13 @@
 """Synthetic patients as files in a site's declared format, read back by the site's own reader; for the isolation check.
 
 Comes in: the plan's data and a declaration (any of declared.py). Goes out: `Patients`, as step 1 makes them of a folder
-whose content is random, and of folders that differ from it in one patient or in size. Nothing here is private.
+whose content is random, and of folders that differ from it in one patient or in size; of a source of one part, with records of
+other parts' patients, which differ from folder to folder. Nothing here is private.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +17,7 @@ from typing import cast
 
 import numpy as np
 
+from ssl_core.data.assignment import Assignment
 from ssl_core.data.columns import LARGEST
 from ssl_core.data.declared import ColumnsSource, Declared, EventsSource, NpzSource, SignalSource, TableSource
 from ssl_core.data.declared_folder import FolderSource
@@ -41,6 +44,7 @@ from ssl_core.spec.data import (
 )
 
 _LONGEST = 200
+_SPLIT = "split.csv"
 _SECONDS_A_FILE = 600.0
 _FIRST_TIME = datetime(1950, 1, 1)
 _NO_NUMBERS = ("nan", "inf", "1e999", "-inf", "\u0661", "1,5")
@@ -78,8 +82,20 @@ class SyntheticFolders:
     def rows(self, name: str = "synthetic", seed: int = 0) -> list[Row]:
         """`count` patients with one to four records each, of random content."""
         generator = np.random.default_rng(seed)
-        units = [f"{name}-{number:06d}" for number in range(self.count)]
-        return [(unit, self._content(generator)) for unit in units for _ in range(int(generator.integers(1, 5)))]
+        return [(unit, self._content(generator)) for unit in self._units(name) for _ in range(int(generator.integers(1, 5)))]
+
+    def _strangers(self, name: str) -> list[Row]:
+        """Records of patients of another part, others in every folder: none of them may leave a trace in what is read."""
+        return self.rows("stranger", seed=zlib.crc32(name.encode()))[:8]
+
+    @property
+    def _split(self) -> Assignment:
+        """One file for every folder, whoever of those that it names has records there."""
+        named = {unit: "mine" for name in ("synthetic", "another") for unit in self._units(name)}
+        return Assignment(named | dict.fromkeys(self._units("stranger"), "another's"), {})
+
+    def _units(self, name: str) -> list[str]:
+        return [f"{name}-{number:06d}" for number in range(self.count)]
 
     def _other(self, kind: Kind) -> list[Content]:
         generator = np.random.default_rng(1)
@@ -133,7 +149,12 @@ class SyntheticFolders:
     def _read(self, name: str, rows: Sequence[Row], effort: Effort | None = None) -> Patients:
         folder = self.root / name.replace(" ", "-")
         folder.mkdir(exist_ok=True)
+        if self.declared.split is not None:
+            rows = [*self._strangers(name), *rows]
         declared = WRITERS[self.declared.kind](folder, self.declared, self.data, rows)
+        if self.declared.split is not None:
+            self._split.save(folder / _SPLIT)
+            declared = declared.model_copy(update={"split": _SPLIT, "part": "mine"})
         if isinstance(declared, FolderSource):
             # The site's bound is one of its own files; one file of these may hold all patients.
             declared = declared.model_copy(update={"seconds_a_file": _SECONDS_A_FILE})

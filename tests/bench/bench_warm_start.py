@@ -1,11 +1,12 @@
 """What a warm start is worth before any patient: linear probe of a random encoder against the same one prepared.
 
-    python tests/bench/bench_warm_start.py FILE.npz --kind image|signal|signal-plain [--seeds 0 1 2] [--json FILE] [--steps N ...]
+    python tests/bench/bench_warm_start.py FILE.npz --kind image|signal|signal-plain [--seeds 0 1 2] [--json FILE] ...
 
 Image: `image` uint8 [m, 64, 64], `patient`, `label` (two by --classes), recipe R1, AUROC, split by patient. Signal: `signal`
 int16 [m, 3000] at 100 Hz in microvolts, `label`, one record a patient, signal-transformer micro with its front end and the
-spread of its tokens (signal-plain: without both), log-power target, macro F1. A seed changes start weights, generated data and their order; label draws and test set (a third) are the
-same for every seed and arm. Probe: standardised features, ridge, its strength by leave-one-out; twelve draws a budget.
+spread of its tokens (signal-plain: without both), log-power target, macro F1. A seed changes start weights, generated data and
+their order; label draws and test set (a third) are the same for every seed and arm. Probe: standardised features, ridge, its
+strength by leave-one-out; twelve draws a budget.
 Prints a table; asserts nothing. Sees labels of the test set only to score: nothing is chosen here.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import Counter
 from pathlib import Path
@@ -102,6 +103,7 @@ def test_what_cannot_be_met_is_refused() -> None:
     for call in (
         lambda: split_patients(units, {"a": 0.5, "b": 0.4}, key=""),
         lambda: split_patients(units, {"a": 1.5, "b": -0.5}, key=""),
+        lambda: split_patients(units, {"a": float("nan"), "b": 0.5}, key=""),
         lambda: split_patients([*units, "p1"], SHARES, key=""),
         lambda: split_patients([], SHARES, key=""),
         lambda: split_patients(units, SHARES, key="k" * 65),
@@ -109,6 +111,10 @@ def test_what_cannot_be_met_is_refused() -> None:
         lambda: sized_sites(units, sites=5, sigma=0.1, seed=0, least=5),
         lambda: sized_sites(units, sites=4, sigma=9.0, seed=0, least=5),
         lambda: sized_sites(units, sites=4, sigma=-1.0, seed=0),
+        lambda: sized_sites(units, sites=4, sigma=1.0, seed=-1),
+        lambda: sized_sites(units, sites=4, sigma=float("inf"), seed=0),
+        lambda: sized_sites(units, sites=4, sigma=float("nan"), seed=0),
+        lambda: dirichlet_sites(dict.fromkeys(units, "a"), sites=2, alpha=float("inf"), seed=0),
         lambda: dirichlet_sites(dict.fromkeys(units, "a"), sites=2, alpha=0.0, seed=0),
         lambda: dirichlet_sites(dict.fromkeys(units, "a"), sites=1, alpha=1.0, seed=0),
     ):
@@ -121,6 +127,7 @@ def test_saved_and_read_back_with_its_parameters(tmp_path: Path) -> None:
     made = sized_sites([*units, "c", "d", "e"], sites=2, sigma=0.8, seed=7, least=2)
     made.save(tmp_path / "sites.csv")
     assert read_assignment(tmp_path / "sites.csv") == made
+    assert hashlib.sha256((tmp_path / "sites.csv").read_bytes()).hexdigest() == made.digest
     assert (tmp_path / "sites.csv").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "sites.csv").read_text().startswith('# {"draws": ')
     assert "quotes" not in repr(made)

@@ -12,7 +12,9 @@ from tests_engines import EVENTS, TABLE, TEXT
 
 from ssl_core.config import SpeedSpec, StudyPlan, parse
 from ssl_core.data import fhir_files, vitals
+from ssl_core.data import source as source_module
 from ssl_core.data.declared import Declared
+from ssl_core.data.part import of_part
 from ssl_core.data.source import MODELS
 from ssl_core.errors import PrivacyError
 from ssl_core.privacy import synthetic_vitals
@@ -150,3 +152,39 @@ def test_a_reader_of_fhir_that_takes_the_last_patient_of_an_id_fails(
     monkeypatch.setattr(fhir_files, "_Patients", Last)
     with pytest.raises(PrivacyError, match="how another patient's are read"):
         check_reader(folders, folders.base(), base.units[-1])
+
+
+def restricted(name: str) -> Declared:
+    declared = SOURCES[name][1]
+    return parse(MODELS[declared["kind"]], declared | {"split": "sites/split.csv", "part": "site-1"}, "source")
+
+
+@pytest.mark.parametrize("name", ["columns-parquet", "notes-omop", "reports-fhir"])
+def test_a_source_of_one_part_is_read_through_its_split(make_plan: Callable[..., StudyPlan], tmp_path: Path, name: str) -> None:
+    folders = SyntheticFolders(tmp_path, make_plan(SOURCES[name][0]).data, restricted(name), 3)
+    base = folders.base()
+    assert base.units == tuple(f"synthetic-{number:06d}" for number in range(3))
+    check_reader(folders, base, base.units[-1])
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(lambda reading, units, scratch: reading, id="lets all pass"),
+        pytest.param(lambda reading, units, scratch: of_part(reading, frozenset(reading.owners[3:])), id="goes by the place"),
+    ],
+)
+def test_a_split_that_does_not_keep_to_its_patients_fails(
+    make_plan: Callable[..., StudyPlan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Callable[..., Any]
+) -> None:
+    folders = SyntheticFolders(tmp_path, make_plan(SOURCES["events-csv"][0]).data, restricted("events-csv"), 3)
+    monkeypatch.setattr(source_module, "of_part", broken)
+    base = folders.base()
+    with pytest.raises(PrivacyError, match="how another patient's are read"):
+        check_reader(folders, base, base.units[-1])
+
+
+def test_the_whole_check_goes_through_a_split(make_plan: Callable[..., StudyPlan]) -> None:
+    plan = make_plan(SOURCES["events-csv"][0])
+    report = check_isolation(plan, speed=SpeedSpec(chunk=5), declared=restricted("events-csv"))
+    assert report.greatest_change <= TOLERANCE and 0.9 < report.greatest_contribution <= 2.0
