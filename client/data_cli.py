@@ -10,9 +10,8 @@ import typer
 
 from client.home import SiteHome
 from deploy.console import fail_on_error, say
-from ssl_core.config import StudyPlan, read_toml
+from ssl_core.config import SpeedSpec, StudyPlan, read_toml
 from ssl_core.errors import ConfigError
-from ssl_core.spec.data import Data
 
 app = typer.Typer(no_args_is_help=True, help="Your own files, before a study reads them. Nothing of it leaves this machine.")
 Home = Annotated[Path, typer.Option("--home", envvar="CHORAL_SITE", help="The site's state folder.")]
@@ -35,6 +34,9 @@ def check(
         Path | None, typer.Option("--html", help="Write a page with a patient's record in it: readable by you alone.")
     ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Processes that decode the files of a folder.")] = 2,
+    training_seconds: Annotated[
+        float, typer.Option("--training-seconds", min=0, help="How long to look at what training takes here; 0: not at all.")
+    ] = 10.0,
     json_: Json = False,
 ) -> None:
     """Look at everything that a study would read, and say what is wrong with it and what to do.
@@ -46,10 +48,17 @@ def check(
     from ssl_core.data.source import read_source
     from ssl_core.datacheck.look import look_at
 
-    data = data_asked(home, study, plan)
+    asked = plan_asked(home, study, plan)
+    data = asked.data
     declared = read_source(SiteHome(home).source_path if source is None else source)
+    site = SiteHome(home).config if (home / "site.toml").is_file() else None
     effort = Effort(workers, scratch_of(home))
     look = look_at(declared, data, effort, labels=labels or (), patient=patient, picture=html is not None)
+    if training_seconds > 0:
+        from ssl_core.datacheck.training_cost import training_cost
+
+        speed, name = (SpeedSpec(), None) if site is None else (site.speed, site.name)
+        look = look.with_training(training_cost(asked, speed, seconds=training_seconds, site=name))
     if html is not None:
         from deploy.data_page import write_page
 
@@ -67,12 +76,12 @@ def check(
     raise typer.Exit(look.exit_code)
 
 
-def data_asked(home: Path, study: str | None, plan: Path | None) -> Data:
-    """What the study reads, as its plan says."""
+def plan_asked(home: Path, study: str | None, plan: Path | None) -> StudyPlan:
+    """The plan of the study that is asked about."""
     if study is not None and plan is not None:
         raise ConfigError("give a study or a plan, not both", field="--plan", value=str(plan))
     if plan is not None:
-        return read_toml(StudyPlan, plan, "plan").data
+        return read_toml(StudyPlan, plan, "plan")
     if study is None and not (home / "site.toml").is_file():
         raise ConfigError(
             "what is read of a source, a study says", field="--plan", remedy="give --plan FILE, or --home and --study"
@@ -81,7 +90,7 @@ def data_asked(home: Path, study: str | None, plan: Path | None) -> Data:
     from client.study import Study
 
     site = SiteHome(home)
-    return Study(site, only_study(site) if study is None else find_study(site, study)).plan.data
+    return Study(site, only_study(site) if study is None else find_study(site, study)).plan
 
 
 def scratch_of(home: Path) -> Path | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from client.data_cli import HOME, Home, Json, data_asked, scratch_of
+from client.data_cli import HOME, Home, Json, plan_asked, scratch_of
 from deploy.console import fail_on_error, say
 from ssl_core.errors import ConfigError
 
@@ -92,7 +92,7 @@ def split(
     check_out(out, source, None if declared is None else declared.declared)
     table = None if labels is None else read_label_table(labels)
     if declared is not None:
-        units = _read(declared, data_asked(home, study, plan), Effort(workers, scratch_of(home)))
+        units = _read(declared, plan_asked(home, study, plan).data, Effort(workers, scratch_of(home)))
     elif table is not None:
         units = labelled(table)
     else:

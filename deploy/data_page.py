@@ -16,6 +16,7 @@ from ssl_core.chain import write_durably
 from ssl_core.data.words import split
 from ssl_core.datacheck.findings import Weight
 from ssl_core.datacheck.look import Look
+from ssl_core.datacheck.measurements import Measurements
 from ssl_core.datacheck.shown import Shown
 from ssl_core.spec.data import Data, EventData, PairData, TableData, TextData
 
@@ -66,15 +67,29 @@ def _half(shown: Shown, data: Data) -> dict[str, object]:
         "text": shown.before if isinstance(data, TextData) and isinstance(shown.before, str) else None,
         "words": _words(shown, data) if isinstance(data, TextData) else [],
         "limit": data.words if isinstance(data, TextData) else 0,
-        "head": ("time", "code", "as the study sees it")
-        if isinstance(data, EventData)
-        else ("column", "as written", "as the study sees it"),
-        "rows": _cells(shown, data)
-        if isinstance(data, TableData)
-        else _events(shown, data)
-        if isinstance(data, EventData)
-        else [],
+        **_table(shown, data),
     }
+
+
+def _table(shown: Shown, data: Data) -> dict[str, object]:
+    """Rows as written, each beside what the study sees of it; what is to be said of them all."""
+    if isinstance(data, TableData):
+        return {"said": "", "head": ("column", "as written", "as the study sees it"), "rows": _cells(shown, data)}
+    if isinstance(data, EventData):
+        return {"said": "", "head": ("time", "code", "as the study sees it"), "rows": _events(shown, data)}
+    if isinstance(shown.before, Measurements):
+        head = ("time", "name", "value", "as the study sees it")
+        return {"said": _left_out(shown.before), "head": head, "rows": shown.before.rows}
+    return {"said": "", "head": (), "rows": ()}
+
+
+def _left_out(found: Measurements) -> str:
+    """What the rows are that are shown, and how many are not."""
+    counts = {
+        "more of this record": found.unlisted, "later than it": found.later, "of names that are not declared": found.other
+    }  # fmt: skip
+    left = [f"{count:,} {what}" for what, count in counts.items() if count]
+    return "Rows of this record as they lie in the file, by time" + (f". Not shown: {', '.join(left)}" if left else "") + "."
 
 
 def _words(shown: Shown, data: TextData) -> list[tuple[str, bool]]:

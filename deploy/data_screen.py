@@ -5,6 +5,9 @@ Comes in: a `Look`. Goes out: words and tables of rich. No text, value or id of 
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +16,11 @@ from rich.text import Text
 from ssl_core.datacheck.findings import Finding, Weight
 from ssl_core.datacheck.look import Cost, Look
 
+if TYPE_CHECKING:
+    # It loads torch, which a look without it does not need.
+    from ssl_core.datacheck.training_cost import TrainingCost
+
+_MIB = 1 << 20
 _BAR = 30
 _ENOUGH = 200
 """Records from which on the time of starting says little."""
@@ -35,7 +43,7 @@ def print_look(console: Console, look: Look) -> None:
 
 
 def facts(look: Look) -> list[tuple[str, str]]:
-    """What the source holds, and what reading it costs."""
+    """What the source holds, what reading it costs, and what training on this machine would."""
     report = look.report
     return [
         ("source", f"{look.kind}, read as {look.data}"),
@@ -46,6 +54,7 @@ def facts(look: Look) -> list[tuple[str, str]]:
         ("bad records", f"{report.bad_share:.2%}, declared at most {report.max_bad_share:.2%}"),
         ("time to read", _time(look.cost, report.records)),
         ("room", f"{size(look.cost.kept)} on disk, where a study reads them: {size(look.cost.record_bytes)} a record"),
+        *([] if look.training is None else _training(look.training)),
     ]
 
 
@@ -79,10 +88,31 @@ def _time(cost: Cost, records: int) -> str:
     return f"{cost.seconds:.1f} s here, {duration(cost.seconds / records * 100_000)} for 100,000 records; once more at approval"
 
 
+def _training(cost: TrainingCost) -> list[tuple[str, str]]:
+    how = f"engine {cost.engine}, {cost.batch} patients at once"
+    if cost.memory is None:
+        how += "; memory not looked at: the site's own speed.chunk counts as it stands"
+    elif cost.engine is None:
+        # With room, since one look foretold it: the next one may take longer.
+        more = math.ceil(1.5 * cost.search_seconds)
+        how = f"at least {cost.memory / _MIB:,.0f} MiB of memory; engine and batch are found with --training-seconds {more}"
+    else:
+        how += f", about {cost.memory / _MIB:,.0f} MiB of memory at its peak"
+    less = " or less" if cost.engine is None else ""
+    whose = "of the plan's largest site" if cost.site is None else f"that the plan says of {cost.site}"
+    again = f" + up to {cost.void_rounds} that fail" if cost.void_rounds else ""
+    course = f"{cost.rounds} rounds of {cost.steps} steps ({duration(cost.round_seconds)} each){again}"
+    return [
+        ("to train", how),
+        ("a step", f"about {duration(cost.step_seconds)}{less}: {cost.sample:,.0f} of the {cost.patients:,} patients {whose}"),
+        ("the study", f"about {duration(cost.study_seconds)}{less} of computing: {course}"),
+    ]
+
+
 def duration(seconds: float) -> str:
     """Seconds as people say them."""
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 

@@ -61,6 +61,26 @@ class NiftiDecoder:
 
     def pictures(self, path: Path) -> Iterator[npt.NDArray[np.float64]] | Fault:
         """What becomes a record each, real [h, w] in scaled units, as they are in the file."""
+        chosen = self._chosen(path)
+        if isinstance(chosen, Fault):
+            return chosen
+        volume, slices = chosen
+        if self.grid is None:
+            return map(volume.plane, slices)
+        across, down, _ = volume.shape
+        places = self.grid.places(slices, (down, across))
+        return _patches(volume, places, self.grid.size) if places else Fault.SHAPE
+
+    def middle(self, path: Path) -> npt.NDArray[np.float64] | Fault:
+        """The middle one of the chosen slices, as `pictures` has it; whole, where patches of it become records."""
+        chosen = self._chosen(path)
+        if isinstance(chosen, Fault):
+            return chosen
+        volume, slices = chosen
+        return volume.plane(slices[len(slices) // 2])
+
+    def _chosen(self, path: Path) -> tuple[_Volume, list[int]] | Fault:
+        """The volume, turned, and the numbers of the slices that are read."""
         with path.open("rb") as plain:
             packed = plain.read(2) == _GZIP
             plain.seek(0)
@@ -68,15 +88,11 @@ class NiftiDecoder:
             volume = self._volume(stream, packed=packed)
         if isinstance(volume, Fault):
             return volume
-        across, down, count = volume.shape
+        count = volume.shape[2]
         end = count if self.last is None else self.last + 1
         if not self.first < end <= count:
             return Fault.SHAPE
-        slices = evenly(self.first, end - self.first, self.slices)
-        if self.grid is None:
-            return map(volume.plane, slices)
-        places = self.grid.places(slices, (down, across))
-        return _patches(volume, places, self.grid.size) if places else Fault.SHAPE
+        return volume, evenly(self.first, end - self.first, self.slices)
 
     def _volume(self, stream: BinaryIO, *, packed: bool) -> _Volume | Fault:
         header = _header(stream.read(_LONGEST_HEADER))

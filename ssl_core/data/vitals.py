@@ -43,7 +43,7 @@ _FASTEST_HZ = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Scale:
+class Scale:
     """A declared name: its channel, and by what its values enter."""
 
     channel: int
@@ -85,8 +85,7 @@ class _Grid:
 
 def read_vitals(source: VitalsSource, files: tuple[Path, ...], data: SignalData, effort: Effort) -> Reading:
     """All records of `files`; see the module docstring."""
-    scales = _scales(source, data)
-    missing = {unicodedata.normalize("NFC", cell).strip() for cell in source.missing}
+    scales, missing = scales_of(source, data), missing_in(source)
     streams: dict[tuple[str, str], int] = {}
     measured = _Measured()
     tallies = []
@@ -95,11 +94,11 @@ def read_vitals(source: VitalsSource, files: tuple[Path, ...], data: SignalData,
         tallies.append(tally)
         for owner, row in owned(cell_rows(source, path, name, source.columns, effort), tally):
             stream = streams.setdefault((owner, (row_id(row[4]) or "") if len(row) > 4 else ""), len(streams))
-            scale = scales.get(unicodedata.normalize("NFC", row[2]).strip())
+            scale = scales.get(plain(row[2]))
             if scale is None:
                 tally.undeclared += 1
                 continue
-            value, time = _value(row[3], scale, missing), microseconds(row[1], source.time_unit)
+            value, time = value_of(row[3], scale, missing), microseconds(row[1], source.time_unit)
             if value is None:
                 continue
             if isinstance(time, Fault):
@@ -121,11 +120,21 @@ def read_vitals(source: VitalsSource, files: tuple[Path, ...], data: SignalData,
         return Reading(owners, order, rows.array(), tuple(tallies))
 
 
-def _value(cell: str, scale: _Scale, missing: set[str]) -> float | Fault | None:
+def plain(cell: str) -> str:
+    """A cell as names and values are compared: in Unicode NFC, without space around it."""
+    return unicodedata.normalize("NFC", cell).strip()
+
+
+def missing_in(source: VitalsSource) -> set[str]:
+    """The cells that stand for no value, as `value_of` compares them."""
+    return {plain(cell) for cell in source.missing}
+
+
+def value_of(cell: str, scale: Scale, missing: set[str]) -> float | Fault | None:
     """A cell in the plan's scale; None where it stands for no value."""
     if not is_clean(cell):
         return Fault.UNREADABLE
-    text = unicodedata.normalize("NFC", cell).strip()
+    text = plain(cell)
     if text in missing:
         return None
     if not text:
@@ -138,6 +147,12 @@ def _value(cell: str, scale: _Scale, missing: set[str]) -> float | Fault | None:
     return value + 0.0 if abs(value) <= LARGEST else Fault.NO_NUMBER
 
 
+def cells_of(time: Ints, begin: Ints, data: SignalData) -> Ints:
+    """Which cell of the grid that begins at `begin` a time is in, int64 [k], both in microseconds."""
+    cells: Ints = np.floor((time - begin) * (data.rate_hz / 1e6) + _EARLY * max(1.0, data.rate_hz)).astype(np.int64)
+    return cells
+
+
 def _on_grid(measured: _Measured, streams: int, source: VitalsSource, data: SignalData) -> _Grid:
     """One value of each cell that has any."""
     stream, time = np.array(measured.stream, np.int64), np.array(measured.time, np.int64)
@@ -146,7 +161,7 @@ def _on_grid(measured: _Measured, streams: int, source: VitalsSource, data: Sign
     np.minimum.at(begin, stream, time)
     order = np.lexsort((value, time, channel, stream))
     stream, time, channel, value = stream[order], time[order], channel[order], value[order]
-    cell = np.floor((time - begin[stream]) * (data.rate_hz / 1e6) + _EARLY * max(1.0, data.rate_hz)).astype(np.int64)
+    cell = cells_of(time, begin[stream], data)
     changes = (np.diff(stream) != 0) | (np.diff(channel) != 0) | (np.diff(cell) != 0)
     first = np.flatnonzero(np.concatenate([np.ones(min(1, len(cell)), np.bool_), changes]))
     ends = np.append(first, len(cell))[1:]
@@ -182,7 +197,7 @@ def _record(grid: _Grid, stream: int, begin: int, carry: tuple[int, ...], data: 
     return out.reshape(data.values)
 
 
-def _scales(source: VitalsSource, data: SignalData) -> dict[str, _Scale]:
+def scales_of(source: VitalsSource, data: SignalData) -> dict[str, Scale]:
     """What each declared name stands for; refused where channels, units or carries are not the plan's."""
     check_channels(len(source.channels), data)
     if data.rate_hz > _FASTEST_HZ:
@@ -202,7 +217,7 @@ def _scales(source: VitalsSource, data: SignalData) -> dict[str, _Scale]:
         )
     centre, typical = (each if len(each) > 1 else each * data.channels for each in (data.centre, data.typical))
     return {
-        name: _Scale(place, source.factors.get(name, 1.0), source.offsets.get(name, 0.0), centre[place], typical[place])
+        name: Scale(place, source.factors.get(name, 1.0), source.offsets.get(name, 0.0), centre[place], typical[place])
         for place, names in enumerate(source.names)
         for name in names
     }

@@ -1,10 +1,10 @@
 """Step 1 of 12: a patient's first record as it lies in its file: numbers, a text, or the cells of a row.
 
-Comes in: a source, the plan's data, the id of a patient whose records were read. Goes out: real [...], a text, or pairs of
-texts: for a table column and cell, for events time and code; None where it has no such form. It is patient data, for the
-page of `choral site data check` alone. Texts of files in folders come out of a worker (decoding.py), as code points; a row's
-cells as one JSON text. BEFORE: kinds of sources that are no folder; TEXTS: the texts of a file of a folder, each with whose it
-says it is.
+Comes in: a source, the plan's data, the id of a patient whose records were read. Goes out: real [...], a text, pairs of texts
+(for a table column and cell, for events time and code) or `Measurements`; None where it has no such form. It is patient data,
+for the page of `choral site data check` alone. Texts of files in folders come out of a worker (decoding.py), as code points; a
+row's cells as one JSON text. BEFORE: kinds of sources that are no folder; TEXTS: the texts of a file of a folder, each with
+whose it says it is.
 """
 
 from __future__ import annotations
@@ -40,12 +40,13 @@ from ssl_core.data.source import Source
 from ssl_core.data.table import table_rows
 from ssl_core.data.xml_files import parse_xml
 from ssl_core.data.xml_reports import owner_of, records_in, text_in
+from ssl_core.datacheck.measurements import Measurements, measurements
 from ssl_core.datacheck.scan import raw_of
 from ssl_core.spec.data import Data, EventData, ImageData, TableData
 
 Array = npt.NDArray[np.float64]
 Cells = tuple[tuple[str, str], ...]
-Before = Array | str | Cells | None
+Before = Array | str | Cells | Measurements | None
 Texts = Callable[[Any, Path], Iterator[tuple[str | None, str]]]
 
 
@@ -210,4 +211,5 @@ BEFORE: dict[str, Callable[[Source, Data, str, Effort], Before]] = {
     "columns": _columns,
     "events": _events,
     "omop": _omop,
+    "vitals": measurements,
 }

@@ -1,18 +1,19 @@
 """Step 1 of 12: everything that a site's staff should know of a source before a study is approved; from one reading of it.
 
 Comes in: a source, the plan's data, label splits. Goes out: `Look`: the check's report, findings with what to do, what reading
-costs in time and room, and one record before and after; what training costs is not estimated. It has no message type: nothing
-of it leaves the site, and nothing of it changes what a study does (ruling 15). Raises `DataError` where the source as a whole
-cannot be read.
+costs in time and room, and one record before and after; what training costs is put beside it (training_cost.py). It has no
+message type: nothing of it leaves the site, and nothing of it changes what a study does (ruling 15). Raises `DataError` where
+the source as a whole cannot be read.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ssl_core.data.check import CheckReport, report_of
 from ssl_core.data.contents import Contents, contents_of
@@ -27,6 +28,10 @@ from ssl_core.datacheck.outliers import outlier_findings
 from ssl_core.datacheck.scan import scan_findings
 from ssl_core.datacheck.shown import Shown, show
 from ssl_core.spec.data import Data
+
+if TYPE_CHECKING:
+    # It loads torch, which a look without it does not need.
+    from ssl_core.datacheck.training_cost import TrainingCost
 
 _BINS = ((1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, 1 << 40))
 
@@ -43,7 +48,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was seen of a source. Site-local. `histogram`: records a patient -> patients."""
+    """What was seen of a source. Site-local. `histogram`: records a patient -> patients; `training`: where it was looked at."""
 
     kind: str
     data: str
@@ -53,6 +58,13 @@ class Look:
     findings: tuple[Finding, ...]
     cost: Cost
     shown: Shown | None = field(default=None, repr=False)
+    training: TrainingCost | None = None
+
+    def with_training(self, found: TrainingCost | Finding) -> Look:
+        """This look and what training takes here, or why it cannot be done."""
+        if isinstance(found, Finding):
+            return replace(self, findings=_worst_first([*self.findings, found]))
+        return replace(self, training=found)
 
     def weigh(self, weight: Weight) -> list[Finding]:
         """The findings of one weight."""
@@ -71,7 +83,8 @@ class Look:
             "records": report.records, "bad_share": report.bad_share, "max_bad_share": report.max_bad_share,
             "records_per_patient": dict(self.histogram), "findings": [finding.to_json() for finding in self.findings],
             "seconds": round(self.cost.seconds, 3), "record_bytes": self.cost.record_bytes, "kept_bytes": self.cost.kept,
-            "file_bytes": self.cost.file_bytes, "stays_here": True,
+            "file_bytes": self.cost.file_bytes, "training": None if self.training is None else self.training.to_json(),
+            "stays_here": True,
         }  # fmt: skip
 
 
@@ -101,17 +114,21 @@ def look_at(
         *scan_findings(source, data, effort),
         *name_findings(source),
     ]
-    order = list(Weight)
     return Look(
         kind=source.declared.kind,
         data=data.kind,
         report=report,
         files=len(files),
         histogram=_histogram(reading),
-        findings=tuple(sorted(findings, key=lambda finding: -order.index(finding.weight))),
+        findings=_worst_first(findings),
         cost=Cost(seconds, reading.records[:1].nbytes, reading.records.nbytes, sum(path.stat().st_size for path in files)),
         shown=show(source, data, reading, patient, effort) if picture and reading.owners else None,
     )
+
+
+def _worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    order = list(Weight)
+    return tuple(sorted(findings, key=lambda finding: -order.index(finding.weight)))
 
 
 def _verdict(report: CheckReport) -> list[Finding]:

@@ -2,7 +2,8 @@
 
 Comes in: a path. Goes out: float64 [height, width], [channels, samples] or [samples], or None for a format that has no such
 picture. Raises what the format's library raises for a damaged file: it is called from a decoder (scan.py). A colour is its
-mean; of frames or pages the first that a reader of `several` of them reads (picture.py), of a volume the middle slice.
+mean; of frames or pages the first that a reader of `several` of them reads (picture.py), of a volume the middle one of the
+slices that its reader reads, along the declared axis and turned as they are (nifti.py), in scaled units.
 """
 
 from __future__ import annotations
@@ -15,22 +16,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ssl_core.data.nifti import NiftiDecoder
 from ssl_core.data.picture import evenly
+from ssl_core.data.reading import Fault
 from ssl_core.datacheck.formats import Format, format_of
 
 _LARGEST = 256 << 20
 Array = npt.NDArray[np.float64]
 
 
-def raw_array(path: Path, several: int | None = None) -> Array | None:
-    """The file's numbers; see the module docstring. Without `several`: the first frame or page of all."""
+def raw_array(path: Path, several: int | None = None, volume: NiftiDecoder | None = None) -> Array | None:
+    """The file's numbers; see the module docstring.
+
+    Without `several`: the first frame or page of all; `volume`: how volumes are read, without which they have no picture.
+    """
     found = format_of(path)
     load = None if found is None else LOADERS.get(found)
-    if load is None or path.stat().st_size > _LARGEST:
+    if found is None or load is None or path.stat().st_size > _LARGEST:
         return None
+    of_many: dict[Format, tuple[object, ...]] = {
+        Format.DICOM: (several,), Format.TIFF: (several,), Format.NIFTI: (volume,)
+    }  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        array = np.asarray(load(path, several) if found in (Format.DICOM, Format.TIFF) else load(path))
+        array = np.asarray(load(path, *of_many.get(found, ())))
     return np.asarray(array, np.float64) if array.ndim in (1, 2) and array.size else None
 
 
@@ -58,13 +67,9 @@ def _dicom(path: Path, several: int | None = None) -> Any:
     return pixels[_part(len(pixels), several)] if pixels.ndim == 3 else pixels
 
 
-def _nifti(path: Path) -> Any:
-    import nibabel
-
-    volume: Any = nibabel.load(path)
-    while len(volume.shape) > 3:
-        volume = volume.slicer[..., 0]
-    return np.rot90(np.asarray(volume.dataobj[..., volume.shape[2] // 2])) if len(volume.shape) == 3 else volume.dataobj
+def _nifti(path: Path, volume: NiftiDecoder | None) -> Any:
+    picture = None if volume is None else volume.middle(path)
+    return np.zeros(0) if picture is None or isinstance(picture, Fault) else picture
 
 
 def _wfdb(path: Path) -> Any:
@@ -106,4 +111,4 @@ LOADERS: dict[Format, Callable[..., Any]] = {
     Format.WAV: _sound,
     Format.FLAC: _sound,
 }
-"""Format -> what loads a path; of formats with frames or pages, which one: by how many of them are read."""
+"""Format -> what loads a path; of formats with frames, pages or slices, by how they are read, which one."""

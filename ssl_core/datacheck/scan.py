@@ -21,6 +21,8 @@ from ssl_core.data.declared_pairs import PairsSource
 from ssl_core.data.declared_recordings import WaveformSource
 from ssl_core.data.decoding import Bounds, Found, decode_all
 from ssl_core.data.folder_files import Listed, evenly, list_files
+from ssl_core.data.image_folders import nifti_decoder
+from ssl_core.data.nifti import NiftiDecoder
 from ssl_core.data.npz import load_fields
 from ssl_core.data.reading import Effort, Fault
 from ssl_core.data.source import Source
@@ -30,7 +32,7 @@ from ssl_core.datacheck.headers import header_identifiers
 from ssl_core.datacheck.rates import rate_findings
 from ssl_core.datacheck.raw import raw_array
 from ssl_core.datacheck.spacing import Spacing, spacing_findings, spacing_of
-from ssl_core.spec.data import Data, PairData
+from ssl_core.spec.data import Data, ImageData, PairData
 
 _MOST = 200
 
@@ -52,10 +54,15 @@ class _Header:
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """Decoder: how many lines of text the picture seems to hold; nothing where the file is no picture."""
+    """Decoder: how many lines of text the picture seems to hold; nothing where the file is no picture.
+
+    volume: how volumes are read, of which one slice is looked at.
+    """
+
+    volume: NiftiDecoder | None = None
 
     def __call__(self, path: Path) -> Sequence[Found]:
-        array = raw_array(path)
+        array = raw_array(path, volume=self.volume)
         picture = array is not None and array.ndim == 2
         return [Found(None, "", np.array([text_lines(array)], np.float32))] if array is not None and picture else []
 
@@ -101,7 +108,9 @@ def scan_findings(source: Source, data: Data, effort: Effort) -> list[Finding]:
                 rows, columns, slices = map(float, each.content)
                 spacings[file.name] = (rows, columns, slices)
     looked, places = 0, []
-    for file, found in decode_all(files if data.kind == "image" else [], _Lines(), Bounds.of(declared), workers=effort.workers):
+    volume = nifti_decoder(declared, data) if isinstance(declared, NiftiSource) and isinstance(data, ImageData) else None
+    pictures = files if data.kind == "image" else []
+    for file, found in decode_all(pictures, _Lines(volume), Bounds.of(declared), workers=effort.workers):
         if not isinstance(found, Fault) and found:
             looked += 1
             places += [file.name] if np.any(found[0].content) else []

@@ -29,6 +29,7 @@ from ssl_core.data.source import Source, read_records
 from ssl_core.data.table import words_of
 from ssl_core.data.words import encode, split
 from ssl_core.datacheck.before import BEFORE, Before, cells_of_file, picture_of_file, text_of_file, text_of_row
+from ssl_core.datacheck.measurements import Measurements
 from ssl_core.errors import ConfigError
 from ssl_core.spec.data import Data, ImageData, PairData, TableData, TextData
 
@@ -67,6 +68,8 @@ def show(source: Source, data: Data, reading: Reading, patient: str | None, effo
 def _shown(owner: str, before: Before, after: npt.NDArray[np.float32] | npt.NDArray[np.int32], data: Data) -> Shown:
     if isinstance(before, tuple):
         before = tuple((_written(one), _written(other)) for one, other in before)
+    if isinstance(before, Measurements):
+        before = replace(before, rows=tuple((_written(a), _written(b), _written(c), said) for a, b, c, said in before.rows))
     if not isinstance(data, TextData) or not isinstance(before, str):
         return Shown(owner, before, after)
     text = _written(before)

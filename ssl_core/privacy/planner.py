@@ -61,11 +61,15 @@ _FOUND: WeakKeyDictionary[PretextModel, dict[tuple[object, ...], tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """`size`: units that the device takes at once, of a bucket at most; `why`: of engine and size, for people."""
+    """`size`: units that the device takes at once, of a bucket at most; `why`: of engine and size, for people.
+
+    need: bytes that these units need at their peak; None where the size is the site's own `chunk`, which nobody looked at.
+    """
 
     engine: Engine
     size: int
     why: str
+    need: int | None
 
 
 def choose_pace(model: PretextModel, data: Data, speed: SpeedSpec, device: torch.device) -> Pace:
@@ -76,13 +80,13 @@ def choose_pace(model: PretextModel, data: Data, speed: SpeedSpec, device: torch
     why = f"Engine {engine.name}: {engine.reason}."
     whole = largest_bucket(model.bucket_size) if isinstance(model, BucketModel) else None
     if speed.chunk is not None and whole is None:
-        return Pace(engine, speed.chunk, f"{why} {speed.chunk} patients at once: the site's speed.chunk.")
-    memory = int(total_memory(device) * _SHARE[device.type] if speed.memory_gib is None else speed.memory_gib * GIB)
+        return Pace(engine, speed.chunk, f"{why} {speed.chunk} patients at once: the site's speed.chunk.", None)
+    memory = memory_given(speed, device)
     found = _FOUND.setdefault(model, {})
     key = (engine.name, device.type, memory)
     if key not in found:
         unit = {name: view[:1].to(device) for name, view in views.items()}
-        standing = _STANDING * sum(parameter.numel() for parameter in model.parameters())
+        standing = standing_bytes(model)
 
         def need_of(size: int) -> int:
             return standing + _peak(engine, unit, size)
@@ -92,8 +96,19 @@ def choose_pace(model: PretextModel, data: Data, speed: SpeedSpec, device: torch
     size, need = found[key]
     if isinstance(model, BucketModel):
         of = f"Buckets of about {model.bucket_size} patients, never split, {size} at most foreseen"
-        return Pace(engine, size, f"{why} {of}: {need / MIB:,.0f} of {memory / MIB:,.0f} MiB; speed.chunk does not count here.")
-    return Pace(engine, size, f"{why} {size} patients at once: {need / MIB:,.0f} of {memory / MIB:,.0f} MiB.")
+        why = f"{why} {of}: {need / MIB:,.0f} of {memory / MIB:,.0f} MiB; speed.chunk does not count here."
+        return Pace(engine, size, why, need)
+    return Pace(engine, size, f"{why} {size} patients at once: {need / MIB:,.0f} of {memory / MIB:,.0f} MiB.", need)
+
+
+def memory_given(speed: SpeedSpec, device: torch.device) -> int:
+    """Bytes that training may use."""
+    return int(total_memory(device) * _SHARE[device.type] if speed.memory_gib is None else speed.memory_gib * GIB)
+
+
+def standing_bytes(model: PretextModel) -> int:
+    """Bytes that lie there for a whole round, whatever the batch is."""
+    return _STANDING * sum(parameter.numel() for parameter in model.parameters())
 
 
 def clipped_sum_in_halves(index: Index, sum_of: Callable[[Index], ClippedSum]) -> ClippedSum:

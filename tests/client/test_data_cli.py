@@ -11,13 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 import tomli_w
+import torch
 from tests_commands import edit, refused, run
 from tests_material import small_plan, write_reports
 
+from ssl_core.config import StudyPlan, read_toml
+from ssl_core.data.patients import Patients
 from ssl_core.data.reading import Effort, Reading
-from ssl_core.data.source import Source
+from ssl_core.data.source import Source, load_patients, read_source
 from ssl_core.datacheck import look as look_module
+from ssl_core.objectives.masked_words import MaskedWordsModel
 from ssl_core.spec.data import Data
+
+SITE = f'name = "site-b"\nchain_id = "{"0" * 32}"\nauthorities = ["{"0" * 64}"]\n'
 
 
 @pytest.fixture
@@ -56,6 +62,61 @@ def test_warnings_exit_with_1_and_what_is_refused_with_2(tmp_path: Path, plan: P
     assert run("site", "data", "check", "--source", source, "--plan", plan).exit_code == 1
 
 
+def test_what_training_costs_is_of_the_plan_and_of_made_up_patients_alone(
+    tmp_path: Path, plan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[tuple[str, ...], np.ndarray]] = []
+    honest = MaskedWordsModel.draw
+
+    def spy(self: MaskedWordsModel, patients: Patients, index: Any, uniforms: Any) -> Any:
+        drawn.append((patients.units, np.array(patients.records)))
+        return honest(self, patients, index, uniforms)
+
+    monkeypatch.setattr(MaskedWordsModel, "draw", spy)
+    source = write_reports(tmp_path, patients=12)
+    mine = load_patients(read_source(source), read_toml(StudyPlan, plan, "plan").data, Effort(0))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "site.toml").write_text(SITE + "[speed]\nchunk = 3\n")
+    check = ["site", "data", "check", "--source", source, "--plan", plan]
+    facts = json.loads(run(*check, "--json", "--home", tmp_path / "home").stdout)["training"]
+    assert drawn and all(unit.startswith("synthetic-") for units, _ in drawn for unit in units)
+    real = {record.tobytes() for record in mine.records}
+    assert not any(record.tobytes() in real for _, records in drawn for record in records)
+    # The plan's constants: 0.1 of 40 patients, 2 steps, 3 rounds; the site's own batch.
+    assert (facts["patients"], facts["steps_a_round"], facts["rounds"], facts["physical_batch"]) == (40, 2, 3, 3)
+    assert facts["expected_sample"] == pytest.approx(4) and facts["peak_bytes"] is None
+    assert facts["seconds_in_all"] == pytest.approx(6 * facts["seconds_a_step"])
+    page = tmp_path / "page.html"
+    for result in (run(*check, "--html", page, "--home", tmp_path / "home"), run(*check)):
+        shown = " ".join(result.output.split())
+        assert "engine vmap" in shown and "of computing: 3 rounds of 2 steps (" in shown and "+ up to 2 that fail" in shown
+    assert "64 patients at once, about" in shown and "4 of the 40 patients of the plan's largest site" in shown
+    assert '<th scope="row">to train</th><td>engine vmap, 3 patients at once; memory not looked at' in page.read_text()
+
+
+def test_training_is_not_looked_at_where_nobody_wants_it_and_roughly_where_it_takes_long(tmp_path: Path, plan: Path) -> None:
+    check = ["site", "data", "check", "--source", write_reports(tmp_path, patients=4), "--plan", plan]
+    result = run(*check, "--training-seconds", "0")
+    assert result.exit_code == 0 and "to train" not in result.output
+    assert json.loads(run(*check, "--training-seconds", "0", "--json").stdout)["training"] is None
+    result = run(*check, "--training-seconds", "1e-6")
+    shown = " ".join(result.output.split())
+    assert result.exit_code == 0 and "at least" in shown and "--training-seconds" in shown and "or less" in shown
+
+
+def test_a_machine_that_cannot_train_the_study_is_told_before_the_approval_refuses_it(
+    tmp_path: Path, plan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "site.toml").write_text(SITE + '[speed]\ndevice = "cuda"\n')
+    check = ["site", "data", "check", "--source", write_reports(tmp_path, patients=4), "--plan", plan]
+    result = run(*check, "--home", tmp_path / "home")
+    shown = " ".join(result.output.split())
+    assert result.exit_code == 2 and "no CUDA device" in shown and 'set device = "cpu"' in shown
+    assert run(*check).exit_code == 0
+
+
 @pytest.mark.parametrize("founded", [True, False])
 def test_records_that_do_not_fit_in_memory_lie_in_the_sites_folder(
     tmp_path: Path, plan: Path, founded: bool, monkeypatch: pytest.MonkeyPatch
@@ -71,7 +132,7 @@ def test_records_that_do_not_fit_in_memory_lie_in_the_sites_folder(
     home = tmp_path / "home"
     home.mkdir()
     if founded:
-        (home / "site.toml").touch()
+        (home / "site.toml").write_text(SITE)
     result = run("site", "data", "check", "--home", home, "--source", write_reports(tmp_path, patients=4), "--plan", plan)
     assert result.exit_code == 0, result.output
     assert places == [home if founded else None]

@@ -190,6 +190,11 @@ def test_of_vital_signs_the_grid_is_drawn_and_nothing_is_warned_of(tmp_path: Pat
     assert look.exit_code == 0 and look.report.records == 6 and look.report.files[0].undeclared == 40
     page = render_page(look, data)
     assert len(drawn(page)) == 1 and "As the study sees it" in page
+    rows = re.findall(r'<th scope="row">([^<]*)</th><td>([^<]*)</td><td>([^<]*)</td><td>([^<]*)</td>', page)
+    assert len(rows) == 16 and rows[2:4] == [
+        ("1", "HR", "68", "channel 1, sample 2 of 8: -0.600"), ("1", "T", "36.25", "channel 2, sample 2 of 8: -1.071"),
+    ]  # fmt: skip
+    assert "Not shown: 24 later than it, 20 of names that are not declared." in page
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])

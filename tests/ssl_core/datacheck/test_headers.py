@@ -40,8 +40,6 @@ def test_texts_and_extensions_of_nifti_files_of_both_versions(tmp_path: Path) ->
             nibabel.save(image, tmp_path / name)
             assert header_identifiers(tmp_path / name) == []
             assert spacing_of(tmp_path / name) == (2, 2, 3)
-            shown = raw_array(tmp_path / name)
-            assert shown is not None and np.array_equal(shown, np.rot90(volume[..., 2]))
         image.header["descrip"], image.header["aux_file"], image.header["intent_name"] = SECRET, SECRET, SECRET
         image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", SECRET.encode()))
         nibabel.save(image, tmp_path / "b.nii.gz")
