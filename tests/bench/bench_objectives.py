@@ -36,6 +36,7 @@ TARGETS: dict[str, float] = {"eps8": 8.0, "eps3": 3.0}
 _VIT = {"name": "vit", "size": "micro", "patch": 8}
 _RESNET = {"name": "resnet", "size": "nano"}
 _PIECES = {"name": "signal-transformer", "size": "micro", "patch": 50}
+_FRONT_END = _PIECES | {"front_end": True, "pool": "mean-deviation"}
 _CONV = {"name": "conv1d", "size": "small"}
 _DECODER = {"decoder_width": 64, "decoder_depth": 1}
 _LOG_POWER = {"name": "masked-autoencoding", "mask_fraction": 0.5, "target": "log-power", **_DECODER}
@@ -74,6 +75,7 @@ MORE: dict[str, tuple[Recipe, ...]] = {
         Recipe(_VIT, _joint({"name": "masked-autoencoding", **_DECODER}, {"name": "simclr-bank"})),
     ),
     "signal": (
+        Recipe(_FRONT_END, _LOG_POWER),
         Recipe(_PIECES, {"name": "denoising", "target": "log-power"}),
         Recipe(_PIECES, {"name": "latent-prediction"}),
         Recipe(_PIECES, {"name": "own-contrast", "segments": 5, "gap": 50}),
