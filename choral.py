@@ -65,7 +65,9 @@ RosterFile = Annotated[
 def finetune(
     encoder: EncoderFolder,
     source: Source,
-    labels: Annotated[Path, typer.Option("--labels", help="CSV: a column patient, and a 0/1 column for each finding.")],
+    labels: Annotated[
+        Path, typer.Option("--labels", help="CSV: a column patient, and a 0/1 column for each finding, or as named below.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="New folder for the model.")],
     roster: RosterFile = None,
     count: Annotated[
@@ -77,6 +79,17 @@ def finetune(
     ] = "probe",
     test_source: Annotated[Path | None, typer.Option("--test-source", help="TOML of other patients, to test on.")] = None,
     test_labels: Annotated[Path | None, typer.Option("--test-labels", help="Their labels, as in --labels.")] = None,
+    class_column: Annotated[
+        str | None, typer.Option("--class-column", help="Column of classes, one of two or more a row, instead of 0/1 columns.")
+    ] = None,
+    record_column: Annotated[
+        str | None,
+        typer.Option(
+            "--record-column",
+            help="Column of record ids: each row of the labels is one record of a patient, and the model is fitted to records. "
+            "Draws and tests are by patient all the same.",
+        ),
+    ] = None,
     values: Annotated[
         str | None, typer.Option("--values", help="Columns of numbers to tell instead of 0/1 labels, such as AGE,EF.")
     ] = None,
@@ -95,11 +108,16 @@ def finetune(
 
         if count is not None or method != "probe":
             raise ConfigError("outcomes that are no 0/1 labels take all patients and a linear head", field="--count, --method")
-        columns = Columns(values=tuple(values.split(",")) if values else (), time=time, event=event)
+        if class_column is not None:
+            raise ConfigError("give classes, or numbers, or a time and an event", field="--class-column", value=class_column)
+        columns = Columns(values=tuple(values.split(",")) if values else (), time=time, event=event, record=record_column)
         told = finetune_outcome(loaded, source, labels, out, columns, test_source=test_source, test_outcomes=test_labels)
         say(json_, told.to_json() | {"origin": origin}, told.to_text())
         return
-    report = run(loaded, source, labels, out, labels=count, method=method, test_source=test_source, test_labels=test_labels)
+    report = run(
+        loaded, source, labels, out, labels=count, method=method, test_source=test_source, test_labels=test_labels,
+        class_column=class_column, record_column=record_column,
+    )  # fmt: skip
     say(json_, report.to_json() | {"origin": origin}, report.to_text())
 
 

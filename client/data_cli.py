@@ -29,6 +29,9 @@ def check(
     labels: Annotated[
         list[Path] | None, typer.Option("--labels", help="A label CSV, one for each split: what two have in common is a leak.")
     ] = None,
+    record_column: Annotated[
+        str | None, typer.Option("--record-column", help="With --labels of records: their column of record ids.")
+    ] = None,
     patient: Annotated[str | None, typer.Option("--patient", help="With --html: whose record; default: the first.")] = None,
     html: Annotated[
         Path | None, typer.Option("--html", help="Write a page with a patient's record in it: readable by you alone.")
@@ -53,7 +56,9 @@ def check(
     declared = read_source(SiteHome(home).source_path if source is None else source)
     site = SiteHome(home).config if (home / "site.toml").is_file() else None
     effort = Effort(workers, scratch_of(home))
-    look = look_at(declared, data, effort, labels=labels or (), patient=patient, picture=html is not None)
+    look = look_at(
+        declared, data, effort, labels=labels or (), record_column=record_column, patient=patient, picture=html is not None
+    )
     if training_seconds > 0:
         from ssl_core.datacheck.training_cost import training_cost
 

@@ -87,7 +87,7 @@ def read_assignment(path: Path) -> Assignment:
     for place, part in enumerate(parts):
         if not part:
             raise table.fault("part", place, "is empty")
-    return Assignment(dict(zip(table.patients("patient"), parts, strict=True)), told)
+    return Assignment(dict(zip(table.units("patient"), parts, strict=True)), told)
 
 
 def require_disjoint(groups: Mapping[str, Iterable[str]]) -> None:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from ssl_core.data.cell_rows import cell_rows
 from ssl_core.data.declared import ColumnsSource
 from ssl_core.data.numbers import number_of
-from ssl_core.data.reading import Effort, Fault, Reading, Tally, is_clean, owned
+from ssl_core.data.reading import Effort, Fault, Reading, Tally, is_clean, owned, row_id
 from ssl_core.data.rows import Rows
 from ssl_core.data.times import in_order, microseconds
 from ssl_core.errors import DataError
@@ -41,6 +41,7 @@ def read_columns(source: ColumnsSource, files: tuple[Path, ...], data: TableData
     missing = {"", *(unicodedata.normalize("NFC", cell).strip() for cell in source.missing)}
     owners: list[str] = []
     order: list[str] = []
+    names: list[str] = []
     tallies = []
     with Rows(np.zeros(data.values, np.float32), effort.scratch) as rows:
         for name, path in zip(source.paths, files, strict=True):
@@ -48,6 +49,7 @@ def read_columns(source: ColumnsSource, files: tuple[Path, ...], data: TableData
             tallies.append(tally)
             for owner, row in owned(cell_rows(source, path, name, columns, effort), tally):
                 when = None if source.time_column is None else microseconds(row.pop(), source.time_unit)
+                names.append("" if source.record_column is None else row_id(row.pop()) or "")
                 record = when if isinstance(when, Fault) else table_record(row[1:], data, levels, missing)
                 if isinstance(record, Fault):
                     tally.faults[record] += 1
@@ -56,7 +58,7 @@ def read_columns(source: ColumnsSource, files: tuple[Path, ...], data: TableData
                 owners.append(owner)
                 order.append("" if isinstance(when, Fault | None) else in_order(when))
                 rows.add(record)
-        return Reading(owners, order, rows.array(), tuple(tallies))
+        return Reading(owners, order, rows.array(), tuple(tallies), names)
 
 
 def level_codes(data: TableData) -> list[dict[str, int]]:
@@ -120,10 +122,11 @@ def _headers(source: ColumnsSource, data: TableData) -> list[tuple[str, str]]:
             )
     headers = [("patient_column", source.patient_column)]
     headers += [(f"columns.{name}", source.columns.get(name, name)) for name in names]
+    headers += [("record_column", source.record_column)] if source.record_column is not None else []
     headers += [("time_column", source.time_column)] if source.time_column is not None else []
     if len({header for _, header in headers}) != len(headers):
         raise DataError(
-            "two columns of the study, or one and the patient's or the time's, stand under one header",
+            "two columns of the study, or one and the patient's, the record's or the time's, stand under one header",
             field="columns",
             remedy="give each column of the study a header of its own; a patient id is never a value",
         )

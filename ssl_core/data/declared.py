@@ -38,6 +38,8 @@ Of events all of one patient and `record_column` are one record or, without it, 
 `format` may be "csv", "parquet" and, for kind "table", "jsonl"; a value gives the same record in each (parquet_rows.py).
 `path` is one file or a list of files (tables, columns), relative to the folder of the TOML. `record_column` names the text
 that a row belongs to: rows of one patient with an equal record id are one record, read once (one report, several images).
+Of columns, and as `record_field` of an npz file, it is what labels of records name (record_units.py), and nothing else:
+every row is read and trained on as without.
 `rate_hz` and `units` must be the plan's. `scale` is for int16 alone: units per count; `missing`: the count that stands for
 no sample. `units` and `scale` have one entry, or one a channel.
 `columns` says under which header a column of the plan stands, where it is another than its name there; `units`: in what unit,
@@ -160,6 +162,7 @@ class ColumnsSource(TimedSource):
     kind: Literal["columns"]
     format: Literal["csv", "parquet"] = "csv"
     patient_column: Column
+    record_column: Column | None = None
     columns: dict[str, Column] = Field(default_factory=dict)
     units: dict[str, Unit] = Field(default_factory=dict)
     missing: tuple[Annotated[str, Field(max_length=200)], ...] = ()
@@ -183,6 +186,7 @@ class NpzSource(FilesSource):
     path: Inside
     image_field: Column = "image"
     patient_field: Column = "patient"
+    record_field: Column | None = None
 
 
 class SignalSource(FilesSource):
@@ -196,3 +200,4 @@ class SignalSource(FilesSource):
     missing: Annotated[int, Field(ge=-(1 << 15), lt=1 << 15)] | None = None
     signal_field: Column = "signal"
     patient_field: Column = "patient"
+    record_field: Column | None = None

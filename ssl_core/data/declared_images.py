@@ -9,9 +9,11 @@
 
 `modalities` are DICOM's own (CT, MR, CR, DX, US, ...); a file of another one is of the wrong kind. At most `frames` of a file
 of many frames are read, `pages` of a TIFF of many pages, `slices` of a volume: evenly spaced, by their number alone. `first`
-and `last` narrow the slices of a volume to those from `first` to `last`, counted from 0, from the left, the back or the feet
-on (so that the air above the head is left out); a volume that has not all of them is a bad record. `volume`: which one of a
-file of several. How values are windowed and sizes made equal is the study's to say, not the site's.
+and `last` narrow the slices of a volume to those from `first` to `last`, counted from 0, from the left, the back or the feet on
+(so that the air above the head is left out); a volume that has not all of them is a bad record. `volume`: which one of a file
+of several. How values are windowed and sizes made equal is the study's to say, not the site's. `record_from` says by what a
+label of a record names it: `instance`, SOPInstanceUID; `study`, StudyInstanceUID, whose images are one record then; `file`, the
+file's name below `path`, as of pictures and volumes. What is trained on does not depend on it.
 
     [patches]                            margin = [0, 0]
     size = [64, 64]                      cover = false
@@ -43,6 +45,7 @@ class DicomSource(FolderSource):
     patient_from: PatientFrom = "header"
     modalities: Annotated[tuple[Modality, ...], Field(min_length=1)]
     frames: Many = 1
+    record_from: Literal["instance", "study", "file"] = "instance"
 
 
 class PicturesSource(FolderSource):

@@ -3,12 +3,13 @@
     kind = "xml"                                   record = "eCitation"
     path = "reports"                               patient_from = "header"
     files = ["*.xml"]                              patient_path = "uId/@id"
+                                                   id_path = "MedlineCitation/PMID"
     text = ["MedlineCitation/Article/Abstract/AbstractText[@Label='FINDINGS']", ".//AbstractText[@Label='IMPRESSION']"]
 
 `text`: the elements whose text, with that of all elements inside, is joined in this order; each path may find several, in the
 order of the file. A path is relative to a record: the root or, where `record` is declared, each element that it finds. Paths
 are those of Python's xml.etree: names, `*`, `.//`, `[@name='value']`, `[name]`, `[2]`; a namespace as {address}name.
-`patient_path` goes with patient_from = "header" and may end in /@attribute.
+`patient_path` goes with patient_from = "header" and may end in /@attribute; so may `id_path`, by which labels name a record.
 """
 
 from __future__ import annotations
@@ -36,12 +37,13 @@ def split_attribute(path: str) -> tuple[str, str | None]:
     return (match["path"] or ".", match["name"]) if match else (path, None)
 
 
-def _checked_patient(path: str) -> str:
+def _checked_id(path: str) -> str:
     _checked(split_attribute(path)[0])
     return path
 
 
 ElementPath = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_checked)]
+IdPath = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_checked_id)]
 
 
 class XmlSource(FolderSource):
@@ -51,7 +53,8 @@ class XmlSource(FolderSource):
     files: Patterns = ("*.xml",)
     text: Annotated[tuple[ElementPath, ...], Field(min_length=1, max_length=50)]
     record: ElementPath | None = None
-    patient_path: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_checked_patient)] | None = None
+    patient_path: IdPath | None = None
+    id_path: IdPath | None = None
     largest_mib: Annotated[int, Field(ge=1, le=1 << 14)] = 16
 
     @model_validator(mode="after")

@@ -3,8 +3,8 @@
 Comes in: a path. Goes out: a record of each chosen frame, or a fault. A frame is brought to the units of its modality
 (dicom_pixels.py), then prepared by the plan's constants (picture.py); what the file says of windows is not used. Its owner is
 PatientID, nobody where there are several; its name orders a patient's records by date and time of the study (else of
-acquisition), study, series, instance and frame. Issuers of ids are not looked at: two patients to whom two issuers gave one id
-are one unit, protected together.
+acquisition), study, series, instance and frame. Labels name it by its SOPInstanceUID, or as declared. Issuers of ids are not
+looked at: two patients to whom two issuers gave one id are one unit, protected together.
 Faults: a file that is encrypted as a whole `ENCRYPTED`; another modality than declared, or nothing that is a picture (reports,
 waveforms, plans, directories) `WRONG_KIND`; a transfer syntax that nothing installed here decodes `CODEC`; frames that would
 take more than `largest` bytes decoded, or a deflated file that does, `TOO_LARGE`, before any is; all else `UNREADABLE`.
@@ -28,6 +28,7 @@ from ssl_core.data.rows import Values
 from ssl_core.spec.data import ImageData
 
 AnswerT = TypeVar("AnswerT")
+RecordFrom = Literal["instance", "study", "file"]
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _PIXEL_TAGS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
@@ -47,7 +48,7 @@ _CHUNK = 1 << 20
 class DicomDecoder:
     """One file to its records; `largest`: bytes that its decoded frames, or its inflated content, may take.
 
-    `study`: the element that names the examination.
+    `study`: the element that names the examination; `record_from`: by what labels name what is in a file.
     """
 
     modalities: tuple[str, ...]
@@ -55,6 +56,7 @@ class DicomDecoder:
     largest: int
     data: ImageData
     study: Literal["StudyInstanceUID", "AccessionNumber"] = "StudyInstanceUID"
+    record_from: RecordFrom = "instance"
 
     def __call__(self, path: Path) -> Sequence[Found]:
         """The chosen frames of the file, or one fault of the whole."""
@@ -62,11 +64,17 @@ class DicomDecoder:
         if isinstance(header, Fault):
             return [Found(None, "", header)]
         owner, name, study = patient_of(header), _time_order(header), _text(header, self.study)
+        record = self._record(header)
         places = _asked(lambda: self._places(header))
         if isinstance(places, Fault):
-            return [Found(owner, name, places, study)]
+            return [Found(owner, name, places, study, record)]
         frames = ((place, _asked(partial(self._frame, header, place))) for place in places)
-        return [Found(owner, f"{name}|{place:08d}", content, study) for place, content in frames]
+        return [Found(owner, f"{name}|{place:08d}", content, study, record) for place, content in frames]
+
+    def _record(self, header: Any) -> str | None:
+        if self.record_from == "file":
+            return None
+        return sop_instance(header) if self.record_from == "instance" else _text(header, "StudyInstanceUID") or ""
 
     def _places(self, header: Any) -> list[int] | Fault:
         """The frames to decode, or what is wrong with the file before any is decoded."""
@@ -141,6 +149,11 @@ def patient_of(header: Any) -> str | None:
     """PatientID as it was written; None where there is none, or several."""
     value = _asked(lambda: header.get("PatientID"))
     return value if isinstance(value, str) else None
+
+
+def sop_instance(header: Any) -> str:
+    """SOPInstanceUID; "" where there is none."""
+    return _text(header, "SOPInstanceUID") or ""
 
 
 def _inflates_beyond(path: Path, largest: int) -> bool:

@@ -8,13 +8,14 @@ else the first that has all channels, at the plan's rate if one of these has. A 
 or value of its source's code. Value = sample * sensitivity * correction + baseline, in the code of the sensitivity's units; a
 channel without a sensitivity has none. The padding value stands for no sample. Time skew between channels is not corrected.
 An object without a waveform is of another kind. PatientID may name the patient; time order: acquisition, content or study.
+Labels name it by its SOPInstanceUID.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ import numpy as np
 
 from ssl_core.data.declared_recordings import WaveformSource
 from ssl_core.data.decoding import Found
-from ssl_core.data.dicom import data_set, patient_of
+from ssl_core.data.dicom import data_set, patient_of, sop_instance
 from ssl_core.data.gathering import gather_folder
 from ssl_core.data.optional import needed
 from ssl_core.data.reading import Fault, Reading
@@ -56,6 +57,10 @@ class WaveformDecoder:
     def __call__(self, path: Path) -> Sequence[Found]:
         """See the module docstring."""
         dataset = data_set(path)
+        record = sop_instance(dataset)
+        return [replace(found, record=record) for found in self._found(dataset)]
+
+    def _found(self, dataset: Any) -> list[Found]:
         owner = patient_of(dataset) if self.source.patient_from == "header" else None
         start = _start(dataset)
         group = self._group(list(dataset.get("WaveformSequence") or []))

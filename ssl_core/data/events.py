@@ -51,7 +51,7 @@ def read_events(source: EventsSource, files: tuple[Path, ...], data: EventData, 
                 continue
             tally.undeclared += event[1] == len(numbers)
             stream.append(event)
-    owners, order = list[str](), list[str]()
+    owners, order, names = list[str](), list[str](), list[str]()
     with Rows(np.full(data.shape, -1, np.int32), effort.scratch) as rows:
         for (owner, record), stream in streams.items():
             stream.sort()
@@ -59,8 +59,9 @@ def read_events(source: EventsSource, files: tuple[Path, ...], data: EventData, 
                 part = stream[begin : begin + data.events]
                 owners.append(owner)
                 order.append(f"{part[0][0].isoformat() if part else ''} {record} {begin:012d}")
+                names.append(record)
                 rows.add(_record(part, data))
-        return Reading(owners, order, rows.array(), tuple(tallies))
+        return Reading(owners, order, rows.array(), tuple(tallies), names)
 
 
 def event_of(when: str, code: str, numbers: dict[str, int]) -> Event | Fault:

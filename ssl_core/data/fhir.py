@@ -5,10 +5,11 @@ float32 [m, 2 N + C] (columns.py) of one record an encounter, or a day, of one p
 conclusion, then its presented forms of type text/plain, in their order. In one row the last value by time counts, at one time
 the later one in the file. A number is read with the digits it is written with, as in a CSV file; one that is in another unit,
 by comparison of the UCUM code as a text, or has a comparator ("<"), makes its record bad: nothing is converted, and nothing
-left out without a word. A concept that is not declared is the undeclared level. What says entered-in-error or cancelled is
-not there. A file without any such resource is no bad file. Where subjects say whose a resource is, a file or line that cannot
-be read and an address that two Patients share refuse the source (gathering.py): either may hide several patients. Raises
-`DataError` where columns or units are not the plan's.
+left out without a word. A concept that is not declared is the undeclared level. What says entered-in-error or cancelled is not
+there. Labels name a report by its resource's id, a row by the encounter as it is referred to, or by the day. A file without any
+such resource is no bad file. Where subjects say whose a resource is, a file or line that cannot be read and an address that two
+Patients share refuse the source (gathering.py): either may hide several patients. Raises `DataError` where columns or units are
+not the plan's.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ssl_core.data.declared_fhir import FhirSource
 from ssl_core.data.decoding import Found
 from ssl_core.data.fhir_files import Resource, items, mapping, resources, tokens
 from ssl_core.data.gathering import gather_folder
-from ssl_core.data.reading import Effort, Fault, Reading
+from ssl_core.data.reading import Effort, Fault, Reading, row_id
 from ssl_core.data.table import words_of
 from ssl_core.data.times import sortable
 from ssl_core.data.wide_columns import check_wide_columns
@@ -79,7 +80,8 @@ class ReportDecoder:
             place, each, text = found
             words = text if isinstance(text, Fault) else words_of(text)
             content = words if isinstance(words, Fault) else encode([words], self.data)[0]
-            out.append(Found(each.owner, f"{sortable(each.when)} {each.body.get('id')} {place:09d}", content))
+            name = f"{sortable(each.when)} {each.body.get('id')} {place:09d}"
+            out.append(Found(each.owner, name, content, record=row_id(each.body.get("id")) or ""))
         return out
 
 
@@ -123,17 +125,21 @@ class RowDecoder:
         return [
             Found(None, "", row)
             if isinstance(row, Fault)
-            else Found(row.owner, row.name, row.fault or table_record(row.cells, self.data, levels, {""}))
+            else Found(row.owner, row.name, row.fault or table_record(row.cells, self.data, levels, {""}), record=row.record)
             for row in observation_rows(path, self.declared, self.data)
         ]
 
 
 @dataclass(slots=True)
 class Row:
-    """An encounter or a day: a cell for each column of the plan, as in a CSV file, and what it was taken from, or None."""
+    """An encounter or a day: a cell for each column of the plan, as in a CSV file, and what it was taken from, or None.
+
+    record: the encounter, as its reference is written, or the day.
+    """
 
     owner: str | None
     name: str
+    record: str
     cells: list[str]
     parts: list[dict[str, Any] | None]
     fault: Fault | None = None
@@ -144,7 +150,7 @@ def observation_rows(path: Path, declared: FhirSource, data: TableData) -> Itera
     places = {column.name: place for place, column in enumerate(data.columns)}
     columns = {code: name for name, column in declared.numbers.items() for code in column.codes}
     columns |= {code: name for name, column in declared.levels.items() for code in column.codes}
-    events: dict[tuple[str | None, str], list[tuple[str, int, int, str | Fault, dict[str, Any]]]] = {}
+    events: dict[tuple[str | None, str, str], list[tuple[str, int, int, str | Fault, dict[str, Any]]]] = {}
     for number, each in enumerate(_resources(declared, path, "Observation")):
         if isinstance(each, Fault):
             yield each
@@ -154,20 +160,22 @@ def observation_rows(path: Path, declared: FhirSource, data: TableData) -> Itera
                 cell = _cell(declared, name, part)
                 if cell is not None:
                     event = (sortable(each.when), number, places[name], cell, part)
-                    events.setdefault((each.owner, _row(declared, each)), []).append(event)
-    for (owner, name), found in events.items():
-        row = Row(owner, f"{min(event[0] for event in found)} {name}", [""] * len(places), [None] * len(places))
+                    events.setdefault((each.owner, *_row(declared, each)), []).append(event)
+    for (owner, name, record), found in events.items():
+        row = Row(owner, f"{min(event[0] for event in found)} {name}", record, [""] * len(places), [None] * len(places))
         row.fault = next((event[3] for event in found if isinstance(event[3], Fault)), None)
         for _, _, place, cell, part in sorted(found, key=lambda event: event[:2]):
             row.cells[place], row.parts[place] = str(cell), part
         yield row
 
 
-def _row(declared: FhirSource, each: Resource) -> str:
+def _row(declared: FhirSource, each: Resource) -> tuple[str, str]:
+    """What orders the rows of a moment, and the row's id."""
     encounter = mapping(each.body.get("encounter")).get("reference")
     if declared.rows == "encounter" and isinstance(encounter, str) and encounter:
-        return encounter
-    return f"day {each.when[:10]}"
+        return encounter, encounter
+    day = each.when[:10]
+    return f"day {day}", day
 
 
 def _cell(declared: FhirSource, name: str, part: dict[str, Any]) -> str | Fault | None:

@@ -28,12 +28,14 @@ class Found:
     """One record of a file. owner: what the file itself says, as written; name: orders a patient's records, by time.
 
     study: the examination that it belongs to, where the file itself says it; only images with reports ask for it.
+    record: the id by which labels name it, where the file itself says one; "" for none, None where the file's name is its id.
     """
 
     owner: str | None = field(repr=False)
     name: str = field(repr=False)
     content: Values | Fault = field(repr=False)
     study: str | None = field(default=None, repr=False)
+    record: str | None = field(default=None, repr=False)
 
 
 def packed(result: Sequence[Found] | Fault) -> list[bytes | memoryview]:
@@ -43,7 +45,7 @@ def packed(result: Sequence[Found] | Fault) -> list[bytes | memoryview]:
     told = (
         str(result)
         if isinstance(result, Fault)
-        else [[each.owner, each.name, each.study, _told(each.content)] for each in found]
+        else [[each.owner, each.name, each.study, each.record, _told(each.content)] for each in found]
     )
     text = json.dumps(told).encode()
     # Arrays begin where their numbers are aligned.
@@ -58,11 +60,11 @@ def unpacked(whole: bytearray) -> Sequence[Found] | Fault:
     if isinstance(told, str):
         return Fault(told)
     found = []
-    for owner, name, study, content in told:
-        if not isinstance(owner, str | None) or not isinstance(study, str | None) or not isinstance(name, str):
+    for owner, name, study, record, content in told:
+        if not all(isinstance(text, str | None) for text in (owner, study, record)) or not isinstance(name, str):
             raise TypeError("names are texts")
         if isinstance(content, str):
-            found.append(Found(owner, name, Fault(content), study))
+            found.append(Found(owner, name, Fault(content), study, record))
             continue
         kind, shape = content
         if not _NUMBERS.fullmatch(kind) or not all(type(side) is int and side >= 0 for side in shape):
@@ -72,7 +74,7 @@ def unpacked(whole: bytearray) -> Sequence[Found] | Fault:
             raise ValueError("an array beyond the end of the frame")
         values: Any = np.frombuffer(whole, kind, count, place).reshape(shape)
         place += values.nbytes
-        found.append(Found(owner, name, values, study))
+        found.append(Found(owner, name, values, study, record))
     if place != len(whole):
         raise ValueError("more than the arrays that were told of")
     return found

@@ -57,11 +57,16 @@ def gather(
     scratch: Path | None = None,
     *,
     several: bool = False,
+    ending: str = "",
 ) -> Reading:
-    """Everything that was decoded; `name`: of the folder, for the report. `scratch`: where records may lie meanwhile."""
+    """Everything that was decoded; `name`: of the folder, for the report. `scratch`: where records may lie meanwhile.
+
+    ending: what a file's name ends in that is no part of its record's id.
+    """
     tally = Tally(name)
     owners: list[str] = []
     order: list[str] = []
+    names: list[str] = []
     blank = padding(data)
     with Rows(blank, scratch) as rows:
         for file, result in decoded:
@@ -79,8 +84,9 @@ def gather(
                     continue
                 owners.append(owner)
                 order.append(found.name or file.name)
+                names.append(record_of(file, found, ending))
                 rows.add(blank if isinstance(found.content, Fault) else found.content)
-        return Reading(owners, order, rows.array(), (tally,))
+        return Reading(owners, order, rows.array(), (tally,), names)
 
 
 def found_in(result: Sequence[Found] | Fault) -> Sequence[Found]:
@@ -93,6 +99,11 @@ def found_in(result: Sequence[Found] | Fault) -> Sequence[Found]:
 def owner_of(file: Listed, found: Found) -> str | None:
     """Whose a record is: by the declared rule; what the file says counts only where the rule is `header`."""
     return file.owner or (row_id(found.owner) if file.says else None)
+
+
+def record_of(file: Listed, found: Found, ending: str = "") -> str:
+    """By what id labels name a record: what the file says or, where it is silent, the file's name; "" for none."""
+    return row_id(file.name.removesuffix(ending) if found.record is None else found.record) or ""
 
 
 def _hides(found: Found) -> bool:

@@ -62,7 +62,7 @@ def _decoder(declared: FolderSource, data: ImageData, study: Study) -> tuple[Dec
     """What decodes a file of this declaration, and the library that it needs."""
     largest = declared.largest_mib << 20
     if isinstance(declared, DicomSource):
-        return DicomDecoder(declared.modalities, declared.frames, largest, data, study), "pydicom"
+        return DicomDecoder(declared.modalities, declared.frames, largest, data, study, declared.record_from), "pydicom"
     if isinstance(declared, PicturesSource):
         return PictureDecoder(declared.pages, largest, data), "PIL.Image"
     return nifti_decoder(cast("NiftiSource", declared), data), "nibabel"

@@ -1,10 +1,11 @@
 """Step 13: the rows of a CSV file of labels, outcomes or parts; what all who read one share.
 
-Comes in: a CSV file with a header line, UTF-8, one line a row. Goes out: a `LabelTable`: cells as texts, by column, with the
-line of each row. Raises `DataError` naming file, column and line, never a cell: for a file that cannot be read, a row of
-several lines (a lost quote would swallow the labels of the patients after it) or of another number of fields than the header,
-a column that is not there exactly once, an empty or repeated id, a cell of another form. A file may hold 256 MiB, 4 million
-rows and 20 million cells; it is refused as soon as it shows, whatever it says of itself.
+Comes in: a CSV file with a header line, UTF-8, one line a row: a patient's or, where it has a column of records, a record's.
+Goes out: a `LabelTable`: cells as texts, by column, with the line of each row. Raises `DataError` naming file, column and line,
+never a cell: for a file that cannot be read, a row of several lines (a lost quote would swallow the labels of the patients
+after it) or of another number of fields than the header, a column that is not there exactly once, an empty or repeated id, a
+cell of another form. A file may hold 256 MiB, 4 million rows and 20 million cells; it is refused as soon as it shows, whatever
+it says of itself.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy.typing as npt
 from ssl_core.data.csv_rows import csv_records, open_text
 from ssl_core.data.patients import unit_id
 from ssl_core.data.reading import is_clean
+from ssl_core.data.record_units import record_key
 from ssl_core.errors import DataError
 
 LARGEST = 256 << 20
@@ -39,10 +41,10 @@ class LabelTable:
     lines: list[int] = field(repr=False)
     comment: str = field(default="", repr=False)
 
-    def fault(self, column: str, place: int, what: str) -> DataError:
+    def fault(self, column: str, place: int, what: str, remedy: str | None = None) -> DataError:
         """The error of one cell of row `place`, from 0, by file, column and line."""
         where = f"in line {self.lines[place]}"
-        return DataError(f"column {column!r} of file {self.name!r} {what} {where}", field="column", value=column)
+        return DataError(f"column {column!r} of file {self.name!r} {what} {where}", field="column", value=column, remedy=remedy)
 
     def cells(self, column: str) -> list[str]:
         """One column, without space around a cell."""
@@ -59,13 +61,17 @@ class LabelTable:
                 raise self.fault(column, place, "is empty")
         return found
 
-    def patients(self, column: str) -> tuple[str, ...]:
-        """One column of patients, each once."""
-        found = self.ids(column)
+    def units(self, patient_column: str, record_column: str | None = None) -> tuple[str, ...]:
+        """One column of patients or, with that of records, the keys of their records (record_units.py), each once."""
+        found, column, what = self.ids(patient_column), patient_column, "a patient"
+        remedy = "one row a patient; labels of records need their column of records named"
+        if record_column is not None:
+            found, column, what = tuple(map(record_key, found, self.ids(record_column))), record_column, "a record"
+            remedy = "one row a record of a patient"
         seen: set[str] = set()
         for place, unit in enumerate(found):
             if unit in seen:
-                raise self.fault(column, place, "names a patient again")
+                raise self.fault(column, place, f"names {what} again", remedy)
             seen.add(unit)
         return found
 

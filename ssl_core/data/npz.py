@@ -29,7 +29,7 @@ def read_npz(source: NpzSource, files: tuple[Path, ...], data: ImageData) -> Rea
     (path,) = files
     with NpzArrays(path, source.path, source.largest) as arrays:
         check_images(source, arrays.form(source.image_field), data)
-        fields = arrays.read((source.image_field, source.patient_field))
+        fields = arrays.read(fields_of(source, source.image_field))
     images = fields[source.image_field]
     owners = owners_of(source, fields[source.patient_field], len(images))
     records, broken, blank = standardise(images, data)
@@ -38,7 +38,24 @@ def read_npz(source: NpzSource, files: tuple[Path, ...], data: ImageData) -> Rea
     for fault, bad in ((Fault.NO_PATIENT, ~kept), (Fault.NOT_FINITE, broken & kept), (Fault.BLANK, blank & kept)):
         if bad.any():
             tally.faults[fault] = int(bad.sum())
-    return Reading([o for o in owners if o], [""] * int(kept.sum()), records[kept], (tally,))
+    names = names_of(source, fields, kept)
+    return Reading([o for o in owners if o], [""] * int(kept.sum()), records[kept], (tally,), names)
+
+
+def fields_of(source: NpzSource | SignalSource, *content: str) -> tuple[str, ...]:
+    """The arrays that are read: those of the `content`, and those of ids."""
+    ids = [source.patient_field, *([] if source.record_field is None else [source.record_field])]
+    return tuple(dict.fromkeys([*content, *ids]))
+
+
+def names_of(
+    source: NpzSource | SignalSource, fields: dict[str, npt.NDArray[np.generic]], kept: npt.NDArray[np.bool_]
+) -> list[str] | None:
+    """The ids of the records that are kept, bool [m], where the source has an array of them."""
+    if source.record_field is None:
+        return None
+    found = ids_of(source.path, "record_field", source.record_field, fields[source.record_field], len(kept))
+    return [name for name, there in zip(found, kept, strict=True) if there]
 
 
 def check_images(source: NpzSource, images: Form, data: ImageData) -> None:

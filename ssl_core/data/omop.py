@@ -5,9 +5,9 @@ float32 [m, 2 N + C] (columns.py) of one record a visit, or a day of a person, i
 row the last value by time counts, at one time that of the greatest id; conditions likewise. A number is read as the same text
 in a CSV file is. A record in which a value stands in another unit than declared is bad, as is one with a value that is no
 number: nothing is converted, and nothing left out without a word. A note of more bytes than declared is a bad record. A row
-without a person belongs to nobody. A person's records come in the order of their dates. Rows are streamed in one read-only
-transaction (database.py), those of tables ordered by person: PostgreSQL sorts them where it sorts, SQLite in memory, 128 bytes
-of cells a row on average and at most max_rows of them.
+without a person belongs to nobody. A person's records come in the order of their dates; labels name them by note_id,
+visit_occurrence_id or day. Rows are streamed in one read-only transaction (database.py), those of tables ordered by person:
+PostgreSQL sorts them where it sorts, SQLite in memory, 128 bytes of cells a row on average and at most max_rows of them.
 Raises `DataError` for what concerns the whole source, and where columns or units are not the plan's.
 """
 
@@ -25,7 +25,7 @@ from ssl_core.data.columns import level_codes, table_record
 from ssl_core.data.database import Base, check_sortable, check_table, connected, stream, table_of
 from ssl_core.data.declared_omop import OmopSource
 from ssl_core.data.optional import needed
-from ssl_core.data.reading import Effort, Fault, Reading, Tally, owned
+from ssl_core.data.reading import Effort, Fault, Reading, Tally, owned, row_id
 from ssl_core.data.rows import Rows
 from ssl_core.data.table import words_of
 from ssl_core.data.times import sortable
@@ -74,7 +74,7 @@ class Event(NamedTuple):
 
 def read_notes(declared: OmopSource, folder: Path, data: TextData, effort: Effort) -> Reading:
     """Every note of the declared types and classes; see the module docstring."""
-    tally, owners, order = Tally("note"), list[str](), list[str]()
+    tally, owners, order, names = Tally("note"), list[str](), list[str](), list[str]()
     with connected(declared, folder) as base, Rows(encode([[]], data)[0], effort.scratch) as rows:
         for owner, row in owned(note_rows(base, declared), tally):
             words = Fault.TOO_LARGE if row[5] else words_of(row[1])
@@ -82,8 +82,9 @@ def read_notes(declared: OmopSource, folder: Path, data: TextData, effort: Effor
                 tally.faults[words] += 1
             owners.append(owner)
             order.append(note_order(row))
+            names.append(row_id(row[4]) or "")
             rows.add(encode([[] if isinstance(words, Fault) else words], data)[0])
-        return Reading(owners, order, rows.array(), (tally,))
+        return Reading(owners, order, rows.array(), (tally,), names)
 
 
 def note_order(row: Any) -> str:
@@ -113,18 +114,19 @@ def note_rows(base: Base, declared: OmopSource) -> Iterator[Any]:
 def read_visits(declared: OmopSource, folder: Path, data: TableData, effort: Effort) -> Reading:
     """Every visit or day with a declared measurement or condition; see the module docstring."""
     _check_columns(declared, data)
-    tally, owners, order = Tally("measurement, condition_occurrence"), list[str](), list[str]()
+    tally, owners, order, names = Tally("measurement, condition_occurrence"), list[str](), list[str](), list[str]()
     blank, levels = np.zeros(data.values, np.float32), level_codes(data)
     with connected(declared, folder) as base, Rows(blank, effort.scratch) as rows:
-        for owner, (_, name, cells, _) in owned(visit_rows(base, declared, data), tally):
-            record = cells if isinstance(cells, Fault) else table_record(cells, data, levels, {""})
-            if isinstance(record, Fault):
-                tally.faults[record] += 1
-                record = blank
+        for owner, (_, name, record, cells, _) in owned(visit_rows(base, declared, data), tally):
+            values = cells if isinstance(cells, Fault) else table_record(cells, data, levels, {""})
+            if isinstance(values, Fault):
+                tally.faults[values] += 1
+                values = blank
             owners.append(owner)
             order.append(name)
-            rows.add(record)
-        return Reading(owners, order, rows.array(), (tally,))
+            names.append(record)
+            rows.add(values)
+        return Reading(owners, order, rows.array(), (tally,), names)
 
 
 def _check_columns(declared: OmopSource, data: TableData) -> None:
@@ -172,8 +174,8 @@ def _events(base: Base, declared: OmopSource) -> Iterator[Event]:
 
 def visit_rows(
     base: Base, declared: OmopSource, data: TableData
-) -> Iterator[tuple[object, str, tuple[str, ...] | Fault, list[Event | None]]]:
-    """Person, name that orders a person's rows, cells in the plan's order or why there are none, and where each is from."""
+) -> Iterator[tuple[object, str, str, tuple[str, ...] | Fault, list[Event | None]]]:
+    """Person, name that orders a person's rows, visit or day, cells in the plan's order or why there are none, whence each."""
     places = {column.name: place for place, column in enumerate(data.columns)}
     numbers = {c: (places[name], m) for name, m in declared.measurements.items() for c in m.concepts}
     levels: dict[int, list[tuple[int, str]]] = {}
@@ -186,6 +188,7 @@ def visit_rows(
         rows: dict[str, list[str]] = {}
         taken: dict[str, list[Event | None]] = {}
         first: dict[str, str] = {}
+        records: dict[str, str] = {}
         bad: set[str] = set()
         for event in sorted(own, key=lambda event: (event.when, event.identity)):
             by_visit = declared.rows == "visit" and event.visit is not None
@@ -193,6 +196,7 @@ def visit_rows(
             cells = rows.setdefault(key, start.copy())
             origin = taken.setdefault(key, [None] * len(start))
             first.setdefault(key, event.when)
+            records.setdefault(key, (row_id(event.visit) or "") if by_visit else event.when[:10])
             if event.value is not None:
                 place, measured = numbers[event.concept]
                 cells[place], origin[place] = _cell(event.value), event
@@ -202,7 +206,7 @@ def visit_rows(
             for place, level in levels[event.concept]:
                 cells[place], origin[place] = level, event
         for key, cells in rows.items():
-            yield person, f"{first[key]} {key}", Fault.UNITS if key in bad else tuple(cells), taken[key]
+            yield person, f"{first[key]} {key}", records[key], Fault.UNITS if key in bad else tuple(cells), taken[key]
 
 
 def _cell(value: object) -> str:

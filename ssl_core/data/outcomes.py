@@ -1,14 +1,14 @@
-"""Step 13: a site's own outcomes that are numbers, or times to an event; patient ids stay inside these objects.
+"""Step 13: a site's own outcomes that are numbers, or times to an event; ids stay inside these objects.
 
 Comes in: a CSV, one row a patient: number columns, or a time and a 0/1 event column (1: it happened then; 0: until then it had
-not). Goes out: `Numbers` float64 [n, k] or `Survival` float64 [n], bool [n]. Raises `DataError` naming file, column and line,
-never a cell. An empty cell is refused: leave the row out of the file.
+not); numbers also one row a record, where a column of records is named. Goes out: `Numbers` float64 [n, k] or `Survival`
+float64 [n], bool [n]. Raises `DataError` naming file, column and line, never a cell. An empty cell is refused: leave the row
+out of the file.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_core.data.label_table import LabelTable, read_label_table
-from ssl_core.data.patients import Patients
+from ssl_core.data.patients import Patients, matched
 from ssl_core.errors import DataError
 
 _LARGEST = 1e12
@@ -27,7 +27,7 @@ _Reals = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """`values` float64 [n, k] for n patients and k named columns."""
+    """`values` float64 [n, k] for n units (patients, or keys of records) and k named columns."""
 
     units: tuple[str, ...] = field(repr=False)
     names: tuple[str, ...]
@@ -59,27 +59,21 @@ class Survival:
         return theirs, self.time[mine], self.event[mine]
 
 
-def matched(units: Sequence[str], patients: Patients) -> tuple[_Index, _Index]:
-    """Positions int64 [j] in `units` and in `patients` of everybody who is in both, in the order of `patients`."""
-    row = {unit: place for place, unit in enumerate(units)}
-    pairs = [(row[unit], place) for place, unit in enumerate(patients.units) if unit in row]
-    both = np.array(pairs, np.int64).reshape(-1, 2)
-    return both[:, 0], both[:, 1]
-
-
-def read_numbers(path: Path, value_columns: tuple[str, ...], *, patient_column: str = "patient") -> Numbers:
-    """A CSV of one row a patient; `value_columns`: what is to be told."""
+def read_numbers(
+    path: Path, value_columns: tuple[str, ...], *, patient_column: str = "patient", record_column: str | None = None
+) -> Numbers:
+    """A CSV of one row a patient, or a record; `value_columns`: what is to be told."""
     if not value_columns:
         raise DataError("no column of values is named", field="value_columns", remedy="name one")
     table = read_label_table(path)
-    units = table.patients(patient_column)
+    units = table.units(patient_column, record_column)
     return Numbers(units, value_columns, np.stack([_numbers(table, column) for column in value_columns], axis=1))
 
 
 def read_survival(path: Path, time_column: str, event_column: str, *, patient_column: str = "patient") -> Survival:
     """A CSV of one row a patient with a time, in any one unit, and whether the event happened then."""
     table = read_label_table(path)
-    units = table.patients(patient_column)
+    units = table.units(patient_column)
     time = _numbers(table, time_column)
     for place in np.flatnonzero(time <= 0):
         raise table.fault(time_column, int(place), "is not above 0")

@@ -17,14 +17,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
+
 from ssl_core.data.declared import NpzSource, TableSource
 from ssl_core.data.declared_folder import FolderSource
 from ssl_core.data.declared_pairs import PairsSource
 from ssl_core.data.folder_files import Listed, read_index
-from ssl_core.data.gathering import found_in, owner_of
+from ssl_core.data.gathering import found_in, owner_of, record_of
 from ssl_core.data.image_folders import Study, decode_images
 from ssl_core.data.images import standardise
-from ssl_core.data.npz import check_images, ids_of, owners_of
+from ssl_core.data.npz import check_images, fields_of, ids_of, names_of, owners_of
 from ssl_core.data.npz_arrays import NpzArrays
 from ssl_core.data.pair_rows import Codes, joined, padding_row
 from ssl_core.data.reading import Effort, Fault, Reading, Tally, row_id
@@ -39,13 +41,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LinkedImage:
-    """One image and its study, by the name of its file or its row; `order`: its place among its patient's."""
+    """One image and its study, by the name of its file or its row; `order`: its place among its patient's; `record`: its id."""
 
     name: str = field(repr=False)
     owner: str | None = field(repr=False)
     study: str | None = field(repr=False)
     order: str = field(repr=False)
     content: Values | Fault = field(repr=False)
+    record: str = field(default="", repr=False)
 
 
 @dataclass(slots=True)
@@ -65,6 +68,7 @@ def read_pairs(source: Source, data: PairData, effort: Effort) -> Reading:
     tally = Tally(declared.image.path)
     owners: list[str] = []
     order: list[str] = []
+    names: list[str] = []
     used: set[tuple[str, str]] = set()
     blank = padding_row(data)
     with Rows(blank, effort.scratch) as rows:
@@ -81,10 +85,11 @@ def read_pairs(source: Source, data: PairData, effort: Effort) -> Reading:
             used.add(link)
             owners.append(link[0])
             order.append(image.order)
+            names.append(image.record)
             rows.add(blank if isinstance(image.content, Fault) else joined(image.content.astype("float32"), words, data))
         for link in reports.words.keys() - used:
             reports.of[link].unpaired += 1
-        return Reading(owners, order, rows.array(), (tally, *reports.tallies))
+        return Reading(owners, order, rows.array(), (tally, *reports.tallies), names)
 
 
 def _fault(image: LinkedImage, reports: _Reports, words: Codes | None) -> Fault | None:
@@ -130,21 +135,23 @@ def linked_images(
     for file, result in decoded:
         for found in found_in(result):
             study = study_of(file.name) if study_of else row_id(found.study)
-            yield LinkedImage(file.name, owner_of(file, found), study, found.name or file.name, found.content)
+            order = found.name or file.name
+            yield LinkedImage(file.name, owner_of(file, found), study, order, found.content, record_of(file, found))
 
 
 def _of_array(source: NpzSource, study_field: str, path: Path, data: ImageData) -> Iterator[LinkedImage]:
     with NpzArrays(path, source.path, source.largest) as arrays:
         check_images(source, arrays.form(source.image_field), data)
-        fields = arrays.read((source.image_field, source.patient_field, study_field))
+        fields = arrays.read(fields_of(source, source.image_field, study_field))
     images = fields[source.image_field]
     owners = owners_of(source, fields[source.patient_field], len(images))
     studies = ids_of(source.path, "study_field", study_field, fields[study_field], len(images))
+    names = names_of(source, fields, np.ones(len(images), np.bool_)) or [""] * len(images)
     records, broken, blank = standardise(images, data)
     for row, content in enumerate(records):
         fault = Fault.NOT_FINITE if broken[row] else Fault.BLANK if blank[row] else None
         # Rows of one patient keep their order.
-        yield LinkedImage(f"row {row + 1}", owners[row] or None, studies[row] or None, "", fault or content)
+        yield LinkedImage(f"row {row + 1}", owners[row] or None, studies[row] or None, "", fault or content, names[row])
 
 
 def _study_of(declared: PairsSource, image: FolderSource, folder: Path) -> Callable[[str], str | None] | None:

@@ -80,6 +80,14 @@ class Patients:
         return (sums / self.counts()[:, None]).astype(np.float32)
 
 
+def matched(units: Sequence[str], patients: Patients) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Positions int64 [j] in `units` and in `patients` of all that are in both, in the order of `patients`."""
+    row = {unit: place for place, unit in enumerate(units)}
+    pairs = [(row[unit], place) for place, unit in enumerate(patients.units) if unit in row]
+    both = np.array(pairs, np.int64).reshape(-1, 2)
+    return both[:, 0], both[:, 1]
+
+
 def unit_id(cell: str) -> str:
     """A patient id as it is compared: Unicode NFC, without space around it. Empty where there is none.
 

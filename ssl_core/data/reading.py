@@ -151,8 +151,8 @@ class Effort:
 class Reading:
     """m kept records: `owners` [m] patient ids, `order` [m] record ids, `records` [m, ...]; one tally a file.
 
-    names: [m] record ids, where `order` is not of them alone but of times first. Of a part (part.py), `left_out`: records of
-    patients who are not in it; `absent`: patients of it without a record.
+    names: [m] record ids as labels of records name them, "" where a record has none; None where none of the source's has. Of a
+    part (part.py), `left_out`: records of patients who are not in it; `absent`: patients of it without a record.
     """
 
     owners: list[str] = field(repr=False)

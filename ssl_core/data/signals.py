@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_core.data.declared import SignalSource
-from ssl_core.data.npz import owners_of
+from ssl_core.data.npz import fields_of, names_of, owners_of
 from ssl_core.data.npz_arrays import Form, NpzArrays
 from ssl_core.data.reading import Fault, Reading, Tally
 from ssl_core.data.scaling import check_units, scaled
@@ -29,7 +29,7 @@ def read_signals(source: SignalSource, files: tuple[Path, ...], data: SignalData
     (path,) = files
     with NpzArrays(path, source.path, source.largest) as arrays:
         _check(source, arrays.form(source.signal_field), data)
-        fields = arrays.read((source.signal_field, source.patient_field))
+        fields = arrays.read(fields_of(source, source.signal_field))
     signals = fields[source.signal_field]
     if signals.ndim == 2:
         signals = signals[:, None, :]
@@ -40,7 +40,8 @@ def read_signals(source: SignalSource, files: tuple[Path, ...], data: SignalData
     for fault, bad in ((Fault.NO_PATIENT, ~kept), (Fault.MISSING, broken & kept), (Fault.FLAT, flat & kept)):
         if bad.any():
             tally.faults[fault] = int(bad.sum())
-    return Reading([o for o in owners if o], [""] * int(kept.sum()), records[kept], (tally,))
+    names = names_of(source, fields, kept)
+    return Reading([o for o in owners if o], [""] * int(kept.sum()), records[kept], (tally,), names)
 
 
 def _same_meaning(source: SignalSource, data: SignalData) -> None:

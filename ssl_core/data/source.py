@@ -39,6 +39,7 @@ from ssl_core.data.pairs import read_pairs
 from ssl_core.data.part import of_part, units_of_part
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.reading import Effort, Fault, Reading
+from ssl_core.data.record_units import group_records
 from ssl_core.data.signals import read_signals
 from ssl_core.data.sounds import read_sounds
 from ssl_core.data.table import read_table
@@ -192,6 +193,16 @@ def refuse_hiding(source: Source, reading: Reading) -> None:
 
 def load_patients(source: Source, data: Data, effort: Effort | None = None) -> Patients:
     """The source's units, for the site's own use; bad records are padding or zeros, rows without a patient left out."""
+    reading = _trusted(source, data, effort)
+    return group(reading.owners, reading.records, reading.order, effort.scratch if effort else None)
+
+
+def load_records(source: Source, data: Data) -> Patients:
+    """The source's records as units of their own (record_units.py), for labels of records."""
+    return group_records(_trusted(source, data))
+
+
+def _trusted(source: Source, data: Data, effort: Effort | None = None) -> Reading:
     reading = read_records(source, data, effort)
     refuse_hiding(source, reading)
-    return group(reading.owners, reading.records, reading.order, effort.scratch if effort else None)
+    return reading

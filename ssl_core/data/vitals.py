@@ -109,15 +109,16 @@ def read_vitals(source: VitalsSource, files: tuple[Path, ...], data: SignalData,
                 measured.add(stream, time, scale.channel, value)
     grid = _on_grid(measured, len(streams), source, data)
     carry = source.carry if len(source.carry) > 1 else source.carry * data.channels
-    owners, order = list[str](), list[str]()
+    owners, order, names = list[str](), list[str](), list[str]()
     with Rows(np.zeros(data.values, np.float32), effort.scratch) as rows:
         for (owner, record), stream in streams.items():
             for begin in _pieces(grid, stream, data.samples)[: source.windows] or [None]:
                 when = 0 if begin is None else int(grid.begin[stream]) + int(begin / data.rate_hz * 1e6)
                 owners.append(owner)
                 order.append(f"{in_order(when)} {record}")
+                names.append(record)
                 rows.add(np.zeros(data.values, np.float32) if begin is None else _record(grid, stream, begin, carry, data))
-        return Reading(owners, order, rows.array(), tuple(tallies))
+        return Reading(owners, order, rows.array(), tuple(tallies), names)
 
 
 def plain(cell: str) -> str:

@@ -53,7 +53,7 @@ def read_wfdb(source: Source, data: SignalData, effort: Effort) -> Reading:
     check_meaning(declared, data)
     files = _without_segments(list_files(declared, source.folder), declared)
     decoded = decode_all(files, WfdbDecoder(declared, data), Bounds.of(declared), workers=effort.workers)
-    return gather(declared.path, decoded, data, effort.scratch)
+    return gather(declared.path, decoded, data, effort.scratch, ending=".hea")
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,9 +43,19 @@ def text_in(record: ElementTree.Element, declared: XmlSource) -> str:
 
 def owner_of(record: ElementTree.Element, declared: XmlSource) -> str | None:
     """Whose a record is, by the declared path."""
-    if declared.patient_path is None:
-        return None
-    path, attribute = split_attribute(declared.patient_path)
+    return None if declared.patient_path is None else _named(record, declared.patient_path)
+
+
+def id_of(record: ElementTree.Element, declared: XmlSource) -> str | None:
+    """By what labels name a record: by the declared path or, where a file is a record, by the file's name (None)."""
+    if declared.id_path is None:
+        return None if declared.record is None else ""
+    return _named(record, declared.id_path) or ""
+
+
+def _named(record: ElementTree.Element, written: str) -> str | None:
+    """The one id that stands at a path; None where there is none, or several."""
+    path, attribute = split_attribute(written)
     elements = record.findall(path)
     texts = map(text_of, elements) if attribute is None else (element.get(attribute, "") for element in elements)
     names = {unit_id(text) for text in texts} - {""}
@@ -71,7 +81,7 @@ class XmlDecoder:
         records = records_in(root, self.declared)
         known = set(records)
         return [
-            Found(owner_of(each, self.declared), name, Fault.SHAPE)
+            Found(owner_of(each, self.declared), name, Fault.SHAPE, record=id_of(each, self.declared))
             if any(inner in known for inner in each.iter() if inner is not each)
             else self._found(each, name)
             for each, name in ((each, f"{path.name} {place:09d}") for place, each in enumerate(records))
@@ -79,6 +89,5 @@ class XmlDecoder:
 
     def _found(self, record: ElementTree.Element, name: str) -> Found:
         words = words_of(text_in(record, self.declared))
-        return Found(
-            owner_of(record, self.declared), name, words if isinstance(words, Fault) else encode([words], self.data)[0]
-        )
+        content = words if isinstance(words, Fault) else encode([words], self.data)[0]
+        return Found(owner_of(record, self.declared), name, content, record=id_of(record, self.declared))

@@ -152,7 +152,7 @@ def _omop(source: Source, data: Data, owner: str, effort: Effort) -> Before:
     declared = cast("OmopSource", source.declared)
     with connected(declared, source.folder) as base:
         if isinstance(data, TableData):
-            for person, _, _, taken in visit_rows(base, declared, data):
+            for person, _, _, _, taken in visit_rows(base, declared, data):
                 if row_id(person) == owner:
                     written = ("" if event is None else event.written for event in taken)
                     return tuple(zip((column.name for column in data.columns), written, strict=True))

@@ -94,10 +94,14 @@ def look_at(
     effort: Effort,
     *,
     labels: Sequence[Path] = (),
+    record_column: str | None = None,
     patient: str | None = None,
     picture: bool = False,
 ) -> Look:
-    """Read the source once and say what is in it; `picture`: of which `shown` is wanted, for `patient` or the first."""
+    """Read the source once and say what is in it; `picture`: of which `shown` is wanted, for `patient` or the first.
+
+    record_column: that of the label files, where each row is a record's.
+    """
     files = source.files()
     begun = time.monotonic()
     reading = read_records(source, data, effort)
@@ -108,7 +112,7 @@ def look_at(
         *_verdict(report),
         *_faults(report),
         *_duplicates(reading, contents),
-        *leak_findings(labels, reading, contents),
+        *leak_findings(labels, reading, contents, record_column),
         *outlier_findings(reading, data),
         *note_findings(source, data, effort, labels),
         *scan_findings(source, data, effort),

@@ -1,4 +1,4 @@
-"""Step 13: area under the ROC curve, group by group and macro-averaged.
+"""Step 13: area under the ROC curve, group by group and macro-averaged; of classes also the balanced accuracy.
 
 Comes in: scores float [n, K] and labels 0/1 [n, K]. Goes out: float64 [K], NaN where a group has one class only, and
 their mean over the other groups. Ties count one half: Fawcett, "An introduction to ROC analysis" (Pattern Recognition
@@ -37,3 +37,13 @@ def macro_auroc(scores: npt.NDArray[np.floating], labels: npt.NDArray[np.integer
     if not len(known):
         raise DataError("no group of the test labels has both classes", field="labels", remedy="add test patients")
     return float(known.mean())
+
+
+def balanced_accuracy(scores: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:
+    """Mean over the classes of the share of each that has its own highest score; `labels` 0/1 [n, K], one 1 a row, K > 1.
+
+    Classes without a row do not count: Brodersen et al., "The balanced accuracy and its posterior distribution" (ICPR 2010).
+    """
+    right = scores.argmax(axis=1) == labels.argmax(axis=1)
+    known = labels.sum(axis=0) > 0
+    return float(((labels * right[:, None]).sum(axis=0)[known] / labels.sum(axis=0)[known]).mean())

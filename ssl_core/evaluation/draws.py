@@ -4,6 +4,7 @@ Comes in: labels 0/1 [n, K] of the pool, a budget, how many draws, a public seed
 sorted by chance alone. A draw is a plain random sample that holds at least `least` positives and negatives of every
 group; where the pool has fewer of a class, as many as it has. It is therefore not quite a random sample, which every
 table must say. When plain sampling does not meet it soon, the fullest sample is mended by as few swaps as it takes.
+Of labels of records patients are drawn too, with all their records; one may be a positive and a negative of a group.
 """
 
 from __future__ import annotations
@@ -29,12 +30,26 @@ class LabelDraws:
     short: tuple[int, ...]
 
 
-def draw_labels(labels: npt.NDArray[np.integer], budget: int, *, count: int, seed: int, least: int = LEAST) -> LabelDraws:
-    """`count` draws of `budget` patients from a pool with `labels` [n, K]; see the module docstring."""
-    if not 2 <= budget <= len(labels):
-        raise DataError("label budget does not fit the pool", field="budget", value=budget, limit="2 .. patients in the pool")
+def draw_labels(
+    labels: npt.NDArray[np.integer],
+    budget: int,
+    *,
+    count: int,
+    seed: int,
+    least: int = LEAST,
+    owners: npt.NDArray[np.int64] | None = None,
+) -> LabelDraws:
+    """`count` draws of `budget` patients from a pool with `labels` [n, K]; see the module docstring.
+
+    owners: of labels of records, the number of each one's patient, int64 [n] from 0; `index` is of these numbers then.
+    """
     # A positive and a negative of a group are two things to hold: [n, 2 K].
     holds = np.concatenate([labels == 1, labels == 0], axis=1)
+    if owners is not None:
+        of_records, holds = holds, np.zeros((int(owners.max(initial=-1)) + 1, holds.shape[1]), np.bool_)
+        np.logical_or.at(holds, owners, of_records)
+    if not 2 <= budget <= len(holds):
+        raise DataError("label budget does not fit the pool", field="budget", value=budget, limit="2 .. patients in the pool")
     wanted = np.minimum(holds.sum(axis=0), least)
     source = np.random.default_rng([seed, budget])
     index = np.stack([_one(holds, wanted, budget, source) for _ in range(count)])

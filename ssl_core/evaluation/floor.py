@@ -13,11 +13,12 @@ of the others, "missing" and "not declared" too, 0 or 1; standardised by mean an
 labels are not looked at. Events: of each code and each gap the logarithm of one more than how often a record has it,
 standardised likewise. Images with reports: both, the pixels of an image brought to length 1 as its words are, side by
 side; whoever has the report at hand may use it, though the encoder's features are of the image alone. A patient's
-feature is the mean over the patient's records.
+feature is the mean over the patient's records; where records are the units (record_units.py), over a record's rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,10 +41,12 @@ def floor_data(data: Data) -> Data:
     return TextData(kind="text", words=_WORDS, codes=1, buckets=BUCKETS) if isinstance(data, TextData) else data
 
 
-def floor_patients(source: Source, patients: Patients, data: Data) -> Patients:
-    """The `patients` of `source`, read by `data`, as the floor sees them."""
+def floor_patients(
+    source: Source, patients: Patients, data: Data, load: Callable[[Source, Data], Patients] = load_patients
+) -> Patients:
+    """The `patients` of `source`, as `load` reads them by `data`, as the floor sees them."""
     if isinstance(data, TextData | PairData):
-        return load_patients(source, floor_data(data))
+        return load(source, floor_data(data))
     if isinstance(data, SignalData):
         records = log_power(np.asarray(patients.whole, np.float32), data)
         return Patients(patients.units, patients.tags, patients.offsets, records)

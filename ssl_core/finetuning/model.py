@@ -22,6 +22,7 @@ from pydantic import Field
 from ssl_core.card import Card, LoadedEncoder
 from ssl_core.config import Sha256Hex, parse
 from ssl_core.data.patients import Patients
+from ssl_core.data.record_units import is_record, owners
 from ssl_core.encoders.vector import to_vector, weights_hash
 from ssl_core.errors import ConfigError, DataError, TrustError
 from ssl_core.finetuning.full import FROM_PRETRAINED, TuneSettings, fit_full
@@ -33,6 +34,7 @@ from ssl_core.trust.envelope import canonical
 
 Method = Literal["probe", "full"]
 Outcome = Literal["labels", "numbers", "survival"]
+Unit = Literal["patient", "record"]
 NOTICE = "Not differentially private: fitted on this site's patients without noise. Do not share, publish or upload it."
 _HEAD = ("head.weight", "head.bias", "head.centre", "head.scale")
 
@@ -41,6 +43,7 @@ class ModelCard(StrictModel):
     """What a fine-tuned model is. Nothing publishes it: `publish` takes a finished study, never a folder.
 
     `outcome`: what its scores are: of labels, a rank; of numbers, their estimates; of survival, the log of the risk.
+    `unit`: what it was fitted to, and what its scores are of.
     """
 
     format: Annotated[int, Field(ge=1, le=1)] = 1
@@ -49,6 +52,7 @@ class ModelCard(StrictModel):
     notice: str = NOTICE
     method: Method
     outcome: Outcome = "labels"
+    unit: Unit = "patient"
     labels: Annotated[tuple[str, ...], Field(min_length=1)]
     exclusive: bool
     weights: Sha256Hex
@@ -66,7 +70,7 @@ class SiteModel:
     card: ModelCard
 
     def scores(self, patients: Patients) -> npt.NDArray[np.float64]:
-        """float64 [n, K] for patients as `load_patients` gives them for the encoder's card."""
+        """float64 [n, K] for units as `load_patients` or, by the card, `load_records` gives them for the encoder's card."""
         features = patients.mean_by_unit(self.model.encoder.features(patients.whole))
         scored: npt.NDArray[np.float64] = self.scaling(features) @ self.weight + self.bias
         return scored
@@ -132,13 +136,16 @@ class FineTuner:
         exclusive: bool = False,
         unlabelled: Patients | None = None,
     ) -> SiteModel:
-        """Fit to `labels` 0/1 [n, K] of `patients`; `unlabelled` patients, where given, set the scaling constants."""
+        """Fit to `labels` 0/1 [n, K] of `patients`; `unlabelled` patients, where given, set the scaling constants.
+
+        Units may be records (`load_records`): what is held out to choose a penalty is a patient with all of his then.
+        """
         if labels.shape != (len(patients), len(names)):
             raise DataError("labels do not fit", field="labels", value=labels.shape, limit=(len(patients), len(names)))
         for name, column in zip(names, labels.T, strict=True):
             if column.min() == column.max():
                 raise DataError(
-                    "a label is the same for all labelled patients", field="label", value=name, remedy="label more patients"
+                    "a label is the same for all that are labelled", field="label", value=name, remedy="label more patients"
                 )
         from ssl_core.objectives.build import build_model
 
@@ -148,7 +155,8 @@ class FineTuner:
         if self._method == "probe":
             basis = patients if unlabelled is None else unlabelled
             scaling = standardise(basis.mean_by_unit(model.encoder.features(basis.whole)))
-            head = fit_ridge(scaling(patients.mean_by_unit(model.encoder.features(patients.whole))), labels)
+            features = scaling(patients.mean_by_unit(model.encoder.features(patients.whole)))
+            head = fit_ridge(features, labels, owners=owners(patients.units))
             weight, bias = head.weight, head.bias
         else:
             index = np.arange(len(patients), dtype=np.int64)[None]
@@ -159,6 +167,7 @@ class FineTuner:
             weight, bias = tuned.weight[0].double().numpy(), tuned.bias[0, 0].double().numpy()
         card = ModelCard(
             method=self._method,
+            unit="record" if any(map(is_record, patients.units)) else "patient",
             labels=names,
             exclusive=exclusive,
             weights=weights_hash(to_vector(model.encoder)),

@@ -38,6 +38,8 @@ def _write_npz(folder: Path, declared: NpzSource | SignalSource, data: object, r
         content: np.stack([np.asarray(content) for _, content in rows]),
         declared.patient_field: np.array([unit for unit, _ in rows]),
     }
+    if declared.record_field is not None:
+        fields[declared.record_field] = np.array([f"{unit}-{number}" for unit, number, _ in numbered(rows)])
     np.savez(folder / "records.npz", allow_pickle=False, **fields)
     return declared.model_copy(update={"path": "records.npz"})
 
@@ -48,8 +50,12 @@ def _write_table(folder: Path, declared: TableSource, data: object, rows: Sequen
 
 def _write_columns(folder: Path, declared: ColumnsSource, data: TableData, rows: Sequence[Row]) -> Declared:
     header = [declared.patient_column, *(declared.columns.get(c.name, c.name) for c in data.columns)]
-    header += [declared.time_column] if declared.time_column is not None else []
-    written = [(unit, *content, _time(number, declared))[: len(header)] for unit, number, content in numbered(rows)]
+    header += [name for name in (declared.record_column, declared.time_column) if name is not None]
+    written = []
+    for unit, number, content in numbered(rows):
+        more = [] if declared.record_column is None else [f"{unit}-{number}"]
+        more += [] if declared.time_column is None else [_time(number, declared)]
+        written.append((unit, *content, *more))
     file = f"records.{declared.format}"
     write_cells(folder / file, declared.format, header, written)
     return declared.model_copy(update={"path": file})
@@ -117,7 +123,7 @@ def _write_pairs(folder: Path, declared: PairsSource, data: PairData, rows: Sequ
     written = WRITERS[declared.image.kind](places[0], declared.image, data.pixels, images)
     if isinstance(written, NpzSource):
         fields = dict(np.load(places[0] / written.path, allow_pickle=False))
-        np.savez(places[0] / written.path, allow_pickle=False, **fields, **{declared.study_field: np.array(studies)})
+        np.savez(places[0] / written.path, allow_pickle=False, **fields | {declared.study_field: np.array(studies)})
     below = {"path": str(PurePosixPath("images", *written.paths))}
     table = _write_texts(places[1], declared.text, reports)
     changes: dict[str, object] = {"image": written.model_copy(update=below)}

@@ -117,6 +117,27 @@ def test_a_machine_that_cannot_train_the_study_is_told_before_the_approval_refus
     assert run(*check).exit_code == 0
 
 
+def test_labels_of_records_leak_by_patient(tmp_path: Path, plan: Path) -> None:
+    source = write_reports(tmp_path, patients=12)
+    with (tmp_path / "reports.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    with (tmp_path / "reports.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, [*rows[0], "note"])
+        writer.writeheader()
+        writer.writerows(row | {"note": f"n{number}"} for number, row in enumerate(rows))
+    edit(source, record_column="note")
+    for name, places in (("a.csv", "02"), ("b.csv", "13")):
+        lines = [f"{row['patient']},n{number},1" for number, row in enumerate(rows) if str(number % 4) in places]
+        (tmp_path / name).write_text("\n".join(["patient,note,y", *lines, "SECRET,n1,0"]) + "\n")
+    words = ["site", "data", "check", "--source", source, "--plan", plan, "--json", "--record-column", "note"]
+    result = run(*words, "--labels", tmp_path / "a.csv", "--labels", tmp_path / "b.csv")
+    found = {each["what"]: each for each in json.loads(result.stdout)["findings"]}
+    assert result.exit_code == 1 and "SECRET" not in result.output
+    both = {row["patient"] for row in rows[::2]} & {row["patient"] for row in rows[1::2]}
+    assert found["patients who are in both a.csv and b.csv"]["count"] == len(both | {"SECRET"})
+    assert found["records of a.csv that are not in the source"]["count"] == 1 and "records without a label" not in found
+
+
 @pytest.mark.parametrize("founded", [True, False])
 def test_records_that_do_not_fit_in_memory_lie_in_the_sites_folder(
     tmp_path: Path, plan: Path, founded: bool, monkeypatch: pytest.MonkeyPatch

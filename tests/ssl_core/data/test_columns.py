@@ -17,7 +17,7 @@ from ssl_core.data.check import check_and_load, check_source, inspect_source
 from ssl_core.data.columns import LARGEST, read_columns
 from ssl_core.data.declared import ColumnsSource
 from ssl_core.data.reading import Effort, Fault
-from ssl_core.data.source import load_patients, read_source
+from ssl_core.data.source import load_patients, read_records, read_source
 from ssl_core.errors import ConfigError, DataError
 from ssl_core.spec.data import CategoricalColumn, NumericColumn, TableData, TextData
 
@@ -81,10 +81,16 @@ def test_rows_of_a_patient_stand_in_the_order_of_their_times_where_the_source_sa
     (tmp_path / "t.csv").write_text(HEAD.replace("\n", ",when\n") + "".join(lines) + "p,75,,,,never\np,75,,,,\n")
     assert inspect_source(source, DATA).files[0].faults == {Fault.NO_TIME if unit == "iso" else Fault.NO_TIME_NUMBER: 2}
     assert load_patients(source, DATA).records[:, 0].tolist() == [0, 0, 0, 1, 2, 0]
+    (tmp_path / "t.csv").write_text(HEAD.replace("\n", ",when,case\n") + "".join(f"{n[:-1]},c{n[0]}\n" for n in lines))
+    cases = read_source(declare(tmp_path, record_column="case", **timed))
+    assert read_records(cases, DATA).names == ["cp"] * 3 + ["ca"] and read_records(source, DATA).names == [""] * 4
+    assert load_patients(cases, DATA).whole.tobytes() == found.whole.tobytes()
     with pytest.raises(ConfigError, match="goes with time_column"):
         read_source(declare(tmp_path, time_unit="hours"))
     with pytest.raises(DataError, match="or the time's"):
         load_patients(read_source(declare(tmp_path, time_column="age")), DATA)
+    with pytest.raises(DataError, match="the record's"):
+        load_patients(read_source(declare(tmp_path, record_column="patient")), DATA)
 
 
 def test_several_files_and_rows_of_a_patient_are_one_unit_and_a_level_counts_in_any_unicode_form(tmp_path: Path) -> None:

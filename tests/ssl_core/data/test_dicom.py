@@ -17,7 +17,8 @@ from tests_dicom import DATA, decoded, made, only, pixels, same, written
 
 from ssl_core.data.check import check_source, inspect_source
 from ssl_core.data.reading import Effort, Fault, row_id
-from ssl_core.data.source import load_patients, read_source
+from ssl_core.data.record_units import record_key
+from ssl_core.data.source import load_patients, load_records, read_source
 from ssl_core.errors import DataError
 
 
@@ -48,6 +49,27 @@ def test_records_are_ordered_by_study_date_whatever_the_names(tmp_path: Path) ->
         assert same(row, pixels(list(times).index(name))), name
     (file,) = check_source(source, DATA, Effort(workers=0)).files
     assert file.faults == {Fault.NO_PATIENT: 1} and file.named == (("y.dcm", Fault.NO_PATIENT),)
+
+
+@pytest.mark.parametrize(
+    ("rule", "records"),
+    [
+        ("", {"2.25.1": 1, "2.25.2": 2, "2.25.3": 1}),
+        ('record_from = "study"\n', {"2.25.11": 3, "2.25.12": 1}),
+        ('record_from = "file"\n', {"a": 1, "b": 2, "deep/c": 1}),
+    ],
+)
+def test_labels_name_an_instance_a_study_or_a_file(tmp_path: Path, rule: str, records: dict[str, int]) -> None:
+    (tmp_path / "x" / "deep").mkdir(parents=True)
+    for number, (name, study, frames) in enumerate((("a", 11, None), ("b", 11, 2), ("deep/c", 12, None)), start=1):
+        uids = {"SOPInstanceUID": f"2.25.{number}", "StudyInstanceUID": f"2.25.{study}"}
+        written(tmp_path / "x" / name, made(pixels(number, frames), **uids))
+    (tmp_path / "s.toml").write_text(f'kind = "dicom"\npath = "x"\nmodalities = ["CT"]\nframes = 2\n{rule}', encoding="utf-8")
+    found = load_records(read_source(tmp_path / "s.toml"), DATA)
+    assert dict(zip(found.units, found.counts().tolist(), strict=True)) == {
+        record_key("p1", name): count for name, count in records.items()
+    }
+    assert load_patients(read_source(tmp_path / "s.toml"), DATA).counts().tolist() == [4]
 
 
 def test_units_are_those_of_the_modality_then_the_plans_window(tmp_path: Path) -> None:

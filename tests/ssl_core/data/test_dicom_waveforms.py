@@ -42,6 +42,7 @@ def lead(whole: Any, place: int = 0, group: int = 0) -> Any:
 def test_the_rhythm_is_read_as_pydicom_reads_it(tmp_path: Path) -> None:
     reading = recorded(changed(tmp_path, lambda _: None), windows=5)
     assert reading.owners == ["642341"] * 5 and reading.order == ["20130125105919"] * 5 and not faults(reading)
+    assert reading.names == [str(pydicom.dcmread(ECG).SOPInstanceUID)] * 5
     theirs = pydicom.dcmread(ECG).waveform_array(0)[:, :2] / 1000
     np.testing.assert_allclose(pieces(reading, DATA).reshape(10_000, 2), theirs, rtol=1e-5, atol=1e-7)
 

@@ -56,6 +56,7 @@ def test_what_edfio_writes_is_read_as_edfio_reads_it(tmp_path: Path, name: str, 
     path = write(tmp_path / "p1" / name, values, annotations=annotations)
     reading = recorded(tmp_path, windows=2)
     assert not faults(reading) and reading.owners == ["p1", "p1"] and reading.order == ["2020-05-04T01:02:03"] * 2
+    assert reading.names == [f"p1/{name}"] * 2
     assert np.abs(pieces(reading) - np.stack([values[:500], values[800:]])).max() < 1e-4
     whole = edfio.read_bdf(path) if path.suffix == ".bdf" else edfio.read_edf(path)
     for place, factor in enumerate((1, 1000)):

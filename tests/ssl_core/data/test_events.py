@@ -16,7 +16,8 @@ from ssl_core.config import parse
 from ssl_core.data.check import check_and_load, check_source, inspect_source
 from ssl_core.data.kept import read_kept, write_kept
 from ssl_core.data.reading import Fault
-from ssl_core.data.source import Source, load_patients, read_source
+from ssl_core.data.record_units import record_key
+from ssl_core.data.source import Source, load_patients, load_records, read_source
 from ssl_core.errors import ConfigError, DataError
 from ssl_core.evaluation.floor import fit_floor, floor_patients, log_counts
 from ssl_core.spec.data import EventData, TextData
@@ -52,6 +53,10 @@ def test_the_order_of_rows_and_files_leaves_no_trace(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     lines = [f"p{n % 3},2020-01-0{1 + n % 5}T0{n % 7}:00,{('A10', 'I10', 'zz')[n % 3]},s{n % 2}\n" for n in range(40)]
     wanted = read(tmp_path, "".join(lines), record_column="r")
+    # Six or seven events of each stay, four at most in a row: two rows that bear the stay's id.
+    stays = load_records(declare(tmp_path, record_column="r"), DATA)
+    assert stays.units == tuple(record_key(f"p{n}", f"s{m}") for n in range(3) for m in range(2))
+    assert stays.counts().tolist() == [2] * 6
     for _ in range(5):
         mixed = [lines[place] for place in rng.permutation(len(lines))]
         (tmp_path / "a.csv").write_text("p,t,c,r\n" + "".join(mixed[:7]), encoding="utf-8")

@@ -70,7 +70,9 @@ def test_reports_become_texts_of_their_patients(tmp_path: Path, export: Path) ->
     assert np.array_equal(patients.records[:2], encode([split("earlier one"), split("No acute disease lungs clear")], TEXT))
     found = [record.tolist() for record in patients.records[2:]]
     assert encode([split("café")], TEXT)[0].tolist() in found and encode([[]], TEXT)[0].tolist() in found
-    assert read_records(source, TEXT, HERE).tallies[0].faults == {Fault.NO_PATIENT: 4, Fault.NO_WORDS: 1}
+    reading = read_records(source, TEXT, HERE)
+    assert reading.tallies[0].faults == {Fault.NO_PATIENT: 4, Fault.NO_WORDS: 1}
+    assert reading.owners == ["p1"] * 2 + ["p2"] * 3 and reading.names == ["r1", "r2", "r4", "r9", "r10"]
 
 
 def test_only_declared_codes_are_read(tmp_path: Path, export: Path) -> None:
@@ -138,6 +140,9 @@ def test_a_row_is_an_encounter_with_the_last_value_of_each_column(tmp_path: Path
     wanted = [[0, np.float32(0.8), 0, 0, 1, 0, 0], [2, 0, 0, 1, 0, 0, 2], [0, 0, 8, 0, 0, 1, 1]]
     np.testing.assert_array_equal(patients.records[:3], np.array(wanted, np.float32))
     assert not patients.records[3:].any()
+    reading = read_records(source, TABLE, HERE)
+    wanted = {("7", "Encounter/e1"), ("7", "Encounter/e0"), ("7", "2024-02-02"), ("8", "Encounter/e3"), ("8", "Encounter/e4")}
+    assert set(zip(reading.owners, reading.names or [], strict=True)) == wanted
 
 
 def test_a_row_may_be_a_day(tmp_path: Path, export: Path) -> None:

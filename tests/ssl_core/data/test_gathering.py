@@ -37,11 +37,30 @@ def test_the_rule_wins_over_the_header_and_what_belongs_to_nobody_is_left_out() 
     reading = _read()
     assert reading.owners == ["b", "b", "a", "a", "c"] and reading.order == ["2", "1", "2.dcm", "2.dcm", "5.dcm"]
     assert reading.records[:, 0].tolist() == [2, 1, 3, 0, 0]
+    assert reading.names == ["1.dcm", "1.dcm", "2.dcm", "2.dcm", "5.dcm"]
     (tally,) = reading.tallies
     assert tally.rows == 8
     assert tally.faults == {Fault.CODEC: 1, Fault.ENCRYPTED: 1, Fault.NO_PATIENT: 1, Fault.EMPTY: 1, Fault.WRONG_KIND: 1}
     assert ("3.dcm", Fault.ENCRYPTED) in tally.named
     assert group(reading.owners, reading.records, reading.order).records[:, 0].tolist() == [3, 0, 1, 2, 0]
+
+
+def test_labels_name_a_record_by_what_its_file_says_else_by_the_files_name() -> None:
+    decoded = [
+        (Listed(f"a/1e\u0301{ending}.hea", Path(), "a"), [Found(None, "", _record(1), record=said)])
+        for ending, said in (
+            ("", None),
+            (" ", None),
+            ("", " UID.e\u0301 "),
+            ("", ""),
+            ("", "\u200b1"),
+            ("\ufffd", None),
+            ("", "\ud800"),
+        )
+    ]
+    reading = gather("folder", decoded, SIGNAL, ending=".hea")
+    # NFC, without space; what hides a character, or lost one, is no id.
+    assert reading.names == ["a/1\u00e9", "a/1\u00e9", "UID.\u00e9", "", "", "", ""]
 
 
 def test_records_beyond_memory_lie_in_a_file_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

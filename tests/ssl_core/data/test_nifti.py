@@ -16,7 +16,8 @@ from ssl_core.data.folder_files import Listed
 from ssl_core.data.nifti import NiftiDecoder
 from ssl_core.data.picture import to_record
 from ssl_core.data.reading import Effort, Fault
-from ssl_core.data.source import load_patients, read_source
+from ssl_core.data.record_units import record_key
+from ssl_core.data.source import load_patients, load_records, read_source
 from ssl_core.errors import ConfigError
 from ssl_core.spec.data import ImageData
 
@@ -216,6 +217,11 @@ def test_a_folder_of_volumes_by_subject(tmp_path: Path) -> None:
     source = _declare(tmp_path, ['patient_from = "pattern"', "patient_pattern = '^sub-(?P<patient>[^/_]+)/'", "slices = 3"])
     patients = load_patients(source, ImageData(kind="image", height=10, width=9), Effort(workers=1))
     assert patients.units == ("01", "02") and patients.counts().tolist() == [3, 3]
+    # Of a volume of several slices the record that labels name is the volume.
+    volumes = load_records(source, ImageData(kind="image", height=10, width=9))
+    assert volumes.counts().tolist() == [3, 3] and volumes.units == (
+        record_key("01", "sub-01/anat/sub-01_T1w.nii"), record_key("02", "sub-02/anat/sub-02_T1w.nii.gz"),
+    )  # fmt: skip
     assert all(same(row, drawn(9, 10, 6)[:, :, k].T[::-1]) for row, k in zip(patients.records[:3], (1, 3, 5), strict=True))
     for line in ('axis = "oblique"', "slices = 0", "first = 3\nlast = 2", 'patient_from = "header"'):
         with pytest.raises(ConfigError):

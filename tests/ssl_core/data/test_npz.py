@@ -11,7 +11,7 @@ import pytest
 from ssl_core.data.check import check_source, inspect_source
 from ssl_core.data.images import standardise
 from ssl_core.data.reading import Fault
-from ssl_core.data.source import Source, load_patients, read_source
+from ssl_core.data.source import Source, load_patients, read_records, read_source
 from ssl_core.errors import DataError
 from ssl_core.spec.data import ImageData
 
@@ -45,6 +45,22 @@ def test_units_and_their_images(tmp_path: Path) -> None:
     patients = load_patients(source, DATA)
     assert patients.units == ("a", "b", "c") and patients.counts().tolist() == [1, 2, 1]
     assert check_source(source, DATA).records == 4
+    assert read_records(source, DATA).names is None
+
+
+def test_an_array_names_records_for_labels_and_changes_nothing_else(tmp_path: Path) -> None:
+    arrays = {"image": images(4), "patient": np.array(["b", "", "b", "c"]), "study": np.array([7, 8, 5, 5])}
+    plain = load_patients(declare(tmp_path, **arrays), DATA)
+    with (tmp_path / "source.toml").open("a") as stream:
+        stream.write('record_field = "study"\n')
+    source = read_source(tmp_path / "source.toml")
+    assert read_records(source, DATA).names == ["7", "5", "5"]
+    named = load_patients(source, DATA)
+    assert named.units == plain.units and named.whole.tobytes() == plain.whole.tobytes()
+    with pytest.raises(DataError, match="one text or integer per record"):
+        read_records(Source(tmp_path, source.declared.model_copy(update={"record_field": "image"})), DATA)
+    with pytest.raises(DataError, match="'nothing' is missing"):
+        read_records(Source(tmp_path, source.declared.model_copy(update={"record_field": "nothing"})), DATA)
 
 
 @pytest.mark.parametrize(

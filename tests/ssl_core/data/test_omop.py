@@ -139,6 +139,10 @@ def test_notes_become_units_in_the_order_of_their_dates(base: Database) -> None:
     assert np.array_equal(patients.records[2:], encode([split("Élan first"), split("later words here")], TEXT))
     assert (patients.records[:2] == -1).all()
     assert load_patients(base.declare(), TEXT).units == ("100", "20", "3")
+    reading = read_records(base.declare(), TEXT)
+    assert set(zip(reading.owners, reading.names or [], strict=True)) == {
+        (str(person), str(note)) for note, person, *_ in NOTES if person is not None
+    }
 
 
 def test_a_row_is_a_visit_with_the_last_value_of_each_column(base: Database) -> None:
@@ -157,6 +161,9 @@ def test_a_row_is_a_visit_with_the_last_value_of_each_column(base: Database) -> 
     np.testing.assert_array_equal(patients.records[:3], np.array(wanted, np.float32))
     bad, asthma = sorted(patients.records[3:].tolist(), key=any)
     assert not any(bad) and asthma == [0, 0, 0, 0, 2, 2]
+    reading = read_records(source, TABLE)
+    visits = {("7", "1"), ("7", "2"), ("7", "2021-01-01"), ("8", "3"), ("8", "5")}
+    assert set(zip(reading.owners, reading.names or [], strict=True)) == visits
 
 
 def test_a_row_may_be_a_day(base: Database) -> None:

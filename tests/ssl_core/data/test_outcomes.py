@@ -1,4 +1,4 @@
-"""Outcomes that are numbers or times, and labels of single records: read, aligned, refused without a value."""
+"""Outcomes that are numbers or times: read, aligned, refused without a value."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import pytest
 from ssl_core.data.labels import label_units
 from ssl_core.data.outcomes import read_numbers, read_survival
 from ssl_core.data.patients import group
-from ssl_core.data.reading import Reading, Tally
-from ssl_core.data.record_labels import read_record_labels
 from ssl_core.errors import DataError
 
 PATIENTS = group(["a", "b", "c"], np.zeros((3, 1), np.float32))
@@ -58,32 +56,3 @@ def test_bad_outcomes_are_refused_without_a_value(tmp_path: Path, text: str, mes
     assert "SECRET" not in str(raised.value)
     with pytest.raises(DataError):
         read_numbers(tmp_path / "labels.csv", ())
-
-
-def test_labels_of_records_map_to_the_rows_of_patients(tmp_path: Path) -> None:
-    owners, order = ["b", "a", "b", "a"], ["2", "9", "1", "3"]
-    records = np.arange(1, 5, dtype=np.float32)[:, None]
-    reading = Reading(owners, order, records, (Tally("f"),))
-    patients = group(owners, records, order)
-    path = write(tmp_path, "patient,image,mass\na,9,1\nb,2,0\nb,7,1\nb,1,1\n")
-    rows, values = read_record_labels(path, "image").align(reading)
-    assert patients.records[rows, 0].tolist() == [2, 3, 1] and values[:, 0].tolist() == [1, 1, 0]
-    unnamed = Reading(["a", "a"], ["", ""], records[:2], (Tally("f"),))
-    with pytest.raises(DataError, match="does not name each record"):
-        read_record_labels(path, "image").align(unnamed)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("patient,image,mass\na,SECRET,1\na,SECRET,1\n", "again in line 3"),
-        ("patient,image,mass\na,,1\n", "is empty"),
-        ("patient,image,mass\na,SECRET,yes\n", "neither 0 nor 1"),
-        ("patient,image\na,SECRET\n", "no label column"),
-        ("patient,mass\na,1\n", "'image'"),
-    ],
-)
-def test_bad_labels_of_records_are_refused(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(DataError, match=message) as raised:
-        read_record_labels(write(tmp_path, text), "image")
-    assert "SECRET" not in str(raised.value)

@@ -75,6 +75,8 @@ def test_an_image_is_joined_to_the_report_of_its_study_and_its_patient(tmp_path:
         wanted = picture(number).astype(np.float64)
         np.testing.assert_allclose(row[:96], ((wanted - wanted.mean()) / wanted.std()).ravel(), atol=1e-5)
     assert found.report.bad_share == 0 and not any(file.unpaired for file in found.report.files)
+    names = read_records(read_source(declare(tmp_path)), DATA, HERE).names
+    assert names == ["p1/s1_a.png", "p1/s1_b.png", "p1/s2.png", "p2/s1.png"]
 
 
 def test_what_has_no_other_half_is_left_out_and_counted_and_no_fault(tmp_path: Path) -> None:
@@ -151,6 +153,7 @@ def test_the_header_of_a_dicom_file_names_patient_and_study(tmp_path: Path, stud
     faults = read_records(source, DATA, HERE).tallies[0].faults
     assert faults == {Fault.NO_STUDY: 1, Fault.OTHER_PATIENT: 1}
     assert len(source.files()) == 5
+    assert read_records(source, DATA, HERE).names == ["2.25.1"] * 2
 
 
 def test_a_header_names_no_patient_where_folders_do(tmp_path: Path) -> None:

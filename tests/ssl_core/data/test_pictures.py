@@ -18,7 +18,7 @@ from ssl_core.data.decoding import Bounds, decode_all
 from ssl_core.data.folder_files import Listed
 from ssl_core.data.pictures import PictureDecoder
 from ssl_core.data.reading import Effort, Fault
-from ssl_core.data.source import load_patients, read_source
+from ssl_core.data.source import load_patients, read_records, read_source
 from ssl_core.errors import ConfigError
 from ssl_core.spec.data import ImageData
 
@@ -212,6 +212,7 @@ def test_whose_a_picture_is_and_its_order_say_folder_and_name(tmp_path: Path) ->
     assert patients.units == ("p1", "p2") and patients.counts().tolist() == [3, 1]
     for row, place in zip(patients.records, (3, 2, None, 1), strict=True):
         assert same(row, np.roll(drawn(), place)) if place is not None else not row.any()
+    assert read_records(source, DATA, Effort(workers=0)).names == ["p1/a.tif", "p1/b.PNG", "p1/d.jpg", "p2/2.png"]
     (file,) = inspect_source(source, DATA, Effort(workers=0)).files
     assert file.faults == {Fault.NO_PATIENT: 1, Fault.EMPTY: 1}
     (tmp_path / "source.toml").write_text(text + 'patient_from = "header"\n', encoding="utf-8")

@@ -12,7 +12,7 @@ import tomli_w
 
 from ssl_core.data.check import check_source, inspect_source
 from ssl_core.data.reading import Fault
-from ssl_core.data.source import Source, load_patients, read_source
+from ssl_core.data.source import Source, load_patients, read_records, read_source
 from ssl_core.errors import ConfigError, DataError
 from ssl_core.spec.data import SignalData
 
@@ -48,6 +48,11 @@ def test_values_in_units_are_scaled_by_the_plans_constants(tmp_path: Path) -> No
     wide = some[[1, 0, 2, 3]].astype(np.float64)
     expected = np.concatenate([wide[:, 0] / 0.5, (wide[:, 1] - 80) / 20], axis=1)
     np.testing.assert_allclose(patients.records, expected, rtol=1e-6)
+
+
+def test_an_array_names_records_for_labels(tmp_path: Path) -> None:
+    source = declare(tmp_path, {"record_field": "n"}, signal=floats(), patient=np.array(["b", "a", "", "c"]), n=np.arange(4))
+    assert read_records(source, DATA).names == ["0", "1", "3"]
 
 
 def test_counts_are_scaled_into_units_first(tmp_path: Path) -> None:

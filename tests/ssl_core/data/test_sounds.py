@@ -86,7 +86,7 @@ def test_what_soundfile_writes_is_read(tmp_path: Path, name: str, subtype: str) 
     sound = np.stack([noise(), noise(seed=1)], axis=1)
     path = write(tmp_path / "p1" / name, sound, subtype=subtype, format=name[2:].upper())
     reading = recorded(tmp_path)
-    assert reading.owners == ["p1"] and reading.order == [f"p1/{name}"] and not faults(reading)
+    assert reading.owners == ["p1"] and reading.order == reading.names == [f"p1/{name}"] and not faults(reading)
     assert reading.records.dtype == np.float32
     theirs = soundfile.read(path, always_2d=True)[0].mean(axis=1)
     assert reading.records[0].tobytes() == log_mel(theirs, DATA).tobytes()

@@ -13,8 +13,8 @@ import pytest
 from ssl_core.data.check import check_and_load, check_source, inspect_source
 from ssl_core.data.csv_rows import LONGEST
 from ssl_core.data.reading import Fault
-from ssl_core.data.record_labels import read_record_labels
-from ssl_core.data.source import load_patients, read_records, read_source
+from ssl_core.data.record_units import record_key
+from ssl_core.data.source import load_patients, load_records, read_source
 from ssl_core.errors import ConfigError, DataError
 from ssl_core.spec.data import ImageData, TextData
 
@@ -80,10 +80,9 @@ def test_texts_of_a_patient_stand_in_the_order_of_their_times_and_keep_their_rec
     timed = load_patients(source, DATA)
     assert timed.counts().tolist() == [3, 1] and np.array_equal(timed.records, plain.whole[[1, 2, 0, 3]])
     assert check_source(source, DATA).files[0].repeated == 1
-    (tmp_path / "labels.csv").write_text("patient,study,ill\np,1,1\np,2,0\np,4,1\nq,3,0\n")
-    reading = read_records(source, DATA)
-    places, values = read_record_labels(tmp_path / "labels.csv", "study").align(reading)
-    assert places.tolist() == [0, 1, 2, 3] and values[:, 0].tolist() == [0, 1, 1, 0]
+    alone = load_records(source, DATA)
+    assert set(alone.units) == {record_key(*pair) for pair in (("p", "1"), ("p", "2"), ("p", "4"), ("q", "3"))}
+    assert set(map(bytes, alone.whole)) == set(map(bytes, timed.whole)) and alone.counts().tolist() == [1] * 4
     (tmp_path / "source.toml").write_text((tmp_path / "source.toml").read_text().replace('"hours"', '"iso"'))
     faults = inspect_source(read_source(tmp_path / "source.toml"), DATA).files[0].faults
     assert faults == {Fault.NO_TIME: 4}

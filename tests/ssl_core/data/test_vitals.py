@@ -159,6 +159,7 @@ def test_records_have_grids_of_their_own_and_stand_in_the_order_of_time(tmp_path
     found = read(tmp_path, rows, record_column="r")
     assert found.counts().tolist() == [2, 1]
     assert found.records[:, :3].tolist() == [[2, 0, 0], [1, 3, 0], [-1, 0, 0]]
+    assert read_records(declare(tmp_path, record_column="r"), DATA, HERE).names == ["a", "b", "a"]
     assert read(tmp_path, rows).records[:, 0].tolist() == [2, 0, 0, -1]
 
 

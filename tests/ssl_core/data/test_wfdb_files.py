@@ -45,6 +45,8 @@ def test_every_format_that_wfdb_writes_is_read(tmp_path: Path, formats: str, err
     write_wfdb(tmp_path / "p1", "r", values, formats=formats)
     reading = recorded(tmp_path, windows=2)
     assert reading.owners == ["p1", "p1"] and not faults(reading)
+    # As wfdb calls a record, which has no ending, and as PhysioNet's own tables of labels do.
+    assert reading.names == ["p1/r", "p1/r"]
     assert np.abs(pieces(reading) - np.stack([values[:500], values[800:]])).max() < error
     found = wfdb.rdrecord(str(tmp_path / "p1" / "r")).p_signal / [1, 1000]
     np.testing.assert_allclose(pieces(reading)[0], found[:500], rtol=1e-6, atol=1e-7)

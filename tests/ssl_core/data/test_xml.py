@@ -113,7 +113,16 @@ def test_a_file_may_hold_many_records_and_rules_name_patients(tmp_path: Path, re
     patients = load_patients(source, TEXT, HERE)
     assert patients.units == ("p", "q") and patients.counts().tolist() == [5, 8]
     assert np.array_equal(patients.records[0], encode([split("number 0")], TEXT)[0])
-    assert read_records(source, TEXT, HERE).tallies[0].faults == {Fault.NO_PATIENT: 1, Fault.NO_WORDS: 1}
+    reading = read_records(source, TEXT, HERE)
+    assert reading.tallies[0].faults == {Fault.NO_PATIENT: 1, Fault.NO_WORDS: 1}
+    # What is one of many in a file has no name but where a path says it; a file of one is named by its own.
+    assert reading.names == [""] * 13
+    named = read_records(
+        declare(tmp_path, record="report", text=["t"], patient_path="id", id_path="t", max_bad_share=0.5), TEXT, HERE
+    )
+    assert named.names == [*(f"number {n}" for n in range(12)), ""] and named.order == reading.order
+    whole = read_records(declare(tmp_path, text=[".//t"], patient_path="report[1]/id"), TEXT, HERE)
+    assert whole.names == ["a.xml"] and whole.owners == ["p"]
     (reports / "p9").mkdir()
     (reports / "a.xml").rename(reports / "p9" / "a.xml")
     by_folder = declare(tmp_path, record="report", text=["t"], patient_from="folder", patient_path=None, max_bad_share=0.5)

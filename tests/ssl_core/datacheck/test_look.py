@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,6 +97,34 @@ def test_leaks_between_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     look = look_at(source, DATA, Effort(0), labels=[train, other])
     (labels,) = of(look, "labels")
     assert (labels.count, labels.of, labels.weight) == (1, 2, Weight.NOTE)
+
+
+def test_leaks_and_partners_of_labels_of_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = folder(tmp_path, monkeypatch)
+    train, test = tmp_path / "train.csv", tmp_path / "test.csv"
+    train.write_text("patient,image,y\nann,ann/0.png,1\nben,ben/0.png,0\nben,ben/1.png,1\n")
+    test.write_text("patient,image,y\nann,ann/1.png,0\ncid,SECRET.png,0\n")
+    for record_column in (None, "image"):
+        # Other records of one patient in two files are a leak, whether or not the column of records is named.
+        look = look_at(source, DATA, Effort(0), labels=[train, test], record_column=record_column)
+        (leak,) = of(look, "leaks")
+        assert "both train.csv and test.csv" in leak.what and (leak.count, leak.of, leak.weight) == (1, 3, Weight.WARNING)
+    strangers, bare = of(look, "labels")
+    assert (strangers.what, strangers.count, strangers.of) == ("records of test.csv that are not in the source", 1, 2)
+    assert (bare.what, bare.count, bare.of, bare.weight) == ("records without a label", 2, 6, Weight.NOTE)
+    assert "SECRET" not in str(look.to_json())
+
+
+def test_labels_of_records_for_a_source_without_ids_are_a_warning(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 16, 16))
+    np.savez(tmp_path / "x.npz", image=pixels, patient=np.array(["a", "a", "b"]), scan=np.arange(3))
+    (tmp_path / "s.toml").write_text('kind = "npz"\npath = "x.npz"\n')
+    (tmp_path / "l.csv").write_text("patient,scan,y\na,0,1\na,1,0\nb,2,0\n")
+    how: dict[str, Any] = {"labels": [tmp_path / "l.csv"], "record_column": "scan"}
+    (finding,) = of(look_at(read_source(tmp_path / "s.toml"), DATA, Effort(0), **how), "labels")
+    assert finding.weight is Weight.WARNING and "record_field" in finding.remedy
+    (tmp_path / "s.toml").write_text('kind = "npz"\npath = "x.npz"\nrecord_field = "scan"\n')
+    assert not of(look_at(read_source(tmp_path / "s.toml"), DATA, Effort(0), **how), "labels")
 
 
 def test_pictures_with_text_are_found_in_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

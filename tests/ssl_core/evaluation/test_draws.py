@@ -29,6 +29,22 @@ def test_two_positives_and_negatives_of_every_group(seed: int, budget: int) -> N
         assert (1 - labels[index]).sum(axis=0).min() >= 2
 
 
+def test_of_labels_of_records_patients_are_drawn_who_hold_what_any_record_of_theirs_does() -> None:
+    labels = pool(2, size=900, groups=3)
+    owners = np.random.default_rng(3).integers(0, 200, 900)
+    owners[:200] = np.arange(200)
+    draws = draw_labels(labels, 20, count=4, seed=1, owners=owners)
+    assert draws.index.shape == (4, 20) and draws.index.max() < 200
+    for index in draws.index:
+        held = np.isin(owners, index)
+        for value in (0, 1):
+            assert all(len(set(owners[held & (labels[:, k] == value)])) >= 2 for k in range(3))
+    alone = draw_labels(labels, 20, count=4, seed=1)
+    assert np.array_equal(draw_labels(labels, 20, count=4, seed=1, owners=np.arange(900)).index, alone.index)
+    with pytest.raises(DataError, match="budget"):
+        draw_labels(labels, 201, count=1, seed=0, owners=owners)
+
+
 def test_a_group_that_the_pool_lacks_gives_what_exists_and_is_named() -> None:
     labels = pool(1, groups=4)
     labels[:, 1] = 0

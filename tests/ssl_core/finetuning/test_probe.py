@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge, RidgeCV
+from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
 
 from ssl_core.errors import DataError
+from ssl_core.finetuning import probe
 from ssl_core.finetuning.probe import fit_ridge, standardise
 
 
@@ -49,6 +51,42 @@ def test_choice_and_scores_are_those_of_ridgecv(rows: int, width: int) -> None:
     np.testing.assert_allclose(head.penalty, reference.alpha_, rtol=1e-9)
     np.testing.assert_allclose(head.scores(fresh), reference.predict(fresh), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(head.loo_error, -reference.best_score_, rtol=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000), rows=st.integers(4, 24), width=st.integers(1, 12), power=st.integers(-3, 2),
+    patients=st.integers(2, 8),
+)  # fmt: skip
+def test_leaving_a_patient_out_is_that_of_leaving_all_of_his_rows_out(
+    seed: int, rows: int, width: int, power: int, patients: int
+) -> None:
+    """Blocks of one row to almost all, of more rows than the rank too, in any order; scikit-learn fits without each."""
+    features, labels = problem(seed, rows, width, 2)
+    owners = np.unique(np.random.default_rng(seed).integers(0, patients, rows), return_inverse=True)[1]
+    owners[:2] = 0, 1
+    head = fit_ridge(features, labels, penalties=np.array([10.0**power]), owners=owners)
+    fitted = Ridge(alpha=head.penalty[0], solver="cholesky")
+    left_out = cross_val_predict(fitted, features, labels, groups=owners, cv=LeaveOneGroupOut())
+    np.testing.assert_allclose(head.loo_error, ((labels - left_out) ** 2).mean(axis=0), rtol=1e-5, atol=1e-9)
+
+
+def test_patients_of_one_row_each_are_left_out_as_rows_are() -> None:
+    features, labels = problem(5, 40, 7, 3)
+    plain, alone = fit_ridge(features, labels), fit_ridge(features, labels, owners=np.arange(40)[::-1].copy())
+    np.testing.assert_array_equal(plain.weight, alone.weight)
+    with pytest.raises(DataError, match="of one patient"):
+        fit_ridge(features, labels, owners=np.zeros(40, np.int64))
+    with pytest.raises(DataError, match="do not fit"):
+        fit_ridge(features, labels, owners=np.zeros(39, np.int64))
+
+
+def test_many_rows_are_gathered_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = problem(6, 60, 5, 2)
+    owners = np.arange(60) // 3
+    whole = fit_ridge(features, labels, owners=owners)
+    monkeypatch.setattr(probe, "_AT_ONCE", 10)
+    np.testing.assert_allclose(fit_ridge(features, labels, owners=owners).loo_error, whole.loo_error, rtol=1e-12)
 
 
 def test_kernel_and_primal_form_agree() -> None:

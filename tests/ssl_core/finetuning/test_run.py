@@ -83,13 +83,13 @@ def test_refusals_write_nothing(tmp_path: Path, small: Any) -> None:
     same = tmp_path / "same.csv"
     same.write_text("patient,heart\np001,1\np002,1\np003,1\n")
     out = tmp_path / "model"
-    with pytest.raises(DataError, match="fewer than two patients"):
+    with pytest.raises(DataError, match="too few patients"):
         finetune(encoder, source, other, out)
     with pytest.raises(DataError, match="the same for all"):
         finetune(encoder, source, same, out)
     with pytest.raises(DataError, match="budget"):
         finetune(encoder, source, labels, out, labels=31)
-    with pytest.raises(DataError, match="labelled and the test"):
+    with pytest.raises(DataError, match="to fit on and to test on"):
         finetune(encoder, source, labels, out, test_source=source, test_labels=labels)
     with pytest.raises(ConfigError, match="test needs"):
         finetune(encoder, source, labels, out, test_source=source)

@@ -25,6 +25,7 @@ MakePlan = Callable[..., StudyPlan]
 TEXT = {"kind": "table", "path": "t.csv", "format": "jsonl", "patient_column": "p", "text_column": "t", "record_column": "s"}
 DECLARED: dict[str, dict[str, Any] | None] = {
     "npz": None,
+    "npz-records": {"study_from": "field", "image": {"kind": "npz", "path": "a.npz", "record_field": "study"}},
     "uid": {"study_from": "uid", "image": {"kind": "dicom", "path": "a", "modalities": ["CR"]}},
     "accession": {"study_from": "accession", "image": {"kind": "dicom", "modalities": ["CR"]}},
     "pattern": {"study_from": "pattern", "study_pattern": "(?P<study>.)", "image": {"kind": "pictures"}},

@@ -42,6 +42,7 @@ SOURCES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {
             "kind": "columns", "path": ["a", "b"], "format": "parquet", "patient_column": "id", "units": {"sodium": "mmol/L"},
             "columns": {"age": "AGE"}, "missing": ["-9"], "time_column": "day", "time_unit": "hours",
+            "record_column": "case",
         },
     ),
     "events-parquet": (
