@@ -1,12 +1,12 @@
 """What a warm start is worth before any patient: linear probe of a random encoder against the same one prepared.
 
-    python tests/bench/bench_warm_start.py FILE.npz --kind image|signal|signal-plain [--seeds 0 1 2] [--json FILE] ...
+    python tests/bench/bench_warm_start.py FILE.npz --kind image|signal|signal-plain [--task simclr] [--seeds 0 1 2] ...
 
 Image: `image` uint8 [m, 64, 64], `patient`, `label` (two by --classes), recipe R1, AUROC, split by patient. Signal: `signal`
 int16 [m, 3000] at 100 Hz in microvolts, `label`, one record a patient, signal-transformer micro with its front end and the
 spread of its tokens (signal-plain: without both), log-power target, macro F1. A seed changes start weights, generated data and
 their order; label draws and test set (a third) are the same for every seed and arm. Probe: standardised features, ridge, its
-strength by leave-one-out; twelve draws a budget.
+strength by leave-one-out; twelve draws a budget. --task: a coupled one in place of the plan's.
 Prints a table; asserts nothing. Sees labels of the test set only to score: nothing is chosen here.
 """
 
@@ -28,7 +28,9 @@ from sklearn.preprocessing import StandardScaler
 from ssl_core.config import StudyPlan, parse
 from ssl_core.data.images import standardise
 from ssl_core.objectives.build import build_model
+from ssl_core.spec.coupled import CoupledTask
 from ssl_core.spec.data import ImageData
+from ssl_core.warm_start.coupled import Coupled
 from ssl_core.warm_start.pretraining import Schedule, pretrain
 from ssl_core.warm_start.public import PublicUnits
 
@@ -129,6 +131,7 @@ def main() -> None:
     parser.add_argument("--kind", choices=sorted(KINDS), required=True)
     parser.add_argument("--classes", nargs=2, default=["bacterial", "viral"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--task", type=CoupledTask, choices=CoupledTask)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--units", type=int, default=16384)
@@ -146,7 +149,7 @@ def main() -> None:
         public = PublicUnits.from_seed(seed, given.units, plan.data)
         made = time.monotonic()
         schedule = Schedule(steps=given.steps, batch=given.batch, learning_rate=given.learning_rate, seed=seed)
-        pretrain(model, public, schedule)
+        pretrain(model, public, schedule, given.task and Coupled(given.task, model, plan.data, seed))
         seconds = {"generate_s": round(made - begun), "train_s": round(time.monotonic() - made)}
         rows.append({"arm": "warm", "seed": seed, "scores": task.score(model.encoder.features(task.records)), **seconds})
     for row in rows:
