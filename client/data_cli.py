@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -51,6 +52,8 @@ def check(
     from ssl_core.data.source import read_source
     from ssl_core.datacheck.look import look_at
 
+    if not math.isfinite(training_seconds):
+        raise ConfigError("the time to look at training is no number of seconds", field="--training-seconds", limit="finite")
     asked = plan_asked(home, study, plan)
     data = asked.data
     declared = read_source(SiteHome(home).source_path if source is None else source)

@@ -47,7 +47,7 @@ def split(
     parts: Annotated[
         str | None, typer.Option("--parts", help="Parts by a hash, such as train=.8,test=.2; needs --key.")
     ] = None,
-    key: Annotated[str | None, typer.Option("--key", help="Any text; the same key gives the same parts.")] = None,
+    key: Annotated[str | None, typer.Option("--key", help="Any text; the same key and shares give the same parts.")] = None,
     stratify: Annotated[
         str | None, typer.Option("--stratify", help="Column of --labels whose classes all parts share.")
     ] = None,

@@ -27,7 +27,7 @@ _KINDS = ("weight", "bias")
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a library names a ViT: its own name, the kernels, positions and last norm; `{}` is the number of the block.
+    """How a library names a ViT: its own name, kernels, positions, class token, last norm; `{}` is the number of the block.
 
     `apart`: queries, keys, values, each in a Linear of its own. `scales`: LayerScale after attention and after the perceptron.
     """
@@ -35,6 +35,7 @@ class Dialect:
     library: str
     kernels: str
     places: str
+    token: str
     norm: str
     block: str
     layers: Mapping[str, str]
@@ -43,7 +44,7 @@ class Dialect:
 
 
 TIMM = Dialect(
-    "timm", "patch_embed.proj", "pos_embed", "norm", "blocks.{}.",
+    "timm", "patch_embed.proj", "pos_embed", "cls_token", "norm", "blocks.{}.",
     {
         "before_attention": "norm1", "attention.qkv": "attn.qkv", "attention.proj": "attn.proj",
         "before_perceptron": "norm2", "widen": "mlp.fc1", "narrow": "mlp.fc2",
@@ -51,8 +52,8 @@ TIMM = Dialect(
     scales={"attention.proj": "ls1.gamma", "narrow": "ls2.gamma"},
 )  # fmt: skip
 TRANSFORMERS = Dialect(
-    "transformers", "embeddings.patch_embeddings.projection", "embeddings.position_embeddings", "layernorm",
-    "encoder.layer.{}.",
+    "transformers", "embeddings.patch_embeddings.projection", "embeddings.position_embeddings", "embeddings.cls_token",
+    "layernorm", "encoder.layer.{}.",
     {
         "before_attention": "layernorm_before", "attention.proj": "attention.output.dense",
         "before_perceptron": "layernorm_after", "widen": "intermediate.dense", "narrow": "output.dense",
@@ -60,7 +61,7 @@ TRANSFORMERS = Dialect(
     apart=("attention.attention.query", "attention.attention.key", "attention.attention.value"),
 )  # fmt: skip
 TORCHVISION = Dialect(
-    "torchvision", "conv_proj", "encoder.pos_embedding", "encoder.ln", "encoder.layers.encoder_layer_{}.",
+    "torchvision", "conv_proj", "encoder.pos_embedding", "class_token", "encoder.ln", "encoder.layers.encoder_layer_{}.",
     {
         "before_attention": "ln_1", "attention.qkv": "self_attention.in_proj_", "attention.proj": "self_attention.out_proj",
         "before_perceptron": "ln_2", "widen": "mlp.0", "narrow": "mlp.3",
@@ -89,7 +90,7 @@ def _translated(
     if kernels.dim() == 4 and kernels.shape[1] > 1:
         said.append(f"{kernels.shape[1]} colours added up")
     out["pixels.weight"] = kernels.sum(dim=1).flatten(1) if kernels.dim() == 4 else kernels
-    out["places.weight"], resized = _places(left.pop(prefix + dialect.places), encoder)
+    out["places.weight"], resized = _places(left.pop(prefix + dialect.places), prefix + dialect.token in left, encoder)
     said += [resized] if resized else []
     for ours, theirs in {"pixels": dialect.kernels, "trunk.norm": dialect.norm}.items():
         _move(left, f"{prefix}{theirs}.", out, f"{ours}.")
@@ -110,7 +111,9 @@ def _block(left: dict[str, Tensor], theirs: str, dialect: Dialect, out: dict[str
         _move(left, theirs + name + ("" if name.endswith("_") else "."), out, f"{ours}{mine}.")
     for kind in _KINDS if dialect.apart else ():
         parts = [f"{theirs}{name}.{kind}" for name in dialect.apart or ()]
-        if all(part in left for part in parts) and len({left[part].shape for part in parts}) == 1:
+        shapes = {left[part].shape if part in left else None for part in parts}
+        # Single numbers, of shape [], cannot be put side by side.
+        if len(shapes) == 1 and shapes.pop():
             out[f"{ours}attention.qkv.{kind}"] = torch.cat([left.pop(part) for part in parts])
     for mine, name in (dialect.scales or {}).items():
         scaled = [f"{ours}{mine}.{kind}" for kind in _KINDS if f"{ours}{mine}.{kind}" in out]
@@ -123,19 +126,25 @@ def _move(left: dict[str, Tensor], theirs: str, out: dict[str, Tensor], ours: st
     out |= {ours + kind: left.pop(theirs + kind) for kind in _KINDS if theirs + kind in left}
 
 
-def _places(places: Tensor, encoder: VisionTransformer) -> tuple[Tensor, str | None]:
-    """Positions [1, squares, width], a class token's before them or not, to [squares, width]; and how they were resized."""
+def _places(places: Tensor, token: bool, encoder: VisionTransformer) -> tuple[Tensor, str | None]:
+    """Positions [1, n, width] to [squares, width], and how they were resized; as they are where n is of no grid.
+
+    token: there is a class token, whose position may stand before the others. A grid is taken for square where it can be one.
+    """
     from torch.nn import functional
 
     if places.dim() != 3 or len(places) != 1:
         return places, None
     flat = places[0]
-    if len(flat) - encoder.squares in (0, 1):
-        return flat[len(flat) - encoder.squares :], None
-    side = math.isqrt(len(flat))
-    if len(flat) - side * side not in (0, 1):
-        return flat, None
     rows, columns = encoder.height // encoder.patch, encoder.width // encoder.patch
-    grid = flat[len(flat) - side * side :].float().T.reshape(1, -1, side, side)
-    resized = functional.interpolate(grid, (rows, columns), mode="bicubic", align_corners=False)
-    return resized.flatten(2)[0].T.contiguous(), f"positions resized from {side} x {side} to {rows} x {columns}"
+    for count in (len(flat) - 1, len(flat)) if token else (len(flat),):
+        side = math.isqrt(max(count, 0))
+        grid = flat[len(flat) - count :]
+        square_grid = count > 0 and side * side == count
+        if count == encoder.squares and (not square_grid or rows == columns):
+            return grid, None
+        if square_grid:
+            square = grid.float().T.reshape(1, -1, side, side)
+            resized = functional.interpolate(square, (rows, columns), mode="bicubic", align_corners=False)
+            return resized.flatten(2)[0].T.contiguous(), f"positions resized from {side} x {side} to {rows} x {columns}"
+    return flat, None

@@ -3,8 +3,8 @@
 Comes in: `Asked`, patient ids, a `LabelTable` of one row a patient or one row a record. Goes out: `Drawn`: the `Assignment` (by
 splits.py), with the column that it is by among its parameters, and the patients of each class in each part. A patient without a
 row, or with empty cells alone, is of class `NONE`, and has no domain. Raises `DataError` naming file, column and line, never a
-cell: for a patient of two classes, for a column of more than 100 different cells or of cells of more than 200 characters, which
-is one of numbers, texts or ids, and for a part that has nobody.
+cell: for a patient of two classes, for a column of more than 100 different cells, or of long ones, or of ids (label_table.py),
+and for a part that has nobody.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PATIENT = "patient"
 """The column of patients in a file of labels."""
 NONE = "(none)"
 """The class of patients who have none."""
-_MOST, _LONGEST = 100, 200
+_MOST = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,8 @@ def draw(asked: Asked, units: Sequence[str], table: LabelTable | None = None) ->
     if asked.by == "label":
         made = dirichlet_sites(classes, sites=asked.sites, alpha=asked.alpha, seed=asked.seed, least=asked.least)
     else:
-        made = _complete(split_patients(units, asked.shares, key=asked.key, strata=classes), asked.shares)
+        made = split_patients(units, asked.shares, key=asked.key, strata=classes)
+        made = _complete(asked, made, "take a column of fewer classes")
     return Drawn(_told(made, asked.column), _count(made, classes))
 
 
@@ -82,14 +83,14 @@ def _of_units(asked: Asked, units: Sequence[str]) -> Assignment:
         return sized_sites(units, sites=asked.sites, sigma=asked.sigma, seed=asked.seed, least=asked.least)
     if asked.by != "parts":
         raise DataError("there is no label file to draw by", field="labels", remedy="give one, and a column of it")
-    return _complete(split_patients(units, asked.shares, key=asked.key), asked.shares)
+    return _complete(asked, split_patients(units, asked.shares, key=asked.key), "stratify by a column")
 
 
-def _complete(made: Assignment, shares: Mapping[str, float]) -> Assignment:
+def _complete(asked: Asked, made: Assignment, remedy: str) -> Assignment:
     """A part that the hash gave nobody would be missing without a word."""
-    if empty := [name for name in shares if name not in made.names]:
+    if empty := [name for name in asked.shares if name not in made.names]:
         raise DataError(
-            "parts have no patient", field="parts", value=", ".join(empty), remedy="take larger shares, or stratify by a column"
+            "parts have no patient", field="parts", value=", ".join(empty), remedy=f"take larger shares, or {remedy}"
         )
     return made
 
@@ -117,11 +118,10 @@ def _domains(table: LabelTable, column: str, units: Sequence[str]) -> dict[str, 
 
 
 def _few(table: LabelTable, column: str) -> list[str]:
-    cells = table.cells(column)
-    if len(set(cells)) > _MOST or max(map(len, cells)) > _LONGEST:
+    cells = table.classes(column, PATIENT)
+    if len(set(cells)) > _MOST:
         raise DataError(
-            f"column {column!r} of file {table.name!r} has too many different cells, or too long ones", field="column",
-            value=column, limit=f"{_MOST} of {_LONGEST} characters",
+            f"column {column!r} of file {table.name!r} has too many different cells", field="column", value=column, limit=_MOST,
             remedy="name a column of classes or of domains, not of numbers, texts or ids",
         )  # fmt: skip
     return cells

@@ -97,8 +97,13 @@ def _real(path: Path) -> Path | None:
 
 def inside(folder: Path, name: str, field: str) -> Path:
     """The path of a declared `name`, resolved; `DataError` naming `field` where it leaves `folder`, that of the source file."""
-    base = folder.resolve()
-    path = (base / name).resolve()
+    try:
+        base = folder.resolve()
+        path = (base / name).resolve()
+        path.exists()
+    except (OSError, RuntimeError, ValueError):
+        # Links in a circle, a name that is too long or holds a NUL: the text would name the file's whole path.
+        raise DataError("what is declared cannot be a path", field=field, remedy="correct the source file") from None
     if not path.is_relative_to(base):
         raise DataError(
             "what is declared lies outside the folder of its source file",

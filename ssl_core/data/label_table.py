@@ -27,8 +27,12 @@ from ssl_core.data.record_units import record_key
 from ssl_core.errors import DataError
 
 LARGEST = 256 << 20
+LONGEST_CLASS = 200
+"""Characters of the name of a class, which stands in reports and cards."""
 MOST_ROWS = 4_000_000
 MOST_CELLS = 20_000_000
+# Of so few different cells a file of a few patients may well have one a patient.
+_FEW_CLASSES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,21 @@ class LabelTable:
             raise DataError(f"column {column!r} is not there exactly once in file {self.name!r}", field="column", value=column)
         number = self.header.index(column)
         return [row[number].strip() for row in self.rows]
+
+    def classes(self, column: str, patient_column: str) -> list[str]:
+        """A column whose cells are to be names of classes, and shown: `DataError` where they are texts, or ids."""
+        cells = self.cells(column)
+        for place, cell in enumerate(cells):
+            if len(cell) > LONGEST_CLASS:
+                raise self.fault(column, place, "is too long for the name of a class", "name the column of classes")
+        patients = len(set(self.cells(patient_column)))
+        if column == patient_column or len(set(cells)) > max(_FEW_CLASSES, patients // 2):
+            raise DataError(
+                f"column {column!r} of file {self.name!r} has cells of nearly each patient's own: they are ids, no classes",
+                field="column", value=column, limit=f"{max(_FEW_CLASSES, patients // 2)} different ones",
+                remedy="name the column of classes",
+            )  # fmt: skip
+        return cells
 
     def ids(self, column: str) -> tuple[str, ...]:
         """One column of ids of patients or records, none empty."""

@@ -70,9 +70,15 @@ def read_labels(
         return Labels(units, columns, table.zero_one(columns))
     if class_column in ids:
         raise DataError("ids are no classes", field="class_column", value=class_column, remedy="name the column of classes")
-    found = _classes(table, class_column, classes)
+    cells = table.classes(class_column, patient_column)
+    found = _classes(table, class_column, cells, classes)
     names = found[1:] if len(found) == 2 else found
-    return Labels(units, names, (np.array(table.cells(class_column))[:, None] == np.array(names)).astype(np.int8), found)
+    number = {name: place for place, name in enumerate(names)}
+    values = np.zeros((len(cells), len(names)), np.int8)
+    for row, cell in enumerate(cells):
+        if cell in number:
+            values[row, number[cell]] = 1
+    return Labels(units, names, values, found)
 
 
 def label_units(path: Path, patient_column: str = "patient", record_column: str | None = None) -> tuple[str, ...]:
@@ -81,9 +87,8 @@ def label_units(path: Path, patient_column: str = "patient", record_column: str 
     return table.ids(patient_column) if record_column is None else table.units(patient_column, record_column)
 
 
-def _classes(table: LabelTable, column: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    """All classes, in order: those that are known or, without, those of the column."""
-    cells = table.cells(column)
+def _classes(table: LabelTable, column: str, cells: list[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    """All classes, in order: those that are known or, without, the different cells of the column."""
     for place, cell in enumerate(cells):
         if not cell:
             raise table.fault(column, place, "is empty")

@@ -66,12 +66,18 @@ def write_split(made: Assignment, out: Path, table: LabelTable | None = None, so
         if path.exists():
             raise ConfigError("file exists and is not written over", field="--source", value=path.name, remedy="rename it")
     files = {} if table is None else _label_files(made, table, short)
-    with new_folder(out) as draft:
-        made.save(draft / _SPLIT)
-        for name, text in files.items():
-            write_durably(draft / name, text.encode())
-    for path, text in sources.items():
-        write_durably(path, text.encode())
+    try:
+        with new_folder(out) as draft:
+            made.save(draft / _SPLIT)
+            for name, text in files.items():
+                write_durably(draft / name, text.encode())
+            for path, text in sources.items():
+                write_durably(path, text.encode())
+    except BaseException:
+        # Before the folder is there: nothing that names it may be left.
+        for path in sources:
+            path.unlink(missing_ok=True)
+        raise
     return [out / name for name in (_SPLIT, *files)] + [*sources]
 
 

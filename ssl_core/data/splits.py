@@ -10,6 +10,7 @@ cannot be met.
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
@@ -28,17 +29,25 @@ _PURPOSE = b"choral/split"
 def split_patients(
     units: Sequence[str], shares: Mapping[str, float], *, key: str, strata: Mapping[str, str] | None = None
 ) -> Assignment:
-    """Each patient to a part by a hash of the id under `key`, parts in `shares` (adding up to 1).
+    """Each patient to a part by a hash of the id under `key` and `shares` (adding up to 1), in whatever order these are named.
 
-    Without `strata` a patient's part depends on that id alone, whoever else there is, and shares are met on average. With
-    them (patient -> class) they are met in each class, to the nearest patient, and a new patient may move others.
+    A part that is divided again under the same key, by other shares or names, is divided anew. Without `strata` the part of a
+    patient depends on that id alone, whoever else there is, and shares are met on average. With them (patient -> class) they
+    are met in each class, to the nearest patient, and a new patient may move others.
     """
     if not shares or not all(share > 0 for share in shares.values()) or not abs(sum(shares.values()) - 1) <= 1e-9:
         raise DataError("shares must be above 0 and add up to 1", field="shares", value=dict(shares))
-    names, ends = list(shares), np.cumsum(list(shares.values()))
-    if len(key.encode()) > 64:
+    names = sorted(shares)
+    sizes = np.array([shares[name] for name in names])
+    ends = np.cumsum(sizes)
+    try:
+        secret = key.encode()
+    except UnicodeEncodeError:
+        raise DataError("the key of a split is no text", field="key", remedy="take letters and digits") from None
+    if len(secret) > 64:
         raise DataError("the key of a split is too long", field="key", limit="64 bytes")
-    number = {unit: keyed(key.encode(), _PURPOSE, unit) for unit in _distinct(units)}
+    first = json.dumps([[name, shares[name]] for name in names])
+    number = {unit: keyed(secret, _PURPOSE, first + unit) for unit in _distinct(units)}
     parts: dict[str, str] = {}
     if strata is None:
         for unit, hashed in number.items():
@@ -47,7 +56,7 @@ def split_patients(
     else:
         for members in _by_class(units, strata).values():
             ranked = sorted(members, key=lambda unit: (number[unit], unit))
-            places = np.repeat(np.arange(len(names)), _quota(len(ranked), np.array(list(shares.values()))))
+            places = np.repeat(np.arange(len(names)), _quota(len(ranked), sizes))
             parts |= {unit: names[place] for unit, place in zip(ranked, places, strict=True)}
     told = {"made by": "split_patients", "key": key, "stratified": str(strata is not None).lower()}
     return Assignment(parts, told | {f"share {name}": share for name, share in shares.items()})
@@ -102,7 +111,7 @@ def domain_sites(domains: Mapping[str, Sequence[str]], *, least: int = 1) -> Ass
     small = {name: count for name, count in made.sizes().items() if count < least}
     if small or not parts:
         raise DataError(
-            "domains have too few patients", field="domains", value=", ".join(small), limit=least,
+            "domains have too few patients", field="domains", value=len(small), limit=least,
             remedy="join such domains under one name, or leave them out",
         )  # fmt: skip
     return made

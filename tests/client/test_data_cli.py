@@ -96,6 +96,8 @@ def test_what_training_costs_is_of_the_plan_and_of_made_up_patients_alone(
 
 def test_training_is_not_looked_at_where_nobody_wants_it_and_roughly_where_it_takes_long(tmp_path: Path, plan: Path) -> None:
     check = ["site", "data", "check", "--source", write_reports(tmp_path, patients=4), "--plan", plan]
+    for seconds in ("inf", "nan"):
+        refused(run(*check, "--training-seconds", seconds), "no number of seconds")
     result = run(*check, "--training-seconds", "0")
     assert result.exit_code == 0 and "to train" not in result.output
     assert json.loads(run(*check, "--training-seconds", "0", "--json").stdout)["training"] is None

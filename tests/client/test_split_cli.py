@@ -184,7 +184,7 @@ def test_what_cannot_be_done_is_refused_and_nothing_is_written(held: Path, tmp_p
         (("--parts", "a=.8,a=.2", "--key", "k"), "cannot be read"),
         (("--parts", "../a=.8,b=.2", "--key", "k"), "cannot be read"),
         (("--parts", "a=.8,b=.1", "--key", "k"), "add up to 1"),
-        (("--by-label", "patient", "--sites", 3, "--alpha", 1, "--seed", 1), "too many different cells"),
+        (("--by-label", "patient", "--sites", 3, "--alpha", 1, "--seed", 1), "ids, no classes"),
         (("--by-label", "rhythm", "--sites", 3, "--alpha", "inf", "--seed", 1), "alpha is outside"),
     ):
         refused(split(held, "out", *words), told)
@@ -195,6 +195,13 @@ def test_what_cannot_be_done_is_refused_and_nothing_is_written(held: Path, tmp_p
     refused(run("site", "data", "split", "--by-domain", "machine", "--out", held / "out"), "names a column of --labels")
     refused(split(held, "../beside", *size), "in its own folder")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_fails_half_way_leaves_nothing(held: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    # The second part's source has a name that no file system takes.
+    done = split(held, "o" * 190, "--parts", f"a=.5,{'b' * 60}=.5", "--key", "k")
+    assert done.exit_code != 0 and sorted(tmp_path.rglob("*")) == before
 
 
 def test_nothing_is_written_over(held: Path) -> None:

@@ -144,19 +144,31 @@ def test_positions_of_another_grid_are_resized_and_a_constant_stays_one() -> Non
     found, said = translate(tensors, encoder())
     assert said is not None and said.endswith("; positions resized from 5 x 5 to 2 x 4")
     torch.testing.assert_close(found["encoder.places.weight"], torch.arange(float(WIDTH)).expand(SQUARES, WIDTH))
-    tensors["pos_embed"] = torch.zeros(1, 30, WIDTH)
-    assert translate(tensors, encoder())[0]["encoder.places.weight"].shape == (30, WIDTH)
+    # Nine are a class token's and eight squares' where the file has a class token, three by three where it has none.
+    for token in (True, False):
+        for count, kept in ((30, 30), (9, 8), (8, 8), (0, 0)):
+            given = tensors | {"pos_embed": torch.zeros(1, count, WIDTH)}
+            if not token:
+                del given["cls_token"]
+            found, said = translate(given, encoder())
+            assert found["encoder.places.weight"].shape == (kept, WIDTH), count
+            assert said is not None and ("resized from 3 x 3" in said) == (count == 9 and not token)
 
 
 def wrong_heads(tensors: dict[str, Tensor]) -> None:
     tensors["vit.encoder.layer.0.attention.attention.key.weight"] = torch.ones(3, WIDTH)
 
 
+def single_numbers(tensors: dict[str, Tensor]) -> None:
+    for part in ("query", "key", "value"):
+        tensors[f"vit.encoder.layer.0.attention.attention.{part}.weight"] = torch.tensor(1.0)
+
+
 def no_key(tensors: dict[str, Tensor]) -> None:
     del tensors["vit.encoder.layer.0.attention.attention.key.weight"]
 
 
-@pytest.mark.parametrize("damage", [wrong_heads, no_key])
+@pytest.mark.parametrize("damage", [wrong_heads, no_key, single_numbers])
 def test_queries_without_their_keys_are_left_over(damage: Callable[[dict[str, Tensor]], None]) -> None:
     tensors = saved("transformers", Reference())
     damage(tensors)

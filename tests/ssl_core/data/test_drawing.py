@@ -73,10 +73,21 @@ def test_patients_of_the_source_without_a_label_are_a_class_of_their_own(tmp_pat
 
 
 def test_what_cannot_be_drawn_is_refused_without_a_cell(tmp_path: Path) -> None:
-    many = pd.DataFrame({"patient": range(200), "number": [f"SECRET{n}" for n in range(200)], "text": "x" * 201})
+    many = pd.DataFrame(
+        {"patient": range(200), "number": [f"SECRET{n}" for n in range(200)], "text": "x" * 201, "finding": "x"}
+    )
+    ids = pd.DataFrame({"patient": [f"SECRET{n}" for n in range(30)], "mrn": [f"m-SECRET{n}" for n in range(30)]})
+    alone = pd.DataFrame({"patient": range(40), "machine": ["x"] * 38 + ["SECRET", "SECRET2"]})
+    pairs = pd.DataFrame({"patient": range(20), "finding": [f"f{n // 2}" for n in range(20)]})
     two = pd.DataFrame({"patient": ["SECRET", "b", "SECRET"], "finding": ["x", "y", "SECRETz"]})
     for rows, asked, message in (
-        (many, Asked(by="label", column="number", sites=2, alpha=1, seed=1), "too many different cells"),
+        (many, Asked(by="label", column="number", sites=2, alpha=1, seed=1), "they are ids, no classes"),
+        (ids, Asked(by="label", column="mrn", sites=2, alpha=1, seed=1), "they are ids, no classes"),
+        (ids, Asked(by="domain", column="patient"), "they are ids, no classes"),
+        (ids.head(5), Asked(by="parts", column="patient", shares={"a": 0.5, "b": 0.5}, key="k"), "they are ids, no classes"),
+        (alone, Asked(by="domain", column="machine", least=2), "domains have too few patients; field: domains; value: 2"),
+        (pairs, Asked(by="parts", column="finding", shares={"a": 0.8, "b": 0.2}, key="k"), "take a column of fewer classes"),
+        (pairs, Asked(by="parts", shares={"a": 0.5, "b": 0.5}, key="\udcff"), "is no text"),
         (many, Asked(by="domain", column="text"), "too long"),
         (two, Asked(by="label", column="finding", sites=2, alpha=1, seed=1), "another class than a row before in line 4"),
         (two, Asked(by="label", column="none", sites=2, alpha=1, seed=1), "not there exactly once"),

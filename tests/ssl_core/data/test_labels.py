@@ -36,6 +36,17 @@ def test_classes_become_columns(tmp_path: Path) -> None:
     path = write(tmp_path, "patient,kind\na,z\nb,y\nc,x\n")
     three = read_labels(path, class_column="kind")
     assert three.names == ("x", "y", "z") and three.values.tolist() == [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
+    # Equal but for what an array of texts would cut off.
+    path = write(tmp_path, "patient,kind\na,z\nb,z\0\nc,x\n")
+    assert read_labels(path, class_column="kind").values.sum(axis=1).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("cell", ["SECRET{}", "SECRET" * 40])
+def test_ids_and_texts_are_no_classes(tmp_path: Path, cell: str) -> None:
+    rows = [f"p{number},{cell.format(number) if number else 'a'}" for number in range(30)]
+    with pytest.raises(DataError, match=r"ids, no classes|too long for the name of a class in line 3") as raised:
+        read_labels(write(tmp_path, "\n".join(["patient,kind", *rows, ""])), class_column="kind")
+    assert "SECRET" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from PIL import Image
 from ssl_core.data import rows as rows_module
 from ssl_core.data.assignment import Assignment
 from ssl_core.data.check import check_and_load
+from ssl_core.data.folder_files import inside
 from ssl_core.data.patients import Patients
 from ssl_core.data.reading import Effort
 from ssl_core.data.source import MODELS, Source, load_patients, read_records, read_source
@@ -142,6 +143,12 @@ def test_a_split_file_outside_the_folder_and_keys_without_each_other_are_refused
     (tmp_path / "in" / "sites.csv").symlink_to(tmp_path / "sites.csv")
     with pytest.raises(DataError, match="outside"):
         read_records(source, TEXT, HERE)
+    (tmp_path / "in" / "sites.csv").unlink()
+    (tmp_path / "in" / "sites.csv").symlink_to("sites.csv")
+    for name in ("sites.csv", "a\0b", "x" * 900):
+        with pytest.raises(DataError, match="cannot be a path") as raised:
+            inside(tmp_path / "in", name, "split")
+        assert raised.value.field == "split" and raised.value.__cause__ is None
     path = tmp_path / "in" / "s.toml"
     for declared in (TEXTS | {"split": "a.csv"}, TEXTS | {"part": "a"}, TEXTS | {"split": "../a.csv", "part": "a"}):
         path.write_text(tomli_w.dumps(declared))
