@@ -36,7 +36,7 @@ _GENERATED_ALONE: dict[Modality, Study] = {
     "events": "procedural-events",
     "pair": "procedural-pairs",
 }
-_DRAWS: dict[Modality, int] = {"signal": 3, "table": 3, "sound": 2, "events": 3, "pair": 3}
+_DRAWS: dict[Modality, int] = {"signal": 3, "table": 3, "sound": 2, "events": 2, "pair": 2}
 _WARM: tuple[Modality, ...] = ("image", "signal", "sound")
 # Typed by a person; never computed from the data (ruling 16).
 _NOMINAL: dict[str, Sizes] = {
