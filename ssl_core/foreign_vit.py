@@ -32,7 +32,7 @@ class Dialect:
     `apart`: queries, keys, values, each in a Linear of its own. `scales`: LayerScale after attention and after the perceptron.
     """
 
-    library: str
+    maker: str
     kernels: str
     places: str
     token: str
@@ -85,7 +85,7 @@ def _translated(
     left: dict[str, Tensor], dialect: Dialect, prefix: str, encoder: VisionTransformer
 ) -> tuple[dict[str, Tensor], str]:
     out: dict[str, Tensor] = {}
-    said = [f"names of {dialect.library} read as this model's"]
+    said = [f"names of {dialect.maker} read as this model's"]
     kernels = left.pop(f"{prefix}{dialect.kernels}.weight")
     if kernels.dim() == 4 and kernels.shape[1] > 1:
         said.append(f"{kernels.shape[1]} colours added up")
@@ -99,7 +99,7 @@ def _translated(
     for number in sorted({found[1] for found in map(numbers.fullmatch, left) if found is not None}):
         _block(left, f"{before}{number}{after}", dialect, out, f"trunk.blocks.{number}.")
     # Under names that no model here has: a head of theirs is not a head of ours.
-    rest = {f"{dialect.library}/{name}": tensor for name, tensor in left.items()}
+    rest = {f"{dialect.maker}/{name}": tensor for name, tensor in left.items()}
     return {_TARGET + name: tensor for name, tensor in out.items()} | rest, "; ".join(said)
 
 
