@@ -5,9 +5,9 @@ standardised image by image, as `Patients.records` of images; `made_images` give
 [m, 3] in FACTORS' order: 0 or 1, 0 or 1, and how many shapes were laid. Dead leaves (Lee, Mumford and Huang, "Occlusion
 Models for Natural Images", IJCV 2001, section 3; as training data in Baradad et al., "Learning to See by Looking at Noise",
 NeurIPS 2021, section 3.2): shapes of power-law size that cover each other. Different: three kinds of shape (ellipse,
-rectangle, three lobes), soft edges, a grain on each shape, and below them noise whose amplitude falls as 1 / f^a with a random
-a; in half of the images one big body holds all other shapes, as a chest or a limb does; some are mirrored in part, as
-bodies are.
+rectangle, three lobes), soft edges, a grain on each shape; ground and grain are noise whose amplitude falls as 1 / f^a with a
+random a, or, in `_SHADED` of the images each, the texture of a random program (shaders.py); in half of the images one big body
+holds all other shapes, as a chest or a limb does; some are mirrored in part, as bodies are.
 
 Images are made in blocks of `BLOCK`, each from its own generator, so that the first images do not depend on how many are
 asked for. numpy's seeded generator is right here: these are no private data, and no noise of privacy. Same seed, same
@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_core.data.images import standardise
+from ssl_core.procedural.shaders import shaded
 from ssl_core.spec.data import ImageData
 
 BLOCK = 64
@@ -29,6 +30,7 @@ FACTORS = ("body", "mirrored", "shapes")
 _LEAVES = 18
 _LARGEST_LEAF, _SMALLEST_LEAF = 0.5, 0.04
 _SIZE_POWER = 2.2
+_SHADED = 0.4
 
 Pictures = npt.NDArray[np.float32]
 
@@ -64,8 +66,8 @@ def _block(rng: np.random.Generator, height: int, width: int) -> tuple[Pictures,
     rows, columns = ((np.arange(n, dtype=np.float32) + 0.5 - n / 2) * (2.0 / side) for n in (height, width))
     grid = np.broadcast_arrays(rows[:, None], columns[None, :])
     pixel = 2.0 / side
-    pictures = _noise(rng, height, width) * _column(rng.uniform(0.05, 0.5, BLOCK))
-    grain = _noise(rng, height, width) * _column(rng.uniform(0.0, 0.15, BLOCK))
+    pictures = _texture(rng, height, width) * _column(rng.uniform(0.05, 0.5, BLOCK))
+    grain = _texture(rng, height, width) * _column(rng.uniform(0.0, 0.15, BLOCK))
     bodies = rng.random(BLOCK) < 0.5
     inside, pictures = _body(rng, grid, pictures, bodies, pixel)
     mirrored = _column(np.where(rng.random(BLOCK) < 0.4, rng.uniform(0.5, 1.0, BLOCK), 0.0))
@@ -87,6 +89,13 @@ def _block(rng: np.random.Generator, height: int, width: int) -> tuple[Pictures,
 def _column(values: npt.NDArray[np.generic]) -> Pictures:
     """One number a picture [BLOCK] as float32 [BLOCK, 1, 1]."""
     return np.asarray(values, np.float32)[:, None, None]
+
+
+def _texture(rng: np.random.Generator, height: int, width: int) -> Pictures:
+    """Noise or a shader's texture, mean 0 and standard deviation 1, float32 [BLOCK, height, width]."""
+    textures, shaders = _noise(rng, height, width), np.flatnonzero(rng.random(BLOCK) < _SHADED)
+    textures[shaders] = shaded(rng, len(shaders), height, width)
+    return textures
 
 
 def _noise(rng: np.random.Generator, height: int, width: int) -> Pictures:
