@@ -40,8 +40,8 @@ class Observed:
     sampled: npt.NDArray[np.int64]
 
 
-class CanaryModel(PretextModel):
-    """A loss whose gradient is the unit's first record; it notes whom of `watched` it was asked to draw."""
+class Watching(PretextModel):
+    """`size` weights in two layers; it notes in `asked` whom of `watched` it was asked to draw, and for nobody else."""
 
     coins = 0
 
@@ -53,11 +53,24 @@ class CanaryModel(PretextModel):
         self.second = nn.Linear(size - self.middle, 1, bias=False)
         self.asked: list[npt.NDArray[np.int64]] = []
 
-    def draw(self, patients: Patients, index: npt.NDArray[np.int64], uniforms: npt.NDArray[np.float64]) -> Views:
-        """record: float32 [B, P]."""
+    def note(self, patients: Patients, index: npt.NDArray[np.int64], uniforms: npt.NDArray[np.float64]) -> bool:
+        """What every `draw` begins with; True where `patients` are those that are watched."""
         self.check_draw(index, uniforms)
         if patients is self.watched:
             self.asked.append(index)
+        return patients is self.watched
+
+    def init_range(self, name: str) -> tuple[float, float]:
+        """Zeros: the gradient is the same everywhere."""
+        return 0.0, 0.0
+
+
+class CanaryModel(Watching):
+    """A loss whose gradient is the unit's first record."""
+
+    def draw(self, patients: Patients, index: npt.NDArray[np.int64], uniforms: npt.NDArray[np.float64]) -> Views:
+        """record: float32 [B, P]."""
+        self.note(patients, index, uniforms)
         return {"record": torch.from_numpy(np.asarray(patients.records[patients.offsets[index]], np.float32))}
 
     def forward(self, views: Views) -> Tensor:
@@ -69,10 +82,6 @@ class CanaryModel(PretextModel):
         record = views["record"]
         found: Tensor = (self.first(record[..., : self.middle]) + self.second(record[..., self.middle :])).squeeze(-1)
         return found
-
-    def init_range(self, name: str) -> tuple[float, float]:
-        """Zeros: the gradient is the same everywhere."""
-        return 0.0, 0.0
 
 
 def canary_plan(*, size: int, sampling_rate: float, noise_multiplier: float, steps: int) -> StudyPlan:
@@ -112,13 +121,20 @@ def canaries(records: npt.NDArray[np.float32]) -> Patients:
     return Patients((), np.zeros((0, 16), np.uint8), np.zeros(1, np.int64), records)
 
 
-def observe(plan: StudyPlan, patients: Patients, *, rounds: int = 1, engine: Choice = "auto") -> Observed:
-    """`rounds` rounds of the product's training on `patients` by `engine`, each with a noise source of its own."""
+def observe(
+    plan: StudyPlan,
+    patients: Patients,
+    *,
+    rounds: int = 1,
+    engine: Choice = "auto",
+    kind: type[Watching] = CanaryModel,
+) -> Observed:
+    """`rounds` rounds of the product's training of a `kind` on `patients` by `engine`, each with a noise source of its own."""
     size = patients.records.shape[1]
     released: list[npt.NDArray[np.float32]] = []
     steps: list[npt.NDArray[np.int64]] = []
     for _ in range(rounds):
-        model = CanaryModel(size, patients)
+        model = kind(size, patients)
 
         def tap(gradient: npt.NDArray[np.float32], asked: list[npt.NDArray[np.int64]] = model.asked) -> None:
             released.append(gradient)

@@ -11,6 +11,8 @@ the product's `train_round` with a false alarm in 10^6 audits, all its compariso
                  by each engine that a site trains with
   sampling       400 patients, 400 steps: all inclusions, those of each patient and of each step against the binomial;
                  neighbouring steps and neighbouring patients uncorrelated
+  buckets        tasks that compare patients: noise of 32 releases of nobody, for 2 C; one canary turns a bucket round, mean of
+                 400 releases with it less 400 without it: at most 2 C
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from ssl_core.audit.bucket_canary import along, bucket_plan, observe_buckets, turning
 from ssl_core.audit.canary import canaries, canary_plan, observe
 from ssl_core.errors import PrivacyError
 from ssl_core.privacy.bookkeeping import GAMMA
@@ -45,28 +48,32 @@ class Check:
 
 
 def run_checks() -> tuple[Check, ...]:
-    """All four, in the order of the module docstring."""
+    """All, in the order of the module docstring."""
     scale, fresh = check_noise()
-    return scale, fresh, check_contribution(), check_sampling()
+    return scale, fresh, check_contribution(), check_sampling(), *check_buckets()
 
 
 def check_noise() -> tuple[Check, Check]:
     """Scale and freshness of the noise of 2 rounds of 16 releases of nothing, float [32, 1024]."""
     plan = canary_plan(size=1024, sampling_rate=0.25, noise_multiplier=1.0, steps=16)
     noise = observe(plan, canaries(np.zeros((0, 1024), np.float32)), rounds=2).sums
-    # Two-sided, with the sum of squares of independent standard normals as the hypothesis.
-    squares = float(np.square(noise).sum())
-    chance = 2.0 * min(stats.chi2.cdf(squares, noise.size), stats.chi2.sf(squares, noise.size))
-    scale = float(np.sqrt(squares / noise.size))
-    low, high = (float(np.sqrt(stats.chi2.ppf(p, noise.size) / noise.size)) for p in (FALSE_ALARM / 2, 1 - FALSE_ALARM / 2))
     halves = noise.reshape(-1, 512)
     worst = _greatest_correlation(halves)
     pairs = len(halves) * (len(halves) - 1) // 2
     limit = _correlation_limit(halves.shape[1], FALSE_ALARM / pairs)
     return (
-        Check("noise scale", bool(chance > FALSE_ALARM), f"{scale:.3f} sigma C", f"{low:.3f} .. {high:.3f} sigma C"),
+        _scale("noise scale", noise, "sigma C"),
         Check("fresh noise", bool(worst <= limit), f"|correlation| {worst:.2f} at most, {pairs} pairs", f"<= {limit:.2f}"),
     )
+
+
+def _scale(name: str, noise: npt.NDArray[np.float64], unit: str) -> Check:
+    """Releases of nobody, in `unit`: the sum of their squares if they are independent standard normals; both sides."""
+    squares = float(np.square(noise).sum())
+    chance = _both_sides(stats.chi2, squares, noise.size)
+    scale = float(np.sqrt(squares / noise.size))
+    low, high = (float(np.sqrt(stats.chi2.ppf(p, noise.size) / noise.size)) for p in (FALSE_ALARM / 2, 1 - FALSE_ALARM / 2))
+    return Check(name, bool(chance > FALSE_ALARM), f"{scale:.3f} {unit}", f"{low:.3f} .. {high:.3f} {unit}")
 
 
 def _greatest_correlation(rows: npt.NDArray[np.float64]) -> float:
@@ -133,6 +140,27 @@ def check_sampling() -> Check:
     name, least = min(chances.items(), key=lambda item: item[1])
     chance = min(1.0, len(chances) * least)
     return Check("sampling", bool(chance > FALSE_ALARM), f"chance {chance:.2g} ({name})", f"> {FALSE_ALARM:.0e}")
+
+
+def check_buckets() -> tuple[Check, Check]:
+    """Noise and contribution of a task that compares patients; `PrivacyError` where the canary does not arrive."""
+    quiet = bucket_plan(1.0, 16, size=1024)
+    noise = observe_buckets(quiet, canaries(np.zeros((0, 1024), np.float32)), rounds=2).sums / 2.0
+    plan = bucket_plan(0.3, 400)
+    always = np.ones(plan.rounds.steps_per_round, np.bool_)
+    present, absent = (along(observe_buckets(plan, turning(inside)).sums) for inside in (always, ~always))
+    with np.errstate(invalid="ignore", over="ignore"):
+        found = float(present.mean() - absent.mean())
+    spread = 2.0 * plan.privacy.noise_multiplier * float(np.sqrt(2.0 / len(always)))
+    error = spread * float(stats.norm.isf(FALSE_ALARM / 2))
+    if found < 2.0 / (1.0 + GAMMA) - error:
+        raise PrivacyError("the audit is broken: a canary did not arrive in the release", field="bucket contribution")
+    contribution = f"{found:.3g} C" if np.isfinite(found) else "not a number"
+    limit = 2.0 + error
+    return (
+        _scale("bucket noise", noise, "sigma 2 C"),
+        Check("bucket contribution", bool(found <= limit), contribution, f"<= {limit:.3f} C"),
+    )
 
 
 def _binomial(hits: int, trials: int, rate: float) -> float:

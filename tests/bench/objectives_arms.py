@@ -46,11 +46,12 @@ _SPEED = SpeedSpec(chunk=64, threads=1)
 
 @dataclass(frozen=True)
 class Recipe:
-    """Encoder and pretext task as a plan writes them, and the one learning rate of all arms."""
+    """Encoder and pretext task as a plan writes them, and the one learning rate of all arms; `batch` None: the data's."""
 
     encoder: dict[str, Any]
     objective: dict[str, Any]
     rate: float = 1e-3
+    batch: int | None = None
 
     @property
     def name(self) -> str:
@@ -59,6 +60,11 @@ class Recipe:
         tasks = " + ".join(task["name"] for task in self.objective.get("tasks", [self.objective]))
         front = " with front end" if self.encoder.get("front_end") else ""
         return f"{tasks} / {self.encoder['name']}{size}{front}"
+
+
+def batch_of(task: Task, recipe: Recipe | None) -> int:
+    """Units that a sample has on the average at a site of the nominal size."""
+    return task.batch if recipe is None or recipe.batch is None else min(task.batch, recipe.batch)
 
 
 @lru_cache(maxsize=64)
@@ -74,7 +80,7 @@ def plan_of(task: Task, recipe: Recipe, *, seed: int, steps: int, sigma: float) 
         "name": "bench", "purpose": "compare pretext tasks under privacy", "alone": True, "seed": seed,
         "data": task.data.model_dump(mode="json"), "encoder": recipe.encoder, "objective": recipe.objective,
         "privacy": {
-            "unit": "patient", "adjacency": "add-or-remove-one", "noise": "site", "sampling_rate": task.batch / task.nominal,
+            "unit": "patient", "adjacency": "add-or-remove-one", "noise": "site", "sampling_rate": batch_of(task, recipe) / task.nominal,
             "noise_multiplier": sigma, "max_grad_norm": CLIP_NORM, "delta": DELTA,
         },
         "training": {"optimizer": "adam", "learning_rate": recipe.rate, "betas": [0.9, 0.98]},
@@ -99,14 +105,14 @@ def train_plain(model: PretextModel, task: Task, plan: StudyPlan) -> None:
             if len(part):
                 views = model.draw(task.train, part, 1.0 - rng.random((len(part), model.coins)))
                 loss = model(views) if isinstance(model, BucketModel) else model.losses(views).sum()
-                torch.autograd.backward(loss / task.batch)
+                torch.autograd.backward(loss / (rate * task.nominal))
         descent.prepare(step)
         descent.inner.step()
 
 
 def arm_features(task: Task, recipe: Recipe, *, target: float | None, seed: int, steps: int) -> tuple[Matrix, Matrix]:
     """Features of pool and test by the encoder after `steps` steps; 0: random; `target` None: no privacy, else epsilon."""
-    sigma = 1.0 if target is None else noise_for(target, task.batch / task.nominal, steps)[0]
+    sigma = 1.0 if target is None else noise_for(target, batch_of(task, recipe) / task.nominal, steps)[0]
     plan = plan_of(task, recipe, seed=seed, steps=max(1, steps), sigma=sigma)
     model = build_model(plan)
     if steps and target is None:

@@ -18,6 +18,7 @@ from ssl_core.audit.mechanism import audit_mechanism
 from ssl_core.audit.report import AuditReport
 from ssl_core.privacy import training
 from ssl_core.privacy.bookkeeping import BookkeepingEngine
+from ssl_core.privacy.buckets import BucketEngine
 from ssl_core.privacy.gradients import ClippedSum, PerUnitGradients
 from ssl_core.privacy.noise import GaussianNoise
 
@@ -39,13 +40,25 @@ def quarter_noise(patch):
 
 
 def clip_by(patch, clipped: Callable[..., ClippedSum]):
-    """Every engine that a site trains with takes its sum from `clipped(rows, clip_norm)`."""
+    """Every engine of single units that a site trains with takes its sum from `clipped(rows, clip_norm)`."""
     for engine in (BookkeepingEngine, PerUnitGradients):
         patch.setattr(engine, "clipped_sum", lambda self, views, clip_norm: clipped(self.rows(views), clip_norm))
 
 
 def no_clipping(patch):
     clip_by(patch, lambda rows, clip_norm: ClippedSum(tuple(row.double().sum(dim=0) for row in rows), clip_norm))
+
+
+def no_bucket_clipping(patch):
+    def unclipped(self, views, clip_norm):
+        return ClippedSum(tuple(row.double()[0] for row in self.rows(views)), clip_norm, reach=2)
+
+    patch.setattr(BucketEngine, "clipped_sum", unclipped)
+
+
+def bucket_noise_for_one_c(patch):
+    """The sensitivity of a sum of buckets taken for that of a sum of units."""
+    patch.setattr(ClippedSum, "sensitivity", lambda self, adjacency: self.clip_norm)
 
 
 def fixed_batches(patch):
@@ -95,10 +108,16 @@ BUILDS: dict[str, tuple[Sabotage, str | None]] = {
     "clip off": (no_clipping, "contribution"),
     "shuffled, not Poisson": (shuffled, "sampling"),
     "noise once for two releases": (repeated_noise, "fresh noise"),
+    "clip off in buckets": (no_bucket_clipping, "mechanism audit"),
+    "noise for C in buckets": (bucket_noise_for_one_c, "bucket noise"),
 }
 """The build, what breaks it, and the first check that must fail."""
 
-ALSO = {"noise missing": ("noise scale",), "sigma / 4": ("noise scale",)}
+ALSO = {
+    "noise missing": ("noise scale", "bucket noise"),
+    "sigma / 4": ("noise scale", "bucket noise"),
+    "clip off in buckets": ("bucket contribution",),
+}
 """Checks that fail beside the first."""
 
 

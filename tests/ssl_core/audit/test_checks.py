@@ -9,9 +9,11 @@ from scipy import stats
 from tests_broken_builds import clip_by
 
 from ssl_core.audit import checks
+from ssl_core.audit.bucket_canary import TurningModel, along, turning
 from ssl_core.errors import PrivacyError
 from ssl_core.privacy import training
-from ssl_core.privacy.gradients import ClippedSum, clip_and_sum
+from ssl_core.privacy.buckets import BucketEngine
+from ssl_core.privacy.gradients import ClippedSum, clip_and_sum, empty_sum
 from ssl_core.privacy.noise import GaussianNoise
 
 REAL_NOISE = GaussianNoise.normal
@@ -94,6 +96,45 @@ def test_canaries_that_do_not_arrive_break_the_audit(monkeypatch):
     clip_by(monkeypatch, lambda rows, clip_norm: clip_and_sum([0 * row.nan_to_num() for row in rows], clip_norm))
     with pytest.raises(PrivacyError, match="did not arrive"):
         checks.check_contribution()
+
+
+def test_a_bucket_that_is_turned_by_more_or_less_than_two_c_is_seen(monkeypatch):
+    def by_layer(self, views, clip_norm):
+        return ClippedSum(tuple(clip_and_sum([row], clip_norm).grads[0] for row in self.rows(views)), clip_norm, reach=2)
+
+    noise, contribution = checks.check_buckets()
+    assert noise.passed and contribution.passed and 1.7 < float(contribution.measured.split()[0]) < 2.21
+    monkeypatch.setattr(BucketEngine, "clipped_sum", by_layer)
+    noise, contribution = checks.check_buckets()
+    assert noise.passed and not contribution.passed and 2.6 < float(contribution.measured.split()[0]) < 3.1
+    monkeypatch.setattr(
+        BucketEngine, "clipped_sum", lambda self, views, clip_norm: empty_sum(tuple(self._model.parameters()), clip_norm, 2)
+    )
+    with pytest.raises(PrivacyError, match="did not arrive"):
+        checks.check_buckets()
+
+
+def test_a_bucket_that_is_no_number_is_seen(monkeypatch):
+    def infinite(self, views, clip_norm):
+        return ClippedSum(tuple(row[0].double() * torch.inf for row in self.rows(views)), clip_norm, reach=2)
+
+    monkeypatch.setattr(BucketEngine, "clipped_sum", infinite)
+    assert (checks.check_buckets()[1].passed, checks.check_buckets()[1].measured) == (False, "not a number")
+
+
+def test_the_canary_that_turns_a_bucket_is_as_bad_as_the_argument_allows():
+    """One step without noise, by the loop written here: from -C to C, whatever C is."""
+    for inside, wanted in ((True, 1.0), (False, -1.0)):
+        patients = turning(np.array([inside]))
+        model = TurningModel(64, patients)
+        index = np.arange(len(patients))
+        views = model.draw(patients, index, np.zeros((len(index), 0)))
+        row = np.concatenate([part.numpy().ravel() for part in clip_and_sum(BucketEngine(model).rows(views), 0.7).grads])
+        assert float(np.linalg.norm(row)) == pytest.approx(0.7, rel=1e-3)
+        assert float(along(row[None])[0]) == pytest.approx(0.7 * wanted, rel=1e-3)
+        # Its turn is over: with the holders alone or with others, the bucket is at -C.
+        row = clip_and_sum(BucketEngine(model).rows(model.draw(patients, index, np.zeros((len(index), 0)))), 0.7).grads[0]
+        assert float(row.sum()) < 0
 
 
 def sampler(monkeypatch, sample):
