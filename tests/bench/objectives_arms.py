@@ -81,7 +81,8 @@ def plan_of(task: Task, recipe: Recipe, *, seed: int, steps: int, sigma: float) 
         "data": task.data.model_dump(mode="json"), "encoder": recipe.encoder, "objective": recipe.objective,
         "privacy": {
             "unit": "patient", "adjacency": "add-or-remove-one", "noise": "site",
-            "sampling_rate": batch_of(task, recipe) / task.nominal, "noise_multiplier": sigma, "max_grad_norm": CLIP_NORM, "delta": DELTA,
+            "sampling_rate": batch_of(task, recipe) / task.nominal, "noise_multiplier": sigma,
+            "max_grad_norm": CLIP_NORM, "delta": DELTA,
         },
         "training": {"optimizer": "adam", "learning_rate": recipe.rate, "betas": [0.9, 0.98]},
         "rounds": {"rounds": 1, "steps_per_round": steps, "max_void": 0},
