@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
 import sys
 import time
 import warnings
@@ -30,7 +31,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from opacus.grad_sample import GradSampleModuleFastGradientClipping
 from rich.console import Console
@@ -165,7 +165,7 @@ def steps_of(case: Case, views: Views, units: int, device: str) -> tuple[dict[st
             parameter.grad = None
 
     found: dict[str, Callable[[], Any]] = {"plain": plain}
-    free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
+    free = torch.cuda.mem_get_info()[0] if device == "cuda" else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     rows = units * sum(parameter.numel() * 4 for parameter in model.parameters())
     for name in ENGINES:
         try:
