@@ -20,15 +20,17 @@ if TYPE_CHECKING:
     from ssl_core.config import StudyPlan as StudyPlan
     from ssl_core.encoders.base import Encoder as Encoder
     from ssl_core.finetuning.model import FineTuner as FineTuner
+    from ssl_core.start_card import load_start as load_start
 
 __version__ = "0.1.0"
-__all__ = ["Encoder", "FineTuner", "StudyPlan", "load_encoder"]
+__all__ = ["Encoder", "FineTuner", "StudyPlan", "load_encoder", "load_start"]
 
 _HOMES = {
     "Encoder": "ssl_core.encoders.base",
     "FineTuner": "ssl_core.finetuning.model",
     "StudyPlan": "ssl_core.config",
     "load_encoder": "ssl_core.card",
+    "load_start": "ssl_core.start_card",
 }
 
 

@@ -7,14 +7,16 @@ that the site trains on. Nothing of either check leaves the site.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from client.budget import census_line
 from client.study import Study
 from ssl_core.data.source import read_source
-from ssl_core.errors import PolicyError
+from ssl_core.errors import ConfigError, PolicyError, TrustError
 from ssl_core.privacy.isolation import check_isolation
 from ssl_core.spec.objective import clip_line
+from ssl_core.trust.identity import fingerprint
 
 
 def consent_screen(study: Study) -> list[tuple[str, Any]]:
@@ -81,6 +83,28 @@ def check_start(study: Study) -> None:
             "plan starts from other weights than its seed gives, and does not say so", field="initial_weights",
             value=study.plan.initial_weights, limit=made, remedy="ask the operator to name them: start in the plan",
         )  # fmt: skip
+
+
+def start_card_rows(study: Study, folder: Path) -> list[tuple[str, Any]]:
+    """What the operator signed of the start weights in `folder`, which must be those of the plan.
+
+    The operator is the one of the roster that this site accepted. Raises `ConfigError`, `TrustError`.
+    """
+    from ssl_core.start_card import load_start
+
+    if study.plan.start is None:
+        raise ConfigError("plan starts from its seed, not from prepared weights", field="--start", value=str(folder))
+    operator = bytes.fromhex(study.home.roster()[0].server.operator)
+    loaded = load_start(folder, keys=[operator])
+    if loaded.card.weights != study.plan.start:
+        raise TrustError(
+            "these are not the weights that the plan starts from", field="--start", value=loaded.card.weights,
+            limit=study.plan.start, remedy="ask the operator for the folder of this study's start weights",
+        )  # fmt: skip
+    return [
+        ("card of the start weights", f"signed by operator {fingerprint(operator)}: epsilon 0 added, as far as its word holds"),
+        *((f"on its word, {number}", line) for number, line in enumerate(loaded.card.rests_on, 1)),
+    ]
 
 
 def _start_line(study: Study) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -107,6 +106,9 @@ def start(
 @fail_on_error
 def approve(
     plan_hash: Annotated[str, typer.Argument(help="Hash of the study plan, as in choral site status; 8 digits are enough.")],
+    start: Annotated[
+        Path | None, typer.Option("--start", help="The study's published start weights: check the operator's card of them.")
+    ] = None,
     home: Home = _HOME,
     yes: Yes = False,
     json_: Json = False,
@@ -115,25 +117,28 @@ def approve(
 
     The checked records are copied into the site's folder; the study trains on this copy, which is deleted at its end.
     """
-    from client.approval import consent_screen, prepare
+    from client.approval import consent_screen, prepare, start_card_rows
+    from client.probe_labels import labels_line
     from client.study import Study
 
     site = SiteHome(home)
     study = Study(site, find_study(site, plan_hash))
     study.check()
+    of_start = [] if start is None else start_card_rows(study, start)
     if study.lost_records:
         _copy_again(study, yes, json_)
         return
     if study.approved():
         say(json_, {"plan hash": study.plan_hash, "approved": True}, "This study is approved already. Nothing was changed.")
         return
-    screen = consent_screen(study)
+    screen = [*consent_screen(study), *of_start]
     if not json_:
         typer.echo(rows_to_text(screen))
     study.admit()
-    report = prepare(study)
+    report, watched = prepare(study), labels_line(site, study.checked.patients)
+    screen += [] if watched is None else [("watch", watched)]
     if not json_:
-        typer.echo(report)
+        typer.echo(report if watched is None else f"{report}\nWatch: {watched}.")
     confirm(yes, "Approve this study and reserve its budget?")
     study.approve("person")
     say(json_, {**dict(screen), "approved": True}, "Approved. The budget is reserved and is never given back.")
@@ -245,7 +250,11 @@ def watch(
     plan_hash: Annotated[str, typer.Argument(help="Hash of an approved study, as in choral site status; 8 digits are enough.")],
     now: Annotated[bool, typer.Option("--now", help="Look now, and keep what was seen with the rest.")] = False,
     labels: Annotated[
-        Path | None, typer.Option("--labels", help="A CSV of this hospital's labels: look now, with the neighbours probe.")
+        Path | None,
+        typer.Option("--labels", help="A CSV of patients' labels: look now, with the neighbours probe; else site.toml's."),
+    ] = None,
+    class_column: Annotated[
+        str | None, typer.Option("--class-column", help="With --labels: its column of classes, instead of 0/1 columns.")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Look now and after every round, until the study ends.")] = False,
     home: Home = _HOME,
@@ -254,16 +263,20 @@ def watch(
     """How the shared encoder stands on your own records: has it collapsed? For this hospital's eyes; changes nothing.
 
     Prints the course over the rounds as the daemon saw it. It looks after each
-    round, once it has answered, unless policy.toml says watch = false.
+    round, once it has answered, unless policy.toml says watch = false; with the
+    neighbours probe where site.toml names a file of labels (docs/data.md).
     """
+    from client.probe_labels import LabelFile
     from client.watch import Watch, Watched, read_sightings, rows
 
+    if class_column is not None and labels is None:
+        raise ConfigError("there is no label file to take it from", field="--class-column", remedy="name it: --labels FILE")
     study = Watched(home, find_study(SiteHome(home), plan_hash))
     looks = (now or follow or labels is not None) and not study.finished
-    seen = Watch(study, labels) if looks else None
+    seen = Watch(study, None if labels is None else LabelFile(labels, class_column)) if looks else None
     while True:
         sightings = read_sightings(study.folder) if seen is None else seen.look()
-        found = [{"round": each.round, **asdict(each.health)} for each in sightings]
+        found = [each.to_json() for each in sightings]
         say(json_, {"plan hash": study.plan_hash, "rounds": found}, rows_to_text(rows(sightings)))
         if seen is None or not follow or study.finished:
             return

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Thread
 from types import FrameType
 from typing import Any
 
@@ -22,6 +23,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from client.home import SiteHome
+from client.probe_labels import labels_line
 from client.processes import EXECUTOR_RESTART, SUPERNODE_RESTART, executor_argv, supernode_argv
 from client.server_check import check_server_certificate
 from deploy.flower_env import flower_env, make_secret
@@ -62,6 +64,8 @@ def run_site(home: SiteHome, *, superlink: str | None = None) -> None:
         with _control(home, supervisor) as healthy:
             supervisor.start(_spec(home, "supernode", supernode, env, port), _spec(home, "executor", executor, env, None))
             healthy(True)
+            # Beside the rest: no file of labels, on whatever disk, may keep this site from its rounds.
+            Thread(target=_say_labels, args=(home,), daemon=True).start()
             while not stopped():
                 for death in supervisor.poll():
                     print(f"{death.name} ended with code {death.exit_code}; see {death.log_path}", flush=True)
@@ -125,6 +129,12 @@ def _short_path(home: SiteHome) -> Iterator[str]:
         yield f"/proc/self/fd/{folder}/{_SOCKET}"
     finally:
         os.close(folder)
+
+
+def _say_labels(home: SiteHome) -> None:
+    line = labels_line(home)
+    if line is not None:
+        print(f"watch: {line}", flush=True)
 
 
 def _spec(home: SiteHome, name: str, argv: tuple[str, ...], env: dict[str, str], port: int | None) -> ProcessSpec:

@@ -1,6 +1,6 @@
 """A site's state folder: where everything that must survive stands, and how it is opened.
 
-site.toml       name, first authority, data source, speed           policy.toml   this hospital's own limits
+site.toml       name, first authority, source, speed, watch_labels  policy.toml   this hospital's own limits
 identity.key    Ed25519, mode 0600     supernode.key(.pub)  P-384    join-request.json  to the authority
 roster.json     the accepted roster    chain.db(.head)  ledger, journal, approvals, receipts, members, rosters (one chain)
 keys/           of each open study: epoch keys, chains, copy of the records, optimizer state; never backed up
@@ -18,6 +18,7 @@ import secrets
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import tomli_w
@@ -39,7 +40,10 @@ ANCHOR_VARIABLE = "CHORAL_ANCHORS"
 
 
 class SiteConfig(StrictModel):
-    """site.toml: what this site is; nothing here changes the guarantee."""
+    """site.toml: what this site is; nothing here changes the guarantee.
+
+    watch_labels: as it stands in the file, since no fault in it may stop what reads this (probe_labels.py).
+    """
 
     name: Name
     chain_id: str = Field(pattern=r"^[0-9a-f]{32}$")
@@ -47,6 +51,7 @@ class SiteConfig(StrictModel):
     threshold: int = Field(ge=1, default=1)
     source: str | None = None
     speed: SpeedSpec = SpeedSpec()
+    watch_labels: Any = None
 
 
 @dataclass(frozen=True)

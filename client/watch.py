@@ -1,7 +1,8 @@
 """How the global encoder of a study stands on this hospital's own records, round by round, for its own staff.
 
-Comes in: the site's state folder and a plan hash. Of the folder it opens the study's plan, the site's copy of the records and
-the global weights as the site recomputed them (after the last round: the encoder), and no key, secret or log. Goes out:
+Comes in: the site's state folder and a plan hash. Of the folder it opens the study's plan, the site's copy of the records, the
+global weights as the site recomputed them (after the last round: the encoder) and site.toml, which may name labels
+(probe_labels.py), and no key, secret or log. Goes out:
 `Health` (ssl_core/evaluation/collapse.py) of the start weights and of closed rounds, kept beside the study in `watch.jsonl`,
 at most `MOST_SIGHTINGS` lines. The daemon looks after each round in a process of its own (watcher.py); `choral site watch`
 prints the course. It writes nothing that rounds use, and nothing of it can leave or change whether or what this site answers
@@ -26,30 +27,39 @@ import numpy.typing as npt
 
 from client.global_model import ModelFile
 from client.kept import KeptRecords
+from client.probe_labels import LabelFile, own_labels
 from ssl_core.chain import write_durably
 from ssl_core.config import StudyPlan, parse
-from ssl_core.data.labels import read_labels
 from ssl_core.data.patients import Patients
 from ssl_core.errors import StateError
 from ssl_core.evaluation.collapse import Health, health, neighbours
 from ssl_core.trust.envelope import canonical, digest, peek
-from ssl_core.trust.random import unit_tag
 
 if TYPE_CHECKING:
     from ssl_core.encoders.base import Encoder
 
 MOST_RECORDS = 1024
 MOST_SIGHTINGS = 1000
+_LONGEST = 200
+_ONE_CLASS = "no label has both values among the records that are looked at"
 _FILE = "watch.jsonl"
 _LOCK_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """The encoder after `round` closed rounds; 0: the weights that the study starts from."""
+    """The encoder after `round` closed rounds; 0: the weights that the study starts from.
+
+    without: why labels were named and there are no neighbours.
+    """
 
     round: int
     health: Health
+    without: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"round": self.round, **asdict(self.health), "without": self.without}
 
 
 @dataclass(frozen=True)
@@ -94,39 +104,35 @@ class Watched:
 
 
 class Watch:
-    """One study, as its site's staff looks at it; holds at most `MOST_RECORDS` records. Raises `StateError`, `DataError`."""
+    """One study, as its site's staff looks at it; holds at most `MOST_RECORDS` records. Raises `StateError`, `DataError`.
 
-    def __init__(self, study: Watched, labels: Path | None = None) -> None:
+    `labels`: given by a person, who is told what is wrong with them; else those that site.toml names, where it can be done.
+    """
+
+    def __init__(self, study: Watched, labels: LabelFile | None = None) -> None:
         from ssl_core.encoders.vector import to_vector
         from ssl_core.objectives.build import build_model
 
         self._study = study
-        patients = _some(study.records.read(study.plan.data))
-        self._records = patients.whole
-        self._owners = np.repeat(np.arange(len(patients)), patients.counts())
-        self._labels = None if labels is None else _labels_of(patients, labels)
-        if labels is not None and self._labels is None:
-            raise StateError(
-                "the labels name none of the patients that are looked at",
-                field="--labels",
-                value=labels.name,
-                remedy="give labels of patients of this study, in the ids of its source",
-            )
+        self._patients = _some(study.records.read(study.plan.data))
+        self._records = self._patients.whole
+        self._owners = np.repeat(np.arange(len(self._patients)), self._patients.counts())
+        self._given = None if labels is None else labels.of(self._patients)
         self._model = build_model(study.plan)
         self._start = to_vector(self._model) if study.plan.start is None else None
 
     def look(self) -> list[Sighting]:
         """Everything seen so far, with what stands now; the start weights are seen at the first look."""
-        known = set() if self._labels is not None else {each.round for each in read_sightings(self._study.folder)}
+        known = set() if self._given is not None else {each.round for each in read_sightings(self._study.folder)}
         found: list[Sighting] = []
         if self._start is not None and 0 not in known:
-            found.append(Sighting(0, self._health_of(self._start)))
+            found.append(self._seen(0, self._with(self._start)))
         rounds = self._study.plan.rounds.rounds
         standing = self._study.model_file.read()
         if standing is not None and standing.count not in known and (standing.count or self._start is None):
-            found.append(Sighting(standing.count, self._health_of(standing.model.weights)))
+            found.append(self._seen(standing.count, self._with(standing.model.weights)))
         elif standing is None and self._study.finished and rounds not in known:
-            found.append(Sighting(rounds, self._last()))
+            found.append(self._seen(rounds, self._last()))
         return _keep(self._study.folder, found)
 
     def changed(self) -> bool:
@@ -134,25 +140,27 @@ class Watch:
         standing = self._study.model_file.read()
         return standing is not None and standing.count not in {each.round for each in read_sightings(self._study.folder)}
 
-    def _last(self) -> Health:
+    def _last(self) -> Encoder:
         from ssl_core.card import read_encoder
 
-        return self._health(read_encoder(self._study.encoder).model.encoder)
+        return read_encoder(self._study.encoder).model.encoder
 
-    def _health_of(self, weights: npt.NDArray[np.float32]) -> Health:
+    def _with(self, weights: npt.NDArray[np.float32]) -> Encoder:
         from ssl_core.encoders.vector import load_vector
 
         load_vector(self._model, weights)
-        return self._health(self._model.encoder)
+        return self._model.encoder
 
-    def _health(self, encoder: Encoder) -> Health:
+    def _seen(self, number: int, encoder: Encoder) -> Sighting:
         features = encoder.features(self._records)
         found = health(features, self._owners)
-        if self._labels is None:
-            return found
-        labels = self._labels[self._owners]
+        labels, why = (self._given, None) if self._given is not None else own_labels(self._study.root, self._patients)
+        if labels is None:
+            return Sighting(number, found, None if why is None else why[:_LONGEST])
+        labels = labels[self._owners]
         known = labels[:, 0] >= 0
-        return replace(found, neighbours=neighbours(features[known], self._owners[known], labels[known]))
+        score = neighbours(features[known], self._owners[known], labels[known])
+        return Sighting(number, replace(found, neighbours=score), _ONE_CLASS if score is None else None)
 
 
 def read_sightings(folder: Path) -> list[Sighting]:
@@ -162,7 +170,7 @@ def read_sightings(folder: Path) -> list[Sighting]:
         return []
     try:
         lines: list[dict[str, Any]] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return [Sighting(line.pop("round"), Health(**line)) for line in lines]
+        return [Sighting(line.pop("round"), without=line.pop("without", None), health=Health(**line)) for line in lines]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StateError("file of what was watched is damaged", field="path", value=_FILE, remedy="delete it") from error
 
@@ -178,7 +186,7 @@ def _keep(folder: Path, found: list[Sighting]) -> list[Sighting]:
         if len(kept) > MOST_SIGHTINGS:
             kept = [kept[0], *kept[1 - MOST_SIGHTINGS :]]
         if found:
-            lines = [json.dumps({"round": each.round, **asdict(each.health)}) for each in kept]
+            lines = [json.dumps(each.to_json()) for each in kept]
             write_durably(folder / _FILE, "".join(f"{line}\n" for line in lines).encode())
     return kept
 
@@ -223,6 +231,8 @@ def rows(sightings: list[Sighting]) -> list[tuple[str, str]]:
             _or_none(found.neighbours),
         ]
         out.append((str(each.round) if each.round else "0 (start)", ", ".join(numbers)))
+    if sightings[-1].without is not None:
+        out.append(("no neighbours", sightings[-1].without))
     return out
 
 
@@ -236,12 +246,3 @@ def _some(patients: Patients) -> Patients:
     chosen = np.arange(0, len(patients), step, dtype=np.int64)
     counts = np.cumsum(patients.counts()[chosen])
     return patients.take(chosen[: max(1, int(np.searchsorted(counts, MOST_RECORDS, "right")))])
-
-
-def _labels_of(patients: Patients, path: Path) -> npt.NDArray[np.int8] | None:
-    """int8 [n, K], -1 for a patient without labels; None where no patient has any. A kept copy knows tags, not ids."""
-    labels = read_labels(path)
-    row = {unit_tag(unit): values for unit, values in zip(labels.units, labels.values, strict=True)}
-    none = np.full(len(labels.names), -1, np.int8)
-    found = np.stack([row.get(bytes(tag), none) for tag in patients.tags])
-    return found if (found >= 0).any() else None

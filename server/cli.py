@@ -221,17 +221,35 @@ def stop(
 @app.command()
 @fail_on_error
 def publish(
-    plan: Annotated[str, typer.Argument(help="The finished study's hash, or its first 8 digits.")],
+    plan: Annotated[
+        str, typer.Argument(help="The finished study's hash, or its first 8 digits; or a folder of choral operator prepare.")
+    ],
     home: Home = _HOME,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before start weights are signed on your word.")] = False,
     json_: Json = False,
 ) -> None:
-    """Write a finished study's encoder and its card, signed with operator.key, to releases/ in the operator's folder."""
+    """Write a finished study's encoder, or prepared start weights, with a card that operator.key signs, to releases/."""
     from server import launch as studies
     from server.registry import publish as make
 
     operator = OperatorHome(home)
+    if Path(plan).is_dir():
+        _publish_start(operator, Path(plan), yes=yes, json_=json_)
+        return
     folder = make(operator, studies.find_study(operator, plan))
     say(json_, {"release": str(folder)}, f"Release written to {folder}")
+
+
+def _publish_start(operator: OperatorHome, prepared: Path, *, yes: bool, json_: bool) -> None:
+    from server.registry import publish_prepared
+    from ssl_core.start_card import read_facts, rests_on
+
+    claims = rests_on(read_facts(prepared))
+    if not json_:
+        typer.echo(rows_to_text([("your word", line) for line in claims]))
+    confirm(yes, "Sign that these weights add epsilon 0, on your word for each of these lines?")
+    folder, made = publish_prepared(operator, prepared)
+    say(json_, {"release": str(folder), **made.card.model_dump(mode="json")}, f"Start weights and card written to {folder}")
 
 
 def _line(event: dict[str, Any]) -> str:

@@ -16,11 +16,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_core.card import read_card
+from ssl_core.card import CARD_FILE, ENCODER_FILE, read_card, read_encoder
 from ssl_core.config import StudyPlan, read_toml
 from ssl_core.errors import ConfigError
 from ssl_core.spec.coupled import CoupledTask
-from ssl_core.start_weights import StartFacts, Transplant, read_tensors, transplant, write_start
+from ssl_core.start_card import read_facts
+from ssl_core.start_weights import (
+    FACTS_FILE,
+    WEIGHTS_FILE,
+    StartFacts,
+    Transplant,
+    read_tensors,
+    transplant,
+    weights_file,
+    write_start,
+)
 
 if TYPE_CHECKING:
     from ssl_core.warm_start.pretraining import Schedule
@@ -95,28 +105,34 @@ def prepare(
 
 
 def _origin(path: Path) -> dict[str, Any]:
-    """Where the weights at `path` come from; `ConfigError` for weights that must not leave a hospital."""
-    path = path.resolve()
-    folder = path if path.is_dir() else path.parent
-    facts: dict[str, Any] = {"file": path.name}
-    if path.is_file():
-        facts["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    card = folder / "card.json"
+    """Where the weights at `path` come from; `ConfigError` for weights that must not leave a hospital.
+
+    Of a release, and of other prepared weights, what is said is held against the weights; a signature is not checked.
+    """
+    file = weights_file(path.resolve())
+    folder, card = file.parent, file.parent / CARD_FILE
+    facts: dict[str, Any] = {"file": path.resolve().name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    if card.is_file():
+        try:
+            raw = json.loads(card.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise ConfigError("card beside the weights is not JSON", field="--from", value=str(card)) from error
+        if isinstance(raw, dict) and raw.get("private") is False:
+            raise ConfigError(
+                "these weights were fitted on patients without noise and must not leave their hospital", field="--from",
+                value=str(path), remedy="name a release or a public model",
+            )  # fmt: skip
+    if file.name == WEIGHTS_FILE and (folder / FACTS_FILE).is_file():
+        return facts | {"start": read_facts(folder).model_dump(mode="json")}
     if not card.is_file():
         return facts
-    try:
-        raw = json.loads(card.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ConfigError("card beside the weights is not JSON", field="--from", value=str(card)) from error
-    if isinstance(raw, dict) and raw.get("private") is False:
-        raise ConfigError(
-            "these weights were fitted on patients without noise and must not leave their hospital", field="--from",
-            value=str(path), remedy="name a release or a public model",
-        )  # fmt: skip
     release = read_card(folder)
     if release.kind == "alone":
         raise ConfigError(
             "these weights are of one hospital's own study and must not leave it", field="--from", value=str(path),
             remedy="name a release or a public model",
         )  # fmt: skip
+    if file.name != ENCODER_FILE:
+        return facts
+    read_encoder(folder)
     return facts | {"release": release.name, "plan": release.plan_hash, "weights": release.weights}

@@ -1,7 +1,8 @@
 """Step 12 of 12: publishes the encoder of a finished study as a release: safetensors and signed card, all or nothing.
 
 Lineage: the card carries the plan, its hash, the rounds and each site's epsilon, computed from the signed plan: the
-server knows no site's ledger. A release is never overwritten.
+server knows no site's ledger. A release is never overwritten. Before step 1, prepared start weights are published likewise,
+with a card of their own (ssl_core/start_card.py).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from server.round_state import RoundState
 from ssl_core.card import make_card, save_encoder
 from ssl_core.errors import StateError
 from ssl_core.session import open_plan
+from ssl_core.start_card import LoadedStart, publish_start, read_facts
 
 
 def publish(home: OperatorHome, plan_hash: str) -> Path:
@@ -36,3 +38,9 @@ def publish(home: OperatorHome, plan_hash: str) -> Path:
     folder = home.root / "releases" / f"{plan.name}-{plan_hash[:8]}"
     save_encoder(folder, closed.model.weights, card, home.operator)
     return folder
+
+
+def publish_prepared(home: OperatorHome, prepared: Path) -> tuple[Path, LoadedStart]:
+    """Write prepared start weights, their facts and a signed card to releases/; the folder, and what was signed."""
+    folder = home.root / "releases" / f"start-{read_facts(prepared).weights[:8]}"
+    return folder, publish_start(prepared, folder, home.operator)

@@ -28,14 +28,15 @@ from ssl_core.session import read_roster
 from ssl_core.spec.data import Data, EventData, PairData, SignalData, SoundData, TableData
 from ssl_core.spec.objective import clip_line
 from ssl_core.spec.strict import StrictModel
-from ssl_core.trust.envelope import canonical, open_envelope, peek, seal
+from ssl_core.trust.envelope import canonical, kind_of, open_envelope, peek, seal
 from ssl_core.trust.identity import Identity, fingerprint
 
 if TYPE_CHECKING:
     from ssl_core.objectives.base import PretextModel
 
 _LOG = logging.getLogger("choral")
-_AGAIN = "fetch the folder again from whoever published it"
+AGAIN = "fetch the folder again from whoever published it"
+ENCODER_FILE, CARD_FILE, PAGE_FILE = "encoder.safetensors", "card.json", "card.md"
 ACCOUNTANT = "dp-accounting PLD, Poisson-subsampled Gaussian"
 AGGREGATE_NOTE = (
     "Aggregate not authenticated: every site recomputed the weights from the published sum, but a malicious server could "
@@ -77,7 +78,7 @@ class Card(StrictModel):
             f"{self.plan.purpose}",
             "",
             f"- kind: {self.kind}; study plan `{self.plan_hash}`",
-            f"- data: {_described(self.plan.data)}; encoder {self.plan.encoder.name}; objective {self.plan.objective.name}",
+            f"- data: {described(self.plan.data)}; encoder {self.plan.encoder.name}; objective {self.plan.objective.name}",
             f"- rounds closed {self.rounds_closed}, void {self.rounds_void}; weights SHA-256 `{self.weights}`",
             *([] if self.plan.start is None else [f"- started from prepared weights, SHA-256 `{self.plan.start}`"]),
             f"- unit: {privacy.unit}; sigma {privacy.noise_multiplier}, q {privacy.sampling_rate}, "
@@ -96,7 +97,7 @@ class Card(StrictModel):
         return "\n".join(lines)
 
 
-def _described(data: Data) -> str:
+def described(data: Data) -> str:
     """The kind of data and, of all but texts and images, what a source must hold: whoever loads the encoder needs it."""
     if isinstance(data, TableData):
         numbers = [column.name + (f" ({column.unit})" if column.unit else "") for column in data.numeric]
@@ -177,57 +178,73 @@ def save_encoder(folder: Path, weights: npt.NDArray[np.float32], card: Card, *si
         offset += parameter.numel()
     body = card.model_dump(mode="json")
     with new_folder(folder) as draft:
-        (draft / "encoder.safetensors").write_bytes(save(tensors, metadata={"plan": card.plan_hash}))
-        (draft / "card.json").write_bytes(seal("card", body, *signers) if signers else canonical(body))
-        (draft / "card.md").write_text(card.to_markdown(), encoding="utf-8")
+        (draft / ENCODER_FILE).write_bytes(save(tensors, metadata={"plan": card.plan_hash}))
+        (draft / CARD_FILE).write_bytes(seal("card", body, *signers) if signers else canonical(body))
+        (draft / PAGE_FILE).write_text(card.to_markdown(), encoding="utf-8")
 
 
 def read_card(folder: Path, *, keys: Sequence[bytes] | None = None) -> Card:
     """The card of a folder; with `keys` its signature must verify under one of them (`TrustError`)."""
-    path = folder / "card.json"
-    if not path.is_file():
+    if not (folder / CARD_FILE).is_file():
         raise ConfigError("folder holds no encoder", field="folder", value=str(folder), remedy="name a folder with card.json")
+    return parse(Card, card_body(folder, "card", keys), "card")
+
+
+def card_body(folder: Path, kind: str, keys: Sequence[bytes] | None) -> dict[str, Any]:
+    """What the card in `folder`, which has one, says: a signed document of `kind` or, with `keys` None, plain JSON too."""
+    path = folder / CARD_FILE
     data = path.read_bytes()
     try:
         raw: Any = json.loads(data)
-    except ValueError as error:
-        raise TrustError("card is not JSON", field="card.json", value=str(path), remedy=_AGAIN) from error
+    except (ValueError, RecursionError) as error:
+        raise TrustError("card is not JSON", field=CARD_FILE, value=str(path), remedy=AGAIN) from error
     if not isinstance(raw, dict):
-        raise TrustError("card is not a JSON object", field="card.json", value=str(path), remedy=_AGAIN)
+        raise TrustError("card is not a JSON object", field=CARD_FILE, value=str(path), remedy=AGAIN)
     signed = "payload" in raw
     if keys is not None and not signed:
         raise TrustError(
             "card is not signed",
-            field="card.json",
+            field=CARD_FILE,
             value=str(path),
             limit=", ".join(fingerprint(key) for key in keys),
             remedy="name a release that the operator published; an encoder that a site wrote itself is checked in its own "
             "state folder, without a roster",
         )
     try:
-        body = raw if not signed else peek(data, "card") if keys is None else open_envelope(data, "card", keys)[0]
+        if keys is not None:
+            return open_envelope(data, kind, keys)[0]
+        if not signed:
+            return raw
+        if (found := kind_of(data)) != kind:
+            raise TrustError("card is of something else", field=CARD_FILE, value=found, limit=kind)
+        return peek(data, kind)
     except TrustError as error:
         if error.field is not None:
             raise
-        raise TrustError(error.problem, field="card.json", value=str(path), remedy=_AGAIN) from error
-    return parse(Card, body, "card")
+        raise TrustError(error.problem, field=CARD_FILE, value=str(path), remedy=AGAIN) from error
 
 
 def read_encoder(folder: Path, *, keys: Sequence[bytes] | None = None) -> LoadedEncoder:
     """`load_encoder` for a caller who says himself what was checked."""
+    from ssl_core.objectives.build import build_model
+
+    card = read_card(folder, keys=keys)
+    model = build_model(card.plan)
+    load_named(model, folder / ENCODER_FILE, card.weights)
+    return LoadedEncoder(model, card)
+
+
+def load_named(model: PretextModel, path: Path, named: str, *, by: str = "card names") -> None:
+    """Load a file of tensors, which must be the model's, float32, and their hash `named`; `TrustError`. `by`: by what it is."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     from ssl_core.encoders.vector import load_vector, to_vector, weights_hash
-    from ssl_core.objectives.build import build_model
 
-    card = read_card(folder, keys=keys)
-    path = folder / "encoder.safetensors"
     try:
         tensors = load(path.read_bytes())
     except (OSError, SafetensorError) as error:
-        raise TrustError("weights cannot be read", field="path", value=str(path), remedy=_AGAIN) from error
-    model = build_model(card.plan)
+        raise TrustError("weights cannot be read", field="path", value=str(path), remedy=AGAIN) from error
     expected = {name: ("float32", tuple(p.shape)) for name, p in model.named_parameters()}
     found = {name: (str(tensor.dtype), tensor.shape) for name, tensor in tensors.items()}
     if found != expected:
@@ -237,15 +254,12 @@ def read_encoder(folder: Path, *, keys: Sequence[bytes] | None = None) -> Loaded
             field=f"{path.name}: {name}",
             value=found.get(name, "missing"),
             limit=expected.get(name, "no such tensor"),
-            remedy=_AGAIN,
+            remedy=AGAIN,
         )
     load_vector(model, np.concatenate([tensors[name].reshape(-1) for name in expected]))
     hashed = weights_hash(to_vector(model))
-    if hashed != card.weights:
-        raise TrustError(
-            "weights are not those that the card names", field="weights", value=hashed, limit=card.weights, remedy=_AGAIN
-        )
-    return LoadedEncoder(model, card)
+    if hashed != named:
+        raise TrustError(f"weights are not those that the {by}", field="weights", value=hashed, limit=named, remedy=AGAIN)
 
 
 def load_encoder(folder: Path, *, roster: Path | None = None, keys: Sequence[bytes] | None = None) -> LoadedEncoder:

@@ -13,17 +13,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from ssl_core.card import ENCODER_FILE
 from ssl_core.config import Sha256Hex, StudyPlan
 from ssl_core.errors import ConfigError, TrustError
 from ssl_core.folder import new_folder
 from ssl_core.spec.data import Data
 from ssl_core.spec.encoder import Encoder
+from ssl_core.spec.fit import check_fit
 from ssl_core.spec.objective import Objective
 from ssl_core.spec.strict import StrictModel
 from ssl_core.trust.envelope import canonical
@@ -56,6 +58,13 @@ class StartFacts(StrictModel):
     schedule: dict[str, int | float] | None
     losses: dict[str, tuple[float, ...]]
     software: dict[str, str]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_fit(self.data, self.encoder, self.objective)
+        if (self.schedule is None) != (self.public is None):
+            raise ValueError("what was trained on and how go together: public and schedule, or neither")
+        return self
 
 
 def write_start(folder: Path, model: PretextModel, facts: StartFacts) -> None:
@@ -109,13 +118,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    if path.is_dir():
-        inside = [path / name for name in (WEIGHTS_FILE, "encoder.safetensors") if (path / name).is_file()]
-        if len(inside) != 1:
-            raise ConfigError("folder holds no weights", field="path", value=str(path), limit=f"one {WEIGHTS_FILE}")
-        path = inside[0]
-    if not path.is_file():
-        raise ConfigError("file of weights is missing", field="path", value=str(path))
+    path = weights_file(path)
     try:
         return load(path.read_bytes())
     except SafetensorError as error:
@@ -126,6 +129,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             "file has numbers of a type that cannot be read here", field="path", value=str(path),
             remedy="save it again in float32, float16 or bfloat16",
         ) from error  # fmt: skip
+
+
+def weights_file(path: Path) -> Path:
+    """The safetensors file at `path`, or the one in this folder of prepared weights or of a release."""
+    if path.is_dir():
+        inside = [path / name for name in (WEIGHTS_FILE, ENCODER_FILE) if (path / name).is_file()]
+        if len(inside) != 1:
+            raise ConfigError("folder holds no weights", field="path", value=str(path), limit=f"one {WEIGHTS_FILE}")
+        return inside[0]
+    if not path.is_file():
+        raise ConfigError("file of weights is missing", field="path", value=str(path))
+    return path
 
 
 @dataclass(frozen=True, slots=True)

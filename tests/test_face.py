@@ -11,7 +11,7 @@ from tests_commands import run
 
 import choral
 
-PUBLIC = ["Encoder", "FineTuner", "StudyPlan", "load_encoder"]
+PUBLIC = ["Encoder", "FineTuner", "StudyPlan", "load_encoder", "load_start"]
 SCRIPT = """
 import sys
 import choral

@@ -228,15 +228,16 @@ MODELS: dict[tuple[str, str, str], Callable[[Any, Any, Any], PretextModel]] = {
 }
 
 
-def _model(data: Data, encoder: Encoder, objective: Objective) -> PretextModel:
+def model_of(data: Data, encoder: Encoder, objective: Objective) -> PretextModel:
+    """The model of these parts, which fit together (spec/fit.py); its weights are whatever torch put there."""
     if isinstance(objective, Joint):
-        return JointModel([_model(data, encoder, task) for task in objective.tasks], objective.weights)
+        return JointModel([model_of(data, encoder, task) for task in objective.tasks], objective.weights)
     return MODELS[data.kind, encoder.name, objective.name](data, encoder, objective)
 
 
 def build_model(plan: StudyPlan) -> PretextModel:
     """The model of `plan` at its start weights, a function of data, encoder, objective and seed alone."""
-    model = _model(plan.data, plan.encoder, plan.objective)
+    model = model_of(plan.data, plan.encoder, plan.objective)
     root = Secret(hashlib.sha256(b"choral/start-weights\x00" + plan.seed.to_bytes(8, "little")).digest())
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -1,4 +1,4 @@
-"""The one signed format for plan, roster, approval, join request, receipt and card: a DSSE envelope over canonical JSON.
+"""The one signed format for plan, roster, approval, join request, receipt and cards: a DSSE envelope over canonical JSON.
 
 The payload type names what was signed, so a signature on one kind never passes for another. Signing and checking are
 securesystemslib's (Dead Simple Signing Envelope v1.0); this file adds canonical JSON, our key ids and our errors.
@@ -53,7 +53,7 @@ def open_envelope(data: bytes, kind: str, keys: Sequence[bytes], *, threshold: i
         raise TrustError(
             f"{kind} is not signed by the keys that must sign it",
             field="signatures",
-            value=f"{len(envelope.signatures)} present, {len(_signers(envelope, distinct))} of them count",
+            value=_counted(envelope, distinct),
             limit=f"{threshold} of {', '.join(fingerprint(k) for k in distinct) or 'no known key'}",
             remedy="ask its author for the signed file; never edit a signed file",
         ) from error
@@ -101,6 +101,14 @@ def _check_kind(envelope: Envelope, kind: str) -> None:
 def _signers(envelope: Envelope, keys: Sequence[bytes]) -> tuple[bytes, ...]:
     # One key at a time: `verify` stops counting at its threshold, and only signatures that verify count.
     return tuple(key for key in keys if _signed_by(envelope, key))
+
+
+def _counted(envelope: Envelope, keys: Sequence[bytes]) -> str:
+    counting = len(_signers(envelope, keys))
+    # Whose a signature says it is, anybody can write: it tells a changed file from a stranger's, and proves neither.
+    broken = sum(_key(key).keyid in envelope.signatures for key in keys) - counting
+    words = f"{len(envelope.signatures)} present, {counting} of them count"
+    return f"{words}, {broken} in the name of such a key, not made by it over this content" if broken else words
 
 
 def _signed_by(envelope: Envelope, key: bytes) -> bool:

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests_commands import refused, run
+from tests_commands import edit, refused, run
 from tests_network import LocalExchange
 
+from client.site_service import SiteService
 from client.watch import MOST_SIGHTINGS, Sighting, _keep, read_sightings
 from server.rounds import run_study
 from ssl_core.errors import StateError
 from ssl_core.evaluation.collapse import Health
+from ssl_core.parcel import IncomingKind, Parcel
 
 
 def _tree(root: Path) -> dict[str, bytes]:
@@ -32,7 +34,7 @@ def test_a_study_is_watched_from_its_start_to_its_end(make_federation: Callable[
     assert first["round"] == 0 and first["effective_rank"] > 1
     changed = {name for name, content in _tree(home).items() if before.get(name) != content}
     assert changed == {f"studies/{plan_hash}/watch.jsonl"}
-    units = sorted({line.split(",")[0] for line in (federation.root / "data/site-a/reports.csv").read_text().splitlines()[1:]})
+    units = _units(federation.root / "data/site-a/reports.csv")
     labels = tmp_path / "labels.csv"
     labels.write_text("patient,finding\n" + "".join(f"{unit},{number % 2}\n" for number, unit in enumerate(units)))
     assert "0 (start)" in run("site", "watch", plan_hash[:8], "--home", home, "--labels", labels).output
@@ -42,6 +44,46 @@ def test_a_study_is_watched_from_its_start_to_its_end(make_federation: Callable[
     assert "0 (start)" in run("site", "watch", plan_hash[:8], "--home", home, "--follow").output, "what was seen is still shown"
 
 
+def test_site_toml_names_labels_of_findings_or_classes_and_a_person_others(
+    make_federation: Callable[..., Any], tmp_path: Path
+) -> None:
+    federation = make_federation(3)
+    plan_hash = federation.launch()
+    home = federation.root / "site-a"
+    units = _units(federation.root / "data/site-a/reports.csv")
+    (home / "own.csv").write_text("patient,finding\n" + "".join(f"{unit},{number % 2}\n" for number, unit in enumerate(units)))
+    kinds = tmp_path / "kinds.csv"
+    kinds.write_text("patient,kind\n" + "".join(f"{unit},{'ab'[number % 2]}\n" for number, unit in enumerate(units)))
+    edit(home / "site.toml", watch_labels={"file": "own.csv"})
+    SiteService(home).handle(Parcel(IncomingKind.INVITE, (federation.operator.study(plan_hash) / "plan.json").read_bytes()))
+    said = run("site", "approve", plan_hash, "--home", home)
+    assert "Watch: after each round the neighbours probe takes the labels of own.csv; they stay here." in said.output
+    (home / "own.csv").rename(tmp_path / "own.csv")
+    said = run("site", "approve", plan_hash, "--home", home, "--yes", "--json")
+    assert said.exit_code == 0 and json.loads(said.stdout)["watch"].startswith("no neighbours probe: label file is missing.")
+    look = ("site", "watch", plan_hash[:8], "--now", "--home", home)
+    shown = run(*look)
+    assert shown.exit_code == 0 and "no neighbours  label file is missing" in shown.output
+    (home / "studies" / plan_hash / "watch.jsonl").unlink()
+    edit(home / "site.toml", watch_labels={"file": str(tmp_path / "own.csv")})
+    (named,) = json.loads(run(*look, "--json").stdout)["rounds"]
+    edit(home / "site.toml", watch_labels={"file": str(kinds), "class_column": "kind"})
+    (home / "studies" / plan_hash / "watch.jsonl").unlink()
+    (classes,) = json.loads(run(*look, "--json").stdout)["rounds"]
+    (given,) = json.loads(run(*look, "--labels", kinds, "--class-column", "kind", "--json").stdout)["rounds"]
+    assert named == classes == given and 0.0 <= given["neighbours"] <= 1.0 and given["without"] is None
+    (home / "studies" / plan_hash / "watch.jsonl").unlink()
+    edit(home / "site.toml", watch_labels={"file": str(kinds)})
+    (bad,) = json.loads(run(*look, "--json").stdout)["rounds"]
+    assert bad["neighbours"] is None and "column 'kind' of file 'kinds.csv' is neither 0 nor 1 in line 2" == bad["without"]
+    refused(run(*look, "--labels", kinds), "neither 0 nor 1")
+    refused(run(*look, "--class-column", "kind"), "no label file to take it from")
+
+
+def _units(csv: Path) -> list[str]:
+    return sorted({line.split(",")[0] for line in csv.read_text().splitlines()[1:]})
+
+
 def test_labels_of_nobody_and_a_damaged_file_are_named(make_federation: Callable[..., Any], tmp_path: Path) -> None:
     federation = make_federation(3)
     plan_hash = federation.launch()
@@ -49,7 +91,7 @@ def test_labels_of_nobody_and_a_damaged_file_are_named(make_federation: Callable
     federation.invite_and_approve(plan_hash)
     labels = tmp_path / "labels.csv"
     labels.write_text("patient,finding\nnobody,1\nsomebody,0\n")
-    refused(run("site", "watch", plan_hash[:8], "--home", home, "--labels", labels), "--labels")
+    refused(run("site", "watch", plan_hash[:8], "--home", home, "--labels", labels), "name none of the patients")
     plan = home / "studies" / plan_hash / "plan.json"
     other = next((federation.root / "operator/studies").glob(f"{federation.launch(seed=7)}/plan.json"))
     whole = plan.read_bytes()
@@ -63,10 +105,10 @@ def test_labels_of_nobody_and_a_damaged_file_are_named(make_federation: Callable
 
 def test_the_file_is_bounded_keeps_the_start_and_loses_what_a_cut_look_left(tmp_path: Path) -> None:
     (tmp_path / ".watch.jsonl.12345").write_text('{"round": 1')
-    health = Health(records=9, effective_rank=3.25, alignment=None, uniformity=-1.5)
-    _keep(tmp_path, [Sighting(number, health) for number in range(MOST_SIGHTINGS)])
+    health = Health(records=1024, effective_rank=3 + 1 / 7, alignment=1 / 7, uniformity=-1 / 7)
+    _keep(tmp_path, [Sighting(number, health, "x" * 200) for number in range(MOST_SIGHTINGS)])
     kept = _keep(tmp_path, [Sighting(MOST_SIGHTINGS + 4, health)])
     assert kept == read_sightings(tmp_path) and len(kept) == MOST_SIGHTINGS
     assert [each.round for each in kept[:2]] == [0, 2] and kept[-1].round == MOST_SIGHTINGS + 4
     assert [path.name for path in tmp_path.iterdir()] == ["watch.jsonl"]
-    assert (tmp_path / "watch.jsonl").stat().st_size < 1 << 18
+    assert (tmp_path / "watch.jsonl").stat().st_size < 1 << 19

@@ -18,9 +18,11 @@ import pytest
 from tests_commands import edit, run
 from tests_federation import seeded
 
-from client import watch
+from client import probe_labels, watch
 from client import watcher as module
+from client.daemon import _say_labels
 from client.home import SiteHome
+from client.probe_labels import labels_line
 from client.site_service import SiteService
 from client.watch import Watch, Watched, read_sightings
 from client.watcher import Watcher
@@ -33,6 +35,8 @@ from ssl_core.secure_sum.site import SecureSumSite
 
 Message = tuple[str, str, bytes, bytes, bytes, bytes]
 PYTHON = (sys.executable, "-c")
+# At the priority of any process: on a busy machine one that steps back may wait for ever.
+PLAIN = "import sys; from client import watching; watching.step_back = lambda: None; watching.main(sys.argv[1:])"
 FAULTS = {
     "is not there": ("/no/such/program",),
     "ends at once": (*PYTHON, "raise SystemExit(3)"),
@@ -122,21 +126,28 @@ def test_a_watch_that_raises_or_hangs_changes_no_bit_and_no_message(
     assert not read_sightings(study.home / "studies" / study.plan_hash)
 
 
-def test_every_round_is_seen_and_no_message_knows_of_it(study: Replayed) -> None:
+def test_every_round_is_seen_and_no_message_knows_of_it_or_of_labels_good_or_bad(study: Replayed) -> None:
     without = study({})
     weights = _ends(study)
-    # At the priority of any process: on a busy machine one that steps back may wait for ever.
-    plain = "import sys; from client import watching; watching.step_back = lambda: None; watching.main(sys.argv[1:])"
-    watcher = Watcher(study.home, (*PYTHON, plain, "--site-home", str(study.home)))
-    assert study({"site-a": watcher}, done=True) == without
-    assert _ends(study) == weights
-    seen = read_sightings(study.home / "studies" / study.plan_hash)
-    assert [each.round for each in seen] == [0, 1, 2, 3], (
-        "the start, each round, and the last one, whose CLOSE deletes the copy"
-    )
-    assert len({each.health.uniformity for each in seen}) == 4
+    federation = study.home.parent
+    units = sorted({line.split(",")[0] for line in (federation / "data/site-a/reports.csv").read_text().splitlines()[1:]})
+    labels = federation / "labels.csv"
+    edit(federation / "before/site-a/site.toml", watch_labels={"file": str(labels)})
+    again = f"column 'patient' of file 'labels.csv' names a patient again in line {len(units) + 2}"
+    for listed, why in (units, None), ([*units, units[0]], again):
+        labels.write_text("patient,finding\n" + "".join(f"{unit},{at % 2}\n" for at, unit in enumerate(listed)))
+        watcher = Watcher(study.home, (*PYTHON, PLAIN, "--site-home", str(study.home)))
+        assert study({"site-a": watcher}, done=True) == without
+        assert _ends(study) == weights
+        seen = read_sightings(study.home / "studies" / study.plan_hash)
+        assert [each.round for each in seen] == [0, 1, 2, 3], (
+            "the start, each round, and the last one, whose CLOSE deletes the copy"
+        )
+        assert len({each.health.uniformity for each in seen}) == 4 and {each.without for each in seen} == {why}
+        assert all((each.health.neighbours is None) == (why is not None) for each in seen)
+        assert units[0] not in (study.home / "studies" / study.plan_hash / "watch.jsonl").read_text()
     shown = run("site", "watch", study.plan_hash[:8], "--home", study.home).output
-    assert "0 (start)" in shown and f"{seen[3].health.uniformity:.3f}, -" in shown
+    assert "0 (start)" in shown and f"{seen[3].health.uniformity:.3f}, -" in shown and again in shown
 
 
 def test_a_look_is_stopped_while_the_site_answers_goes_on_after_it_and_is_ended_at_last(
@@ -241,6 +252,59 @@ def test_a_look_of_ones_own_does_not_wait_for_one_that_is_stopped(tmp_path: Path
             pass
     with watch._alone(tmp_path):
         pass
+
+
+def test_the_daemon_says_at_its_start_what_the_labels_are_good_for(
+    make_federation: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = make_federation(3, patients=1).root / "site-a"
+    _say_labels(SiteHome(home))
+    assert capsys.readouterr().out == ""
+    own = home / "own.csv"
+    own.write_text("patient,finding\nsomebody,1\n")
+    edit(home / "site.toml", watch_labels={"file": "own.csv"})
+    _say_labels(SiteHome(home))
+    said = "watch: after each round the neighbours probe takes the labels of own.csv; they stay here\n"
+    assert capsys.readouterr().out == said
+    for table, cells, why in (
+        ({"file": "own.csv"}, b"somebody,2\n", "column 'finding' of file 'own.csv' is neither 0 nor 1 in line 2"),
+        (
+            {"file": "own.csv"},
+            b"somebody,1\nsomebody,1\n",
+            "column 'patient' of file 'own.csv' names a patient again in line 3",
+        ),
+        ({"file": "own.csv"}, b"some\xffbody,1\n", "label file 'own.csv' cannot be read as UTF-8 CSV"),
+        ({"file": "own.csv"}, b"", "label file 'own.csv' has no rows"),
+        ({"file": "other.csv"}, b"", "label file is missing"),
+        ({"file": "."}, b"", "label file is missing"),
+        ({"file": "own.csv", "class_column": "kind"}, b"somebody,1\n", "column 'kind' is not there exactly once"),
+        ({"files": "own.csv"}, b"somebody,1\n", "watch_labels is not valid"),
+        (17, b"somebody,1\n", "watch_labels of site.toml is not a table"),
+    ):
+        own.write_bytes(b"patient,finding\n" + cells)
+        edit(home / "site.toml", watch_labels=table)
+        _say_labels(SiteHome(home))
+        said = capsys.readouterr().out
+        assert said.startswith(f"watch: no neighbours probe: {why}") and "Studies train all the same" in said, said
+        assert "somebody" not in said
+    edit(home / "policy.toml", watch=False)
+    edit(home / "site.toml", watch_labels={"file": "own.csv"})
+    _say_labels(SiteHome(home))
+    assert "nobody looks" in capsys.readouterr().out
+
+
+def test_an_error_that_is_not_ours_is_told_by_its_type_alone(
+    make_federation: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = make_federation(3, patients=1).root / "site-a"
+    edit(home / "site.toml", watch_labels={"file": "site.toml"})
+
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("of patient 17")
+
+    monkeypatch.setattr(probe_labels, "read_labels", broken)
+    line = labels_line(SiteHome(home))
+    assert line is not None and "cannot be read (ValueError)" in line and "17" not in line
 
 
 def test_a_policy_that_cannot_be_read_stops_the_watch_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import partial
 from pathlib import Path
@@ -26,8 +27,10 @@ from ssl_core.encoders.vector import to_vector, weights_hash
 from ssl_core.errors import ProtocolError, StateError, TrustError
 from ssl_core.objectives.build import build_model
 from ssl_core.session import open_plan
+from ssl_core.start_card import load_start, publish_start
 from ssl_core.start_weights import StartFacts, start_hash, start_weights
 from ssl_core.trust.envelope import canonical, peek, seal
+from ssl_core.trust.identity import Identity, fingerprint
 
 run = partial(choral, "operator")
 QUICK = ("--steps", 3, "--batch", 4, "--units", 8)
@@ -170,6 +173,65 @@ def test_a_site_refuses_other_weights_than_those_of_the_signed_plan(warm: Prepar
     for name in warm.federation.names:
         with pytest.raises(StateError, match="sends the initial weights"):
             _ = warm.federation.study(name, plan_hash).history.weights
+
+
+def test_published_start_weights_are_checked_by_a_site_against_its_roster_before_it_approves(warm: Prepared) -> None:
+    home, site = warm.federation.operator.root, warm.federation.root / "site-a"
+    done = run("publish", warm.folder, "--home", home)
+    assert done.exit_code == 1 and "the public corpus is public" in done.output and not list((home / "releases").iterdir())
+    done = run("publish", warm.folder, "--home", home, "--yes", "--json")
+    folder = Path(json.loads(done.stdout)["release"])
+    assert folder == home / "releases" / f"start-{warm.facts['weights'][:8]}"
+    assert load_start(folder, roster=home / "roster.json").card.weights == warm.facts["weights"]
+    refused(run("publish", warm.folder, "--home", home, "--yes"), "not overwritten")
+    plan_hash = store_study(warm.federation.operator, sign_plan(warm.federation.operator, warm.path, folder), folder)
+    store_plan(warm.federation.site("site-a"), (warm.federation.operator.study(plan_hash) / "plan.json").read_bytes())
+    words = ("site", "approve", plan_hash, "--home", site, "--start")
+    said = choral(*words, folder)
+    operator = fingerprint(warm.federation.operator.operator.public)
+    assert f"signed by operator {operator}: epsilon 0 added" in said.output, said.output
+    assert "the public corpus is public" in said.output and said.exit_code == 1
+    foreign = warm.federation.root / "foreign"
+    publish_start(warm.folder, foreign, warm.federation.site("site-b").identity)
+    refused(choral(*words, foreign), "start-card is not signed by the keys", operator)
+    other = warm.federation.root / "other"
+    prepared(warm.path, other, *QUICK, "--public", warm.federation.root / "corpus/source.toml", "--seed", 1)
+    publish_start(other, warm.federation.root / "others", warm.federation.operator.operator)
+    refused(choral(*words, warm.federation.root / "others"), "not the weights that the plan starts from", warm.facts["weights"])
+    refused(choral(*words, warm.folder), "no signed start weights")
+    cold = warm.federation.launch()
+    store_plan(warm.federation.site("site-a"), (warm.federation.operator.study(cold) / "plan.json").read_bytes())
+    refused(choral("site", "approve", cold, "--home", site, "--start", folder), "starts from its seed")
+    assert warm.federation.site("site-a").chain.entries("reserve") == []
+
+
+def test_what_prepared_weights_began_from_is_not_lost_on_the_way(plan: Path, tmp_path: Path) -> None:
+    first = prepared(plan, tmp_path / "first", *QUICK)
+    publish_start(tmp_path / "first", tmp_path / "published", Identity.generate())
+    for name, begin in (("a", "first"), ("b", "first/start.safetensors"), ("c", "published")):
+        taken = prepared(plan, tmp_path / name, "--steps", 0, "--from", tmp_path / begin)["taken"]
+        assert taken["start"] == first
+        assert taken["sha256"] == hashlib.sha256((tmp_path / "first/start.safetensors").read_bytes()).hexdigest()
+    facts = tmp_path / "first/start.json"
+    facts.write_text(facts.read_text().replace(first["weights"], "ab" * 32))
+    refused(
+        run("prepare", plan, "--out", tmp_path / "no", "--steps", 0, "--from", tmp_path / "first"), "not those that the facts"
+    )
+
+
+def test_a_file_that_lies_in_a_releases_folder_is_not_that_release(plan: Path, tmp_path: Path) -> None:
+    read = plan_of(IMAGE, seed=4)
+    weights = to_vector(build_model(read))
+    release = tmp_path / "release"
+    save_encoder(release, weights, make_card(read, "0" * 64, weights, kind="federated", closed=1, void=0))
+    other = tmp_path / "other"
+    prepared(plan, other, *QUICK)
+    stranger = release / "stranger.safetensors"
+    stranger.write_bytes((other / "start.safetensors").read_bytes())
+    facts = prepared(plan, tmp_path / "start", "--steps", 0, "--from", stranger)
+    assert "release" not in facts["taken"] and facts["taken"]["file"] == "stranger.safetensors"
+    stranger.replace(release / "encoder.safetensors")
+    refused(run("prepare", plan, "--out", tmp_path / "no", "--steps", 0, "--from", release), "not those that the card names")
 
 
 def test_the_screen_before_the_approval_says_where_the_weights_come_from(warm: Prepared) -> None:
