@@ -111,4 +111,4 @@ def _start_line(study: Study) -> str:
     """Where the weights come from that the study starts from; they bear on its use, not on this site's guarantee."""
     if study.plan.start is None:
         return f"from the plan's seed, {study.plan.seed}"
-    return f"prepared by the operator, on public data by its word: SHA-256 {study.plan.start}"
+    return f"prepared by the operator, who answers for what went into them: SHA-256 {study.plan.start}"

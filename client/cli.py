@@ -129,7 +129,8 @@ def approve(
         _copy_again(study, yes, json_)
         return
     if study.approved():
-        say(json_, {"plan hash": study.plan_hash, "approved": True}, "This study is approved already. Nothing was changed.")
+        words = [*([rows_to_text(of_start)] if of_start else []), "This study is approved already. Nothing was changed."]
+        say(json_, {**dict(of_start), "plan hash": study.plan_hash, "approved": True}, "\n".join(words))
         return
     screen = [*consent_screen(study), *of_start]
     if not json_:
@@ -264,7 +265,7 @@ def watch(
 
     Prints the course over the rounds as the daemon saw it. It looks after each
     round, once it has answered, unless policy.toml says watch = false; with the
-    neighbours probe where site.toml names a file of labels (docs/data.md).
+    neighbours probe where watch.toml names a file of labels (docs/data.md).
     """
     from client.probe_labels import LabelFile
     from client.watch import Watch, Watched, read_sightings, rows

@@ -1,6 +1,7 @@
 """A site's state folder: where everything that must survive stands, and how it is opened.
 
-site.toml       name, first authority, source, speed, watch_labels  policy.toml   this hospital's own limits
+site.toml       name, first authority, data source, speed           policy.toml   this hospital's own limits
+watch.toml      labels for the watch's probe, where a person wrote it
 identity.key    Ed25519, mode 0600     supernode.key(.pub)  P-384    join-request.json  to the authority
 roster.json     the accepted roster    chain.db(.head)  ledger, journal, approvals, receipts, members, rosters (one chain)
 keys/           of each open study: epoch keys, chains, copy of the records, optimizer state; never backed up
@@ -18,7 +19,6 @@ import secrets
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 import tomli_w
@@ -40,10 +40,7 @@ ANCHOR_VARIABLE = "CHORAL_ANCHORS"
 
 
 class SiteConfig(StrictModel):
-    """site.toml: what this site is; nothing here changes the guarantee.
-
-    watch_labels: as it stands in the file, since no fault in it may stop what reads this (probe_labels.py).
-    """
+    """site.toml: what this site is; nothing here changes the guarantee."""
 
     name: Name
     chain_id: str = Field(pattern=r"^[0-9a-f]{32}$")
@@ -51,7 +48,6 @@ class SiteConfig(StrictModel):
     threshold: int = Field(ge=1, default=1)
     source: str | None = None
     speed: SpeedSpec = SpeedSpec()
-    watch_labels: Any = None
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
-"""This hospital's own labels for its own watch: site.toml names a file, the daemon's looks take it for the neighbours probe.
+"""This hospital's own labels for its own watch: watch.toml names a file, each look takes it for the neighbours probe.
 
-Comes in: `[watch_labels]` of site.toml (`file`, and `class_column` for classes instead of 0/1 columns), or what a person gave
-to `choral site watch`; the patients that are looked at. Goes out: labels int8 [n, K] in their order, for watch.py alone, or one
-line for people that says why there are none. Labels are of patients: the copy that a study trains on names no records.
+Comes in: watch.toml in the state folder (`labels`, and `class_column` for classes instead of 0/1 columns), or what a person
+gave to `choral site watch`; the patients that are looked at. Goes out: labels int8 [n, K] in their order, for watch.py alone,
+or one line for people that says why there are none. Labels are of patients: the copy that a study trains on names no records.
 
-Nothing here can stop, fail or change a round. The table is taken as it stands and validated here, not with the rest of
-site.toml; whoever answers the server reads none of it. No line holds an id or a cell.
+Nothing here can stop, fail or change a round. The choice has a file of its own, so that no fault in it is one of site.toml;
+the labels are read by the process that looks and by the command that approves, never by the daemon or by whoever answers
+the server. No line holds an id or a cell, nor the name of a column, which in a file on its side is an id.
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ import numpy.typing as npt
 from pydantic import Field
 
 from client.home import SiteHome
-from ssl_core.config import parse
+from ssl_core.config import read_toml
 from ssl_core.data.labels import Labels, read_labels
 from ssl_core.data.patients import Patients
-from ssl_core.errors import ChoralError, ConfigError, DataError
+from ssl_core.errors import ChoralError, DataError
 from ssl_core.spec.strict import StrictModel
 from ssl_core.trust.random import unit_tag
 
-_TABLE = "watch_labels"
+_FILE = "watch.toml"
 _T = TypeVar("_T")
 Matrix = npt.NDArray[np.int8]
 
 
 class WatchLabels(StrictModel):
-    """`[watch_labels]` of site.toml; a relative path begins at the state folder, as the source's does."""
+    """watch.toml; a relative path begins at the state folder, as the source's does."""
 
-    file: Annotated[str, Field(min_length=1)]
+    labels: Annotated[str, Field(min_length=1)]
     class_column: str | None = None
 
 
@@ -46,10 +47,14 @@ class LabelFile:
     path: Path
     class_column: str | None = None
 
-    def read(self) -> Labels:
-        """All of them; `DataError` by file, column and line."""
+    def check_there(self) -> None:
+        """`DataError` where there is no such file; nothing of it is read."""
         if not self.path.is_file():
             raise DataError("label file is missing", field="labels", value=self.path.name)
+
+    def read(self) -> Labels:
+        """All of them; `DataError` by file, column and line."""
+        self.check_there()
         return read_labels(self.path, class_column=self.class_column)
 
     def of(self, patients: Patients) -> Matrix:
@@ -67,18 +72,16 @@ class LabelFile:
 
 
 def declared(home: SiteHome) -> LabelFile | None:
-    """What site.toml names; `ConfigError` for a table that is not valid."""
-    table = home.config.watch_labels
-    if table is None:
+    """What watch.toml names, None without one; `ConfigError` for a file that is not valid."""
+    path = home.root / _FILE
+    if not path.exists():
         return None
-    if not isinstance(table, dict):
-        raise ConfigError(f"{_TABLE} of site.toml is not a table", field=_TABLE, remedy=f'write [{_TABLE}] and file = "..."')
-    read = parse(WatchLabels, table, _TABLE)
-    return LabelFile(home.root / read.file, read.class_column)
+    read = read_toml(WatchLabels, path, "watch")
+    return LabelFile(home.root / read.labels, read.class_column)
 
 
 def own_labels(root: Path, patients: Patients) -> tuple[Matrix | None, str | None]:
-    """(labels, None), or (None, why not); (None, None) where site.toml names no file. Read anew at each look; never raises."""
+    """(labels, None), or (None, why not); (None, None) where no file is named. Read anew at each look; never raises."""
 
     def read() -> Matrix | None:
         given = declared(SiteHome(root))
@@ -88,9 +91,9 @@ def own_labels(root: Path, patients: Patients) -> tuple[Matrix | None, str | Non
 
 
 def labels_line(home: SiteHome, patients: Patients | None = None) -> str | None:
-    """For the start of the daemon and, with a study's `patients`, its approval: will there be a probe?
+    """For the start of the daemon, which reads no label, and, with a study's `patients`, its approval: will there be a probe?
 
-    None where site.toml names no file. Never raises.
+    None where no file is named. Never raises.
     """
 
     def read() -> str | None:
@@ -98,9 +101,9 @@ def labels_line(home: SiteHome, patients: Patients | None = None) -> str | None:
         if given is None:
             return None
         if not home.policy.watch:
-            return "labels are named in site.toml, but policy.toml says watch = false: nobody looks"
+            return f"labels are named in {_FILE}, but policy.toml says watch = false: nobody looks"
         if patients is None:
-            given.read()
+            given.check_there()
         else:
             given.of(patients)
         return f"after each round the neighbours probe takes the labels of {given.path.name}; they stay here"
@@ -108,14 +111,14 @@ def labels_line(home: SiteHome, patients: Patients | None = None) -> str | None:
     line, why = _tried(read)
     if why is None:
         return line
-    return f"no neighbours probe: {why}. Studies train all the same. Correct the file, or {_TABLE} in site.toml"
+    return f"no neighbours probe: {why}. Studies train all the same. Correct the file, or {_FILE}"
 
 
 def _tried(read: Callable[[], _T | None]) -> tuple[_T | None, str | None]:
     try:
         return read(), None
     except ChoralError as error:
-        return None, error.problem
+        return None, error.problem.replace(f"column {error.value!r}", "a column")
     except Exception as error:
         # Whatever it is, the watch goes on without labels; of an error that is not ours the text may tell of patients.
         return None, f"the labels cannot be read ({type(error).__name__})"

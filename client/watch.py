@@ -1,7 +1,7 @@
 """How the global encoder of a study stands on this hospital's own records, round by round, for its own staff.
 
 Comes in: the site's state folder and a plan hash. Of the folder it opens the study's plan, the site's copy of the records, the
-global weights as the site recomputed them (after the last round: the encoder) and site.toml, which may name labels
+global weights as the site recomputed them (after the last round: the encoder) and watch.toml, which may name labels
 (probe_labels.py), and no key, secret or log. Goes out:
 `Health` (ssl_core/evaluation/collapse.py) of the start weights and of closed rounds, kept beside the study in `watch.jsonl`,
 at most `MOST_SIGHTINGS` lines. The daemon looks after each round in a process of its own (watcher.py); `choral site watch`
@@ -106,7 +106,7 @@ class Watched:
 class Watch:
     """One study, as its site's staff looks at it; holds at most `MOST_RECORDS` records. Raises `StateError`, `DataError`.
 
-    `labels`: given by a person, who is told what is wrong with them; else those that site.toml names, where it can be done.
+    `labels`: given by a person, who is told what is wrong with them; else those that watch.toml names, where it can be done.
     """
 
     def __init__(self, study: Watched, labels: LabelFile | None = None) -> None:
@@ -118,12 +118,19 @@ class Watch:
         self._records = self._patients.whole
         self._owners = np.repeat(np.arange(len(self._patients)), self._patients.counts())
         self._given = None if labels is None else labels.of(self._patients)
+        self._labels: tuple[npt.NDArray[np.int8] | None, str | None] = (self._given, None)
         self._model = build_model(study.plan)
         self._start = to_vector(self._model) if study.plan.start is None else None
 
     def look(self) -> list[Sighting]:
-        """Everything seen so far, with what stands now; the start weights are seen at the first look."""
-        known = set() if self._given is not None else {each.round for each in read_sightings(self._study.folder)}
+        """Everything seen so far, with what stands now; the start weights are seen at the first look.
+
+        What stands now is looked at again where it went without labels that can be read since.
+        """
+        self._labels = (self._given, None) if self._given is not None else own_labels(self._study.root, self._patients)
+        seen = [] if self._given is not None else read_sightings(self._study.folder)
+        mended = self._labels[0] is not None
+        known = {each.round for each in seen if not (mended and each.without not in (None, _ONE_CLASS))}
         found: list[Sighting] = []
         if self._start is not None and 0 not in known:
             found.append(self._seen(0, self._with(self._start)))
@@ -154,9 +161,9 @@ class Watch:
     def _seen(self, number: int, encoder: Encoder) -> Sighting:
         features = encoder.features(self._records)
         found = health(features, self._owners)
-        labels, why = (self._given, None) if self._given is not None else own_labels(self._study.root, self._patients)
+        labels, why = self._labels
         if labels is None:
-            return Sighting(number, found, None if why is None else why[:_LONGEST])
+            return Sighting(number, found, None if why is None else ascii(why)[1:-1][:_LONGEST])
         labels = labels[self._owners]
         known = labels[:, 0] >= 0
         score = neighbours(features[known], self._owners[known], labels[known])

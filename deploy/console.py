@@ -24,17 +24,17 @@ def fail_on_error(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except ChoralError as error:
-            typer.secho(f"{type(error).__name__}: {error.problem}", fg="red", err=True)
+            typer.secho(f"{type(error).__name__}: {_lines(error.problem)}", fg="red", err=True)
             for name in ("field", "value", "limit", "remedy"):
                 value = getattr(error, name)
                 if value is not None:
-                    typer.echo(f"  {name}: {value}", err=True)
+                    typer.echo(f"  {name}: {_lines(value)}", err=True)
             raise typer.Exit(2) from error
         except OSError as error:
             if error.filename is None:
                 raise
             typer.secho(f"{type(error).__name__}: {error.strerror}", fg="red", err=True)
-            typer.echo(f"  field: path\n  value: {error.filename}", err=True)
+            typer.echo(f"  field: path\n  value: {_lines(error.filename)}", err=True)
             raise typer.Exit(2) from error
 
     return wrapped
@@ -58,6 +58,11 @@ def rows_to_text(rows: list[tuple[str, Any]]) -> str:
     """Two aligned columns."""
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"  {name.ljust(width)}  {_printable(str(value))}" for name, value in rows)
+
+
+def _lines(value: object) -> str:
+    """What a file or a peer wrote may hold a terminal's commands; only the ends of lines are kept."""
+    return "\n".join(map(_printable, str(value).split("\n")))
 
 
 def _printable(text: str) -> str:

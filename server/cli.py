@@ -242,13 +242,14 @@ def publish(
 
 def _publish_start(operator: OperatorHome, prepared: Path, *, yes: bool, json_: bool) -> None:
     from server.registry import publish_prepared
-    from ssl_core.start_card import read_facts, rests_on
+    from ssl_core.start_card import history, read_facts, rests_on
 
-    claims = rests_on(read_facts(prepared))
+    facts = read_facts(prepared)
     if not json_:
-        typer.echo(rows_to_text([("your word", line) for line in claims]))
+        made_from = [("weights", facts.weights), *(("made", line) for line in history(facts))]
+        typer.echo(rows_to_text([*made_from, *(("your word", line) for line in rests_on(facts))]))
     confirm(yes, "Sign that these weights add epsilon 0, on your word for each of these lines?")
-    folder, made = publish_prepared(operator, prepared)
+    folder, made = publish_prepared(operator, prepared, facts)
     say(json_, {"release": str(folder), **made.card.model_dump(mode="json")}, f"Start weights and card written to {folder}")
 
 

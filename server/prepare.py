@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 from dataclasses import asdict
 from importlib.metadata import version
@@ -53,6 +54,7 @@ def prepare(
     """
     from ssl_core.encoders.vector import to_vector, weights_hash
     from ssl_core.encoders.vit import VisionTransformer
+    from ssl_core.finetuning.model import HEAD
     from ssl_core.foreign_vit import translate
     from ssl_core.objectives.build import build_model
     from ssl_core.warm_start.coupled import Coupled
@@ -73,6 +75,11 @@ def prepare(
     if begin is not None:
         origin = _origin(begin)
         tensors, translated = read_tensors(begin), None
+        if set(HEAD) <= set(tensors):
+            raise ConfigError(
+                "these weights have the head of a fine-tuned model, which was fitted on patients without noise and must not "
+                "leave its hospital", field="--from", value=str(begin), remedy="name a release or a public model",
+            )  # fmt: skip
         if isinstance(model.encoder, VisionTransformer):
             tensors, translated = translate(tensors, model.encoder)
         matched = transplant(model, tensors, partial=partial)
@@ -109,9 +116,10 @@ def _origin(path: Path) -> dict[str, Any]:
 
     Of a release, and of other prepared weights, what is said is held against the weights; a signature is not checked.
     """
-    file = weights_file(path.resolve())
+    file = weights_file(path.resolve()).resolve()
     folder, card = file.parent, file.parent / CARD_FILE
-    facts: dict[str, Any] = {"file": path.resolve().name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    name = os.fsencode(path.resolve().name).decode(errors="replace")
+    facts: dict[str, Any] = {"file": name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
     if card.is_file():
         try:
             raw = json.loads(card.read_bytes())
@@ -132,7 +140,8 @@ def _origin(path: Path) -> dict[str, Any]:
             "these weights are of one hospital's own study and must not leave it", field="--from", value=str(path),
             remedy="name a release or a public model",
         )  # fmt: skip
-    if file.name != ENCODER_FILE:
+    if file.name != ENCODER_FILE or release.kind != "federated":
         return facts
     read_encoder(folder)
-    return facts | {"release": release.name, "plan": release.plan_hash, "weights": release.weights}
+    found = {"release": release.name, "plan": release.plan_hash, "weights": release.weights}
+    return facts | found | {"release_start": release.plan.start}

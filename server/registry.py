@@ -14,7 +14,8 @@ from server.round_state import RoundState
 from ssl_core.card import make_card, save_encoder
 from ssl_core.errors import StateError
 from ssl_core.session import open_plan
-from ssl_core.start_card import LoadedStart, publish_start, read_facts
+from ssl_core.start_card import LoadedStart, publish_start
+from ssl_core.start_weights import StartFacts
 
 
 def publish(home: OperatorHome, plan_hash: str) -> Path:
@@ -40,7 +41,7 @@ def publish(home: OperatorHome, plan_hash: str) -> Path:
     return folder
 
 
-def publish_prepared(home: OperatorHome, prepared: Path) -> tuple[Path, LoadedStart]:
-    """Write prepared start weights, their facts and a signed card to releases/; the folder, and what was signed."""
-    folder = home.root / "releases" / f"start-{read_facts(prepared).weights[:8]}"
-    return folder, publish_start(prepared, folder, home.operator)
+def publish_prepared(home: OperatorHome, prepared: Path, shown: StartFacts) -> tuple[Path, LoadedStart]:
+    """Write prepared start weights, their facts, which were `shown`, and a signed card to releases/; where, and what."""
+    folder = home.root / "releases" / f"start-{shown.weights[:8]}"
+    return folder, publish_start(prepared, folder, home.operator, shown=shown)

@@ -37,6 +37,9 @@ _FACTS = "the weights were made as the facts say, and of nothing else"
 _CORPUS = "the public corpus is public"
 _MODEL = "the file begun from was made without records of patients, or released with the budget that it cost them"
 _RELEASE = "the release begun from is one, with the epsilon that its card says"
+_STARTED = "the weights that this release started from were made without records of patients, or released with their budget"
+_KEYS = {"kind", "seed", "units", "factors"}
+"""All that is known of generated units; whoever names files beside them names a corpus."""
 
 
 class StartCard(StrictModel):
@@ -67,7 +70,7 @@ class LoadedStart:
             "",
             f"- weights SHA-256 `{self.card.weights}`; {FACTS_FILE} SHA-256 `{self.card.facts}`",
             f"- data: {described(facts.data)}; encoder {facts.encoder.name}; objective {facts.objective.name}",
-            *(f"- {line}" for line in _history(facts)),
+            *(f"- {line}" for line in history(facts)),
             f"- signed by operator key {fingerprint(signer)}",
             "",
             "Epsilon 0 is added to what any patient has spent, as far as this holds, for which the signer's word stands:",
@@ -75,8 +78,8 @@ class LoadedStart:
             *(f"- {line}" for line in rests),
             "",
             *(["If so, no record of a person went into them."] if rests == (_FACTS,) else []),
-            "The first can be checked by whoever has every file that is named: choral operator prepare gives the same bytes "
-            "again on a machine like the one that made them; on another the last bits may differ.",
+            "The first can be checked by whoever has every file that is named: choral operator prepare, built as it was then, "
+            "gives the same bytes again on a machine like the one that made them; on another the last bits may differ.",
             *(["The people in the corpus have no guarantee from these weights."] if _CORPUS in rests else []),
             *(["What the patients of the release have spent stays spent, as its card says."] if _RELEASE in rests else []),
             "What a study promises its own patients rests on none of it: that holds whatever weights the study begins from.",
@@ -85,13 +88,23 @@ class LoadedStart:
         return "\n".join(lines)
 
 
-def publish_start(prepared: Path, folder: Path, signer: Identity) -> LoadedStart:
-    """Write `folder` (must not exist), whole or not at all, from prepared weights, which are held against their facts."""
+def publish_start(prepared: Path, folder: Path, signer: Identity, *, shown: StartFacts | None = None) -> LoadedStart:
+    """Write `folder` (must not exist), whole or not at all, from prepared weights, which are held against their facts.
+
+    shown: what the person saw who answers for it, if any did; `TrustError` where the folder holds something else by now.
+    """
     with new_folder(folder) as draft:
         for name in (WEIGHTS_FILE, FACTS_FILE):
             (draft / name).write_bytes(_required(prepared / name).read_bytes())
         # What is read is what will lie there, whatever becomes of the other folder meanwhile.
         facts = read_facts(draft)
+        if shown is not None and facts != shown:
+            raise TrustError(
+                "prepared weights changed while they were looked at",
+                field="folder",
+                value=str(prepared),
+                remedy="publish again",
+            )
         card = StartCard(weights=facts.weights, facts=digest((draft / FACTS_FILE).read_bytes()), rests_on=rests_on(facts))
         made = LoadedStart(card, facts)
         (draft / CARD_FILE).write_bytes(seal(_KIND, card.model_dump(mode="json"), signer))
@@ -163,34 +176,45 @@ def _required(path: Path) -> Path:
 
 
 def rests_on(facts: StartFacts) -> tuple[str, ...]:
-    """What must hold for epsilon 0, of these weights and of all prepared weights that they began from."""
+    """What must hold for epsilon 0, of these weights, of all prepared weights that they began from, and of a release's."""
     found = {_FACTS}
     for each in _line(facts):
-        if each.public is not None and not _generated(each.public):
+        if each.public is not None and not _generated(each):
             found.add(_CORPUS)
-        if each.taken is not None and "start" not in each.taken:
-            found.add(_RELEASE if "release" in each.taken else _MODEL)
-    return tuple(line for line in (_FACTS, _CORPUS, _RELEASE, _MODEL) if line in found)
+        taken = each.taken
+        if taken is None or "start" in taken:
+            continue
+        found.add(_RELEASE if "release" in taken else _MODEL)
+        # Of a release's own start only the hash is known. One whose facts do not say whether it had any may have had one.
+        if "release" in taken and taken.get("release_start", "") is not None:
+            found.add(_STARTED)
+    return tuple(line for line in (_FACTS, _CORPUS, _RELEASE, _STARTED, _MODEL) if line in found)
 
 
 def _line(facts: StartFacts | None) -> Iterator[StartFacts]:
     """These facts, and those of what they began from, back to the first."""
     while facts is not None:
         yield facts
-        before = None if facts.taken is None else facts.taken.get("start")
-        facts = None if before is None else parse(StartFacts, before, "taken.start")
+        if facts.taken is None or "start" not in facts.taken:
+            return
+        before = facts.taken["start"]
+        if not isinstance(before, dict):
+            raise ConfigError("facts of what was begun from are not a JSON object", field="taken.start")
+        facts = parse(StartFacts, before, "taken.start")
 
 
-def _generated(public: dict[str, Any]) -> bool:
-    return str(public.get("kind")).startswith("procedural ")
+def _generated(facts: StartFacts) -> bool:
+    public = facts.public or {}
+    return public.get("kind") == f"procedural {facts.data.kind}" and set(public) <= _KEYS
 
 
-def _history(facts: StartFacts) -> Iterator[str]:
+def history(facts: StartFacts) -> Iterator[str]:
     """How they were made, last step first; names of files are anybody's."""
     for each in _line(facts):
         if each.schedule is not None and each.public is not None:
-            how = ", ".join(f"{name} {value:g}" for name, value in each.schedule.items())
-            files = f", {len(each.public['sha256'])} files, SHA-256 in {FACTS_FILE}" if "sha256" in each.public else ""
+            how = ", ".join(f"{name} {value}" for name, value in each.schedule.items())
+            hashes = each.public.get("sha256")
+            files = f", {len(hashes)} files, SHA-256 in {FACTS_FILE}" if isinstance(hashes, dict) else ""
             seed = f", seed {each.public['seed']}" if "seed" in each.public else ""
             yield _plain(
                 f"trained by {each.task or each.objective.name} ({how}) on {each.public.get('kind')}, "
@@ -199,12 +223,19 @@ def _history(facts: StartFacts) -> Iterator[str]:
         if each.taken is None:
             yield f"begun from the model's seed {each.seed}"
         elif "start" in each.taken:
-            yield f"begun from other prepared weights, SHA-256 `{each.taken['start'].get('weights')}`"
+            yield f"begun from other prepared weights, SHA-256 {_quoted(each.taken['start'].get('weights'))}"
         elif "release" in each.taken:
-            yield _plain(f"begun from release {each.taken['release']}, weights SHA-256 `{each.taken.get('weights')}`")
+            name, weights, first = (_quoted(each.taken.get(key)) for key in ("release", "weights", "release_start"))
+            started = "" if each.taken.get("release_start") is None else f", which started from SHA-256 {first}"
+            yield f"begun from release {name}, weights SHA-256 {weights}{started}"
         else:
-            yield _plain(f"begun from file {each.taken.get('file')}, SHA-256 `{each.taken.get('sha256')}`")
+            yield f"begun from file {_quoted(each.taken.get('file'))}, SHA-256 {_quoted(each.taken.get('sha256'))}"
 
 
 def _plain(text: str) -> str:
-    return text.encode("unicode_escape").decode()
+    """On one line, without what Markdown or a terminal would take for more than letters."""
+    return "".join(ch if ch not in "<>[]*`|&" else "?" for ch in text.encode("unicode_escape").decode())
+
+
+def _quoted(value: object) -> str:
+    return f"`{_plain(str(value))}`"

@@ -24,7 +24,7 @@ from ssl_core.objectives.base import BucketModel, Views
 SIZE = 64
 _HOLDERS = 2
 """A bucket of one unit has no gradient (objectives/base.py), so that two hold it."""
-_LOUD = 1e3
+LOUD = 1e3
 _ALWAYS = -1.0
 
 
@@ -51,10 +51,10 @@ class TurningModel(Watching, BucketModel):
         return found
 
 
-def turning(inside: npt.NDArray[np.bool_]) -> Patients:
-    """The two holders, and canary j for each True in `inside` [m]."""
+def turning(inside: npt.NDArray[np.bool_], *, pull: float = LOUD) -> Patients:
+    """The two holders, and canary j for each True in `inside` [m], which pulls so hard in its turn."""
     turns = np.concatenate([np.full(_HOLDERS, _ALWAYS), np.flatnonzero(inside)])
-    pulls = np.concatenate([np.full(_HOLDERS, -1.0), np.full(int(inside.sum()), _LOUD)])
+    pulls = np.concatenate([np.full(_HOLDERS, -1.0), np.full(int(inside.sum()), pull)])
     records = np.zeros((len(turns), SIZE), np.float32)
     records[:, 0], records[:, 1] = pulls, turns
     return canaries(records)

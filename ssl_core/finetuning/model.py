@@ -36,7 +36,8 @@ Method = Literal["probe", "full"]
 Outcome = Literal["labels", "numbers", "survival"]
 Unit = Literal["patient", "record"]
 NOTICE = "Not differentially private: fitted on this site's patients without noise. Do not share, publish or upload it."
-_HEAD = ("head.weight", "head.bias", "head.centre", "head.scale")
+HEAD = ("head.weight", "head.bias", "head.centre", "head.scale")
+"""The tensors that every fine-tuned model has beside its encoder's."""
 
 
 class ModelCard(StrictModel):
@@ -82,7 +83,7 @@ class SiteModel:
         tensors: dict[str, npt.NDArray[np.generic]] = {
             name: parameter.detach().numpy() for name, parameter in self.model.encoder.named_parameters(prefix="encoder")
         }
-        tensors |= dict(zip(_HEAD, (self.weight, self.bias, self.scaling.centre, self.scaling.scale), strict=True))
+        tensors |= dict(zip(HEAD, (self.weight, self.bias, self.scaling.centre, self.scaling.scale), strict=True))
         with new_folder(folder) as draft:
             (draft / "model.safetensors").write_bytes(save({n: np.ascontiguousarray(t) for n, t in tensors.items()}))
             (draft / "card.json").write_bytes(canonical(self.card.model_dump(mode="json")))
@@ -106,7 +107,7 @@ def load_site_model(folder: Path) -> SiteModel:
     tensors = load((folder / "model.safetensors").read_bytes())
     shapes = {name: tuple(p.shape) for name, p in model.encoder.named_parameters(prefix="encoder")}
     width, count = model.encoder.feature_width, len(card.labels)
-    shapes |= dict(zip(_HEAD, ((width, count), (count,), (width,), (width,)), strict=True))
+    shapes |= dict(zip(HEAD, ((width, count), (count,), (width,), (width,)), strict=True))
     if {name: tensor.shape for name, tensor in tensors.items()} != shapes:
         raise TrustError("tensors are not those of the card", field="model.safetensors")
     with torch.no_grad():
@@ -115,7 +116,7 @@ def load_site_model(folder: Path) -> SiteModel:
     found = weights_hash(to_vector(model.encoder))
     if found != card.weights:
         raise TrustError("encoder weights are not those that the card names", field="weights", value=found, limit=card.weights)
-    weight, bias, centre, scale = (np.asarray(tensors[name], np.float64) for name in _HEAD)
+    weight, bias, centre, scale = (np.asarray(tensors[name], np.float64) for name in HEAD)
     return SiteModel(model, Scaling(centre, scale), weight, bias, card)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests_commands import edit, refused, run
+from tests_commands import refused, run
 from tests_network import LocalExchange
 
 from client.site_service import SiteService
@@ -44,7 +44,7 @@ def test_a_study_is_watched_from_its_start_to_its_end(make_federation: Callable[
     assert "0 (start)" in run("site", "watch", plan_hash[:8], "--home", home, "--follow").output, "what was seen is still shown"
 
 
-def test_site_toml_names_labels_of_findings_or_classes_and_a_person_others(
+def test_watch_toml_names_labels_of_findings_or_classes_and_a_person_others(
     make_federation: Callable[..., Any], tmp_path: Path
 ) -> None:
     federation = make_federation(3)
@@ -54,7 +54,7 @@ def test_site_toml_names_labels_of_findings_or_classes_and_a_person_others(
     (home / "own.csv").write_text("patient,finding\n" + "".join(f"{unit},{number % 2}\n" for number, unit in enumerate(units)))
     kinds = tmp_path / "kinds.csv"
     kinds.write_text("patient,kind\n" + "".join(f"{unit},{'ab'[number % 2]}\n" for number, unit in enumerate(units)))
-    edit(home / "site.toml", watch_labels={"file": "own.csv"})
+    (home / "watch.toml").write_text('labels = "own.csv"')
     SiteService(home).handle(Parcel(IncomingKind.INVITE, (federation.operator.study(plan_hash) / "plan.json").read_bytes()))
     said = run("site", "approve", plan_hash, "--home", home)
     assert "Watch: after each round the neighbours probe takes the labels of own.csv; they stay here." in said.output
@@ -64,18 +64,18 @@ def test_site_toml_names_labels_of_findings_or_classes_and_a_person_others(
     look = ("site", "watch", plan_hash[:8], "--now", "--home", home)
     shown = run(*look)
     assert shown.exit_code == 0 and "no neighbours  label file is missing" in shown.output
-    (home / "studies" / plan_hash / "watch.jsonl").unlink()
-    edit(home / "site.toml", watch_labels={"file": str(tmp_path / "own.csv")})
+    # Corrected, the same round is looked at again.
+    (home / "watch.toml").write_text(f'labels = "{tmp_path / "own.csv"}"')
     (named,) = json.loads(run(*look, "--json").stdout)["rounds"]
-    edit(home / "site.toml", watch_labels={"file": str(kinds), "class_column": "kind"})
+    (home / "watch.toml").write_text(f'labels = "{kinds}"\nclass_column = "kind"')
     (home / "studies" / plan_hash / "watch.jsonl").unlink()
     (classes,) = json.loads(run(*look, "--json").stdout)["rounds"]
     (given,) = json.loads(run(*look, "--labels", kinds, "--class-column", "kind", "--json").stdout)["rounds"]
     assert named == classes == given and 0.0 <= given["neighbours"] <= 1.0 and given["without"] is None
     (home / "studies" / plan_hash / "watch.jsonl").unlink()
-    edit(home / "site.toml", watch_labels={"file": str(kinds)})
+    (home / "watch.toml").write_text(f'labels = "{kinds}"')
     (bad,) = json.loads(run(*look, "--json").stdout)["rounds"]
-    assert bad["neighbours"] is None and "column 'kind' of file 'kinds.csv' is neither 0 nor 1 in line 2" == bad["without"]
+    assert bad["neighbours"] is None and "a column of file 'kinds.csv' is neither 0 nor 1 in line 2" == bad["without"]
     refused(run(*look, "--labels", kinds), "neither 0 nor 1")
     refused(run(*look, "--class-column", "kind"), "no label file to take it from")
 

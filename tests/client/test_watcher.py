@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests_commands import edit, run
 from tests_federation import seeded
@@ -29,6 +30,7 @@ from client.watcher import Watcher
 from client.watching import Watching
 from server.exchange import LocalExchange
 from server.rounds import run_study
+from ssl_core.data.patients import group
 from ssl_core.errors import StateError
 from ssl_core.parcel import Parcel
 from ssl_core.secure_sum.site import SecureSumSite
@@ -132,8 +134,8 @@ def test_every_round_is_seen_and_no_message_knows_of_it_or_of_labels_good_or_bad
     federation = study.home.parent
     units = sorted({line.split(",")[0] for line in (federation / "data/site-a/reports.csv").read_text().splitlines()[1:]})
     labels = federation / "labels.csv"
-    edit(federation / "before/site-a/site.toml", watch_labels={"file": str(labels)})
-    again = f"column 'patient' of file 'labels.csv' names a patient again in line {len(units) + 2}"
+    (federation / "before/site-a/watch.toml").write_text(f'labels = "{labels}"')
+    again = f"a column of file 'labels.csv' names a patient again in line {len(units) + 2}"
     for listed, why in (units, None), ([*units, units[0]], again):
         labels.write_text("patient,finding\n" + "".join(f"{unit},{at % 2}\n" for at, unit in enumerate(listed)))
         watcher = Watcher(study.home, (*PYTHON, PLAIN, "--site-home", str(study.home)))
@@ -262,48 +264,63 @@ def test_the_daemon_says_at_its_start_what_the_labels_are_good_for(
     assert capsys.readouterr().out == ""
     own = home / "own.csv"
     own.write_text("patient,finding\nsomebody,1\n")
-    edit(home / "site.toml", watch_labels={"file": "own.csv"})
+    (home / "watch.toml").write_text('labels = "own.csv"')
     _say_labels(SiteHome(home))
     said = "watch: after each round the neighbours probe takes the labels of own.csv; they stay here\n"
     assert capsys.readouterr().out == said
-    for table, cells, why in (
-        ({"file": "own.csv"}, b"somebody,2\n", "column 'finding' of file 'own.csv' is neither 0 nor 1 in line 2"),
-        (
-            {"file": "own.csv"},
-            b"somebody,1\nsomebody,1\n",
-            "column 'patient' of file 'own.csv' names a patient again in line 3",
-        ),
-        ({"file": "own.csv"}, b"some\xffbody,1\n", "label file 'own.csv' cannot be read as UTF-8 CSV"),
-        ({"file": "own.csv"}, b"", "label file 'own.csv' has no rows"),
-        ({"file": "other.csv"}, b"", "label file is missing"),
-        ({"file": "."}, b"", "label file is missing"),
-        ({"file": "own.csv", "class_column": "kind"}, b"somebody,1\n", "column 'kind' is not there exactly once"),
-        ({"files": "own.csv"}, b"somebody,1\n", "watch_labels is not valid"),
-        (17, b"somebody,1\n", "watch_labels of site.toml is not a table"),
+    for table, why in (
+        ('labels = "other.csv"', "label file is missing"),
+        ('labels = "."', "label file is missing"),
+        ('files = "own.csv"', "watch watch.toml is not valid"),
+        ("labels = own.csv", "watch file is not valid TOML"),
+        ("labels = 2020-01-01", "a value has no plain type"),
+        ("labels = " + "9" * 5000, "the labels cannot be read (ValueError)"),
     ):
-        own.write_bytes(b"patient,finding\n" + cells)
-        edit(home / "site.toml", watch_labels=table)
+        (home / "watch.toml").write_text(table)
         _say_labels(SiteHome(home))
         said = capsys.readouterr().out
         assert said.startswith(f"watch: no neighbours probe: {why}") and "Studies train all the same" in said, said
-        assert "somebody" not in said
+        assert SiteHome(home).config.name == "site-a"
     edit(home / "policy.toml", watch=False)
-    edit(home / "site.toml", watch_labels={"file": "own.csv"})
+    (home / "watch.toml").write_text('labels = "own.csv"')
     _say_labels(SiteHome(home))
     assert "nobody looks" in capsys.readouterr().out
+
+
+def test_at_an_approval_the_labels_are_read_and_no_id_is_said(make_federation: Callable[..., Any]) -> None:
+    home = make_federation(3, patients=1).root / "site-a"
+    patients = group(["somebody"], np.zeros((1, 4), np.float32))
+    (home / "watch.toml").write_text('labels = "own.csv"')
+    for cells, why in (
+        (b"patient,finding\nsomebody,2\n", "a column of file 'own.csv' is neither 0 nor 1 in line 2"),
+        (b"patient,finding\nsomebody,1\nsomebody,1\n", "a column of file 'own.csv' names a patient again in line 3"),
+        (b"patient,finding\nsome\xffbody,1\n", "label file 'own.csv' cannot be read as UTF-8 CSV"),
+        (b"patient,finding\n", "label file 'own.csv' has no rows"),
+        (b"patient,finding\nanybody,1\n", "the labels name none of the patients that are looked at"),
+        # On its side: what should be the name of a finding is somebody's id.
+        (b"patient,somebody\nfinding,x\n", "a column of file 'own.csv' is neither 0 nor 1 in line 2"),
+    ):
+        (home / "own.csv").write_bytes(cells)
+        line = labels_line(SiteHome(home), patients)
+        assert line is not None and line.startswith(f"no neighbours probe: {why}"), line
+        assert "somebody" not in line
+    (home / "own.csv").write_bytes(b"patient,finding\nsomebody,1\n")
+    assert labels_line(SiteHome(home), patients) == (
+        "after each round the neighbours probe takes the labels of own.csv; they stay here"
+    )
 
 
 def test_an_error_that_is_not_ours_is_told_by_its_type_alone(
     make_federation: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = make_federation(3, patients=1).root / "site-a"
-    edit(home / "site.toml", watch_labels={"file": "site.toml"})
+    (home / "watch.toml").write_text('labels = "site.toml"')
 
     def broken(*_: object, **__: object) -> None:
         raise ValueError("of patient 17")
 
     monkeypatch.setattr(probe_labels, "read_labels", broken)
-    line = labels_line(SiteHome(home))
+    line = labels_line(SiteHome(home), group(["somebody"], np.zeros((1, 4), np.float32)))
     assert line is not None and "cannot be read (ValueError)" in line and "17" not in line
 
 

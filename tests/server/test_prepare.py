@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tomli_w
+from safetensors.numpy import save_file
 from tests_commands import refused
 from tests_commands import run as choral
 from tests_material import small_plan, write_reports
@@ -301,9 +302,25 @@ def test_an_earlier_release_is_a_start_and_is_named(plan: Path, tmp_path: Path) 
     facts = prepared(plan, tmp_path / "start", "--steps", 0, "--from", release)
     assert facts["weights"] == weights_hash(weights) and facts["public"] is None and facts["schedule"] is None
     assert facts["taken"]["release"] == "study" and facts["taken"]["weights"] == weights_hash(weights)
+    assert facts["taken"]["release_start"] is None
     assert facts["taken"]["parameters"] == facts["taken"]["of_parameters"] == weights.size
     again = prepared(plan, tmp_path / "further", *QUICK, "--from", release / "encoder.safetensors")
     assert again["weights"] not in (facts["weights"], prepared(plan, tmp_path / "cold", *QUICK)["weights"])
+
+
+def test_what_a_release_started_from_is_not_lost_and_what_is_no_study_is_no_release(plan: Path, tmp_path: Path) -> None:
+    read = plan_of(IMAGE, seed=4).model_copy(update={"start": "ab" * 32})
+    weights = to_vector(build_model(read))
+    of_what = {}
+    for kind in ("federated", "initial"):
+        save_encoder(tmp_path / kind, weights, make_card(read, "0" * 64, weights, kind=kind, closed=1, void=0))
+        prepared(plan, tmp_path / f"{kind}-start", "--steps", 0, "--from", tmp_path / kind)
+        of_what[kind] = publish_start(tmp_path / f"{kind}-start", tmp_path / f"{kind}-published", Identity.generate())
+    assert of_what["federated"].facts.taken["release_start"] == "ab" * 32
+    assert any("this release started from" in line for line in of_what["federated"].card.rests_on)
+    assert of_what["initial"].card.rests_on[1:] == (
+        "the file begun from was made without records of patients, or released with the budget that it cost them",
+    )
 
 
 def test_a_release_of_another_shape_is_refused_and_taken_in_part(plan: Path, tmp_path: Path) -> None:
@@ -322,5 +339,17 @@ def test_a_model_that_was_fitted_without_noise_is_refused(plan: Path, tmp_path: 
     folder.mkdir()
     (folder / "encoder.safetensors").write_bytes(b"")
     (folder / "card.json").write_bytes(canonical({"kind": "fine-tuned", "private": False}))
-    for path in (folder, folder / "encoder.safetensors"):
+    (tmp_path / "link").symlink_to(folder / "encoder.safetensors")
+    for path in (folder, folder / "encoder.safetensors", tmp_path / "link"):
         refused(run("prepare", plan, "--out", tmp_path / "start", "--steps", 0, "--from", path), "without noise")
+
+
+def test_a_fine_tuned_model_is_known_by_its_head_wherever_its_file_lies(plan: Path, tmp_path: Path) -> None:
+    model = build_model(plan_of(IMAGE))
+    tensors = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+    head = {name: np.zeros(2, np.float32) for name in ("head.weight", "head.bias", "head.centre", "head.scale")}
+    save_file(tensors | head, tmp_path / "copied.safetensors")
+    words = ("prepare", plan, "--out", tmp_path / "start", "--steps", 0, "--partial", "--from", tmp_path / "copied.safetensors")
+    refused(run(*words), "head of a fine-tuned model")
+    save_file(tensors, tmp_path / "copied.safetensors")
+    assert run(*words).exit_code == 0

@@ -116,6 +116,7 @@ BUILDS: dict[str, tuple[Sabotage, str | None]] = {
 ALSO = {
     "noise missing": ("noise scale", "bucket noise"),
     "sigma / 4": ("noise scale", "bucket noise"),
+    "noise once for two releases": ("fresh bucket noise",),
     "clip off in buckets": ("bucket contribution",),
 }
 """Checks that fail beside the first."""

@@ -18,7 +18,7 @@ from ssl_core.card import make_card, read_card, save_encoder
 from ssl_core.encoders.vector import to_vector, weights_hash
 from ssl_core.errors import ConfigError, TrustError
 from ssl_core.objectives.build import build_model
-from ssl_core.start_card import StartCard, load_start, publish_start, read_start, rests_on
+from ssl_core.start_card import StartCard, load_start, publish_start, read_facts, read_start, rests_on
 from ssl_core.start_weights import StartFacts, start_weights, write_start
 from ssl_core.trust.envelope import canonical, seal
 from ssl_core.trust.identity import Identity, fingerprint
@@ -81,11 +81,13 @@ def test_it_is_a_start_of_the_plan_that_names_its_hash(published: Path) -> None:
     assert weights_hash(start_weights(plan, published)) == plan.start
 
 
-RELEASE = {"file": "release", "sha256": "cd" * 32, "release": "other", "plan": "0" * 64, "weights": "ef" * 32}
+FIRST = {"file": "release", "sha256": "cd" * 32, "release": "other", "plan": "0" * 64, "weights": "ef" * 32}
+RELEASE = FIRST | {"release_start": None}
 FOREIGN = {"file": "vit\n.safetensors", "sha256": "cd" * 32}
 IS_PUBLIC = "the public corpus is public"
 OF_NOBODY = "the file begun from was made without records of patients, or released with the budget that it cost them"
 IS_RELEASE = "the release begun from is one, with the epsilon that its card says"
+IT_STARTED = "the weights that this release started from were made without records of patients, or released with their budget"
 
 
 def begun_from(**changes: Any) -> dict[str, Any]:
@@ -99,6 +101,10 @@ def begun_from(**changes: Any) -> dict[str, Any]:
         ({"public": CORPUS}, (IS_PUBLIC,)),
         ({"public": {"kind": "unheard of", "units": 1}}, (IS_PUBLIC,)),
         ({"taken": RELEASE}, (IS_RELEASE,)),
+        ({"taken": FIRST | {"release_start": "ab" * 32}}, (IS_RELEASE, IT_STARTED)),
+        ({"taken": FIRST}, (IS_RELEASE, IT_STARTED)),
+        ({"public": {"kind": "procedural but real", "units": 1}}, (IS_PUBLIC,)),
+        ({"public": CORPUS | {"kind": "procedural image"}}, (IS_PUBLIC,)),
         ({"taken": FOREIGN, "public": None, "schedule": None}, (OF_NOBODY,)),
         ({"taken": FOREIGN, "public": CORPUS}, (IS_PUBLIC, OF_NOBODY)),
         ({"taken": begun_from()}, ()),
@@ -237,6 +243,32 @@ def test_weights_that_are_not_of_their_facts_are_never_signed(tmp_path: Path, si
     assert [path.name for path in tmp_path.iterdir()] == ["start"]
     with pytest.raises(ConfigError, match="holds no signed start weights"):
         read_start(prepared(tmp_path / "unsigned"), keys=[signer.public])
+
+
+def test_what_a_person_did_not_see_is_not_signed(tmp_path: Path, signer: Identity) -> None:
+    shown = read_facts(prepared(tmp_path / "start"))
+    swapped = prepared(tmp_path / "swapped", taken=FOREIGN)
+    with pytest.raises(TrustError, match="changed while they were looked at"):
+        publish_start(swapped, tmp_path / "out", signer, shown=shown)
+    assert not (tmp_path / "out").exists()
+    publish_start(tmp_path / "start", tmp_path / "out", signer, shown=shown)
+
+
+def test_names_of_files_are_neither_markup_nor_commands_on_the_page(tmp_path: Path, signer: Identity) -> None:
+    name = "<img src=x> [a](b) `c` **d** \x1b[31m\n- no record of a person"
+    folder = prepared(tmp_path / "start", taken=FOREIGN | {"file": name}, public=CORPUS | {"kind": name})
+    page = publish_start(folder, tmp_path / "out", signer).to_markdown(signer.public)
+    (line,) = [each for each in page.splitlines() if "begun from file" in each]
+    assert not set("<[*\x1b") & set(page.split("begun from file")[1].splitlines()[0])
+    assert line.count("`") == 4 and "\n- no record" not in page
+
+
+def test_facts_of_odd_types_are_refused_or_shown_without_a_traceback(tmp_path: Path, signer: Identity) -> None:
+    folder = prepared(tmp_path / "odd", public=CORPUS | {"sha256": 5}, schedule={"steps": 10**400})
+    assert IS_PUBLIC in publish_start(folder, tmp_path / "out", signer).card.rests_on
+    nothing = prepared(tmp_path / "none", taken={"file": "finetuned", "start": None})
+    with pytest.raises(ConfigError, match="begun from are not a JSON object"):
+        publish_start(nothing, tmp_path / "never", signer)
 
 
 def test_a_kill_before_the_rename_leaves_nothing_and_nothing_is_overwritten(

@@ -102,10 +102,10 @@ def test_a_bucket_that_is_turned_by_more_or_less_than_two_c_is_seen(monkeypatch)
     def by_layer(self, views, clip_norm):
         return ClippedSum(tuple(clip_and_sum([row], clip_norm).grads[0] for row in self.rows(views)), clip_norm, reach=2)
 
-    noise, contribution = checks.check_buckets()
-    assert noise.passed and contribution.passed and 1.7 < float(contribution.measured.split()[0]) < 2.21
+    noise, fresh, contribution = checks.check_buckets()
+    assert noise.passed and fresh.passed and contribution.passed and 1.7 < float(contribution.measured.split()[0]) < 2.21
     monkeypatch.setattr(BucketEngine, "clipped_sum", by_layer)
-    noise, contribution = checks.check_buckets()
+    noise, _, contribution = checks.check_buckets()
     assert noise.passed and not contribution.passed and 2.6 < float(contribution.measured.split()[0]) < 3.1
     monkeypatch.setattr(
         BucketEngine, "clipped_sum", lambda self, views, clip_norm: empty_sum(tuple(self._model.parameters()), clip_norm, 2)
@@ -114,12 +114,28 @@ def test_a_bucket_that_is_turned_by_more_or_less_than_two_c_is_seen(monkeypatch)
         checks.check_buckets()
 
 
-def test_a_bucket_that_is_no_number_is_seen(monkeypatch):
-    def infinite(self, views, clip_norm):
-        return ClippedSum(tuple(row[0].double() * torch.inf for row in self.rows(views)), clip_norm, reach=2)
+def test_a_bucket_that_is_not_finite_and_not_left_out_is_seen(monkeypatch):
+    def careless(self, views, clip_norm):
+        rows = self.rows(views)
+        if all(bool(row.isfinite().all()) for row in rows):
+            return clip_and_sum(rows, clip_norm, reach=2)
+        return ClippedSum(tuple(row[0].double() for row in rows), clip_norm, reach=2)
 
-    monkeypatch.setattr(BucketEngine, "clipped_sum", infinite)
-    assert (checks.check_buckets()[1].passed, checks.check_buckets()[1].measured) == (False, "not a number")
+    monkeypatch.setattr(BucketEngine, "clipped_sum", careless)
+    contribution = checks.check_buckets()[2]
+    assert (contribution.passed, contribution.measured) == (False, "not a number")
+
+
+def test_noise_that_is_all_in_one_layer_of_a_bucket_task_is_seen(monkeypatch):
+    """The sum of both layers' squares is what it should be."""
+    calls = [0]
+
+    def normal(self, count, scale):
+        calls[0] += 1
+        return REAL_NOISE(self, count, scale * 2**0.5) * float(calls[0] % 2)
+
+    monkeypatch.setattr(GaussianNoise, "normal", normal)
+    assert not checks.check_buckets()[0].passed
 
 
 def test_the_canary_that_turns_a_bucket_is_as_bad_as_the_argument_allows():
