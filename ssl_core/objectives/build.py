@@ -69,7 +69,7 @@ def _how(task: Any) -> Augmentation:
 
 
 def _autoencoding(data: Any, encoder: Any, task: Any) -> PretextModel:
-    shape = _given(task, "mask_fraction", "decoder_width", "decoder_depth", "target")
+    shape = _given(task, "mask_fraction", "decoder_width", "decoder_depth", "target", "summary_weight")
     return MaskedAutoencodingModel(data, _whole(data, encoder), **shape)
 
 

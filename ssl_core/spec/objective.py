@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ssl_core.spec.looks import (
     BarlowOwn,
@@ -44,7 +44,8 @@ class MaskedImage(StrictModel):
 class MaskedAutoencoding(StrictModel):
     """Encode the patches that are not hidden, predict the content of those that are by a small transformer.
 
-    The content: normalised values or, for signals, the logarithm of the power spectrum.
+    The content: normalised values or, for signals, the logarithm of the power spectrum. `summary_weight`: above 0, so many
+    times the error of a second prediction is added, of a summary of the whole record (objectives/summaries.py).
     """
 
     name: Literal["masked-autoencoding"]
@@ -52,6 +53,13 @@ class MaskedAutoencoding(StrictModel):
     decoder_width: Annotated[int, Field(ge=32, le=1024, multiple_of=32)] = 128
     decoder_depth: Annotated[int, Field(ge=1, le=12)] = 2
     target: MaskedTarget = "values"
+    summary_weight: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 0.0
+
+    @model_serializer(mode="wrap")
+    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A plan without it keeps the bytes, and so the hash, that it had before it could be said.
+        body: dict[str, Any] = handler(self)
+        return {name: value for name, value in body.items() if name != "summary_weight" or value}
 
 
 class MaskedLanguage(StrictModel):

@@ -1,13 +1,14 @@
 """What a warm start is worth before any patient: linear probe of a random encoder against the same one prepared.
 
-    python tests/bench/bench_warm_start.py FILE.npz --kind image|signal|signal-plain [--task simclr] [--seeds 0 1 2] ...
+    python tests/bench/bench_warm_start.py FILE.npz --kind image|signal|... [--task simclr] [--seeds 0 1 2] ...
 
-Image: `image` uint8 [m, 64, 64], `patient`, `label` (two by --classes), recipe R1, AUROC, split by patient. Signal: `signal`
-int16 [m, 3000] at 100 Hz in microvolts, `label`, one record a patient, signal-transformer micro with its front end and the
-spread of its tokens (signal-plain: without both), log-power target, macro F1. A seed changes start weights, generated data and
-their order; label draws and test set (a third) are the same for every seed and arm. Probe: standardised features, ridge, its
-strength by leave-one-out; twelve draws a budget. --task: a coupled one in place of the plan's.
-Prints a table; asserts nothing. Sees labels of the test set only to score: nothing is chosen here.
+Image: `image` uint8 [m, 64, 64], `patient`, `label` (two by --classes), recipe R1 (image-vit: vit micro, patch 8, with the
+spread of its tokens, masked autoencoding), AUROC, split by patient. Signal: `signal` int16 [m, 3000] at 100 Hz in microvolts,
+`label`, one record a patient, signal-transformer micro with its front end and the spread of its tokens (signal-plain: without
+both), log-power target, macro F1. image-vit-summary, signal-summary: the same with summary_weight = 1. A seed changes start
+weights, generated data and their order; label draws and test set (a third) are the same for every seed and arm. Probe:
+standardised features, ridge, its strength by leave-one-out; twelve draws a budget. --task: a coupled one in place of the
+plan's. Prints a table; asserts nothing. Sees labels of the test set only to score: nothing is chosen here.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from ssl_core.warm_start.pretraining import Schedule, pretrain
 from ssl_core.warm_start.public import PublicUnits
 
 BUDGETS, DRAWS = (50, 200), 12
-IMAGE = {
+IMAGE: dict[str, dict[str, Any]] = {
     "data": {"kind": "image", "height": 64, "width": 64, "pool": 2},
     "encoder": {"name": "mlp-image"},
     "objective": {"name": "masked-image"},
@@ -49,6 +50,11 @@ SIGNAL: dict[str, dict[str, Any]] = {
         "name": "masked-autoencoding", "mask_fraction": 0.5, "decoder_width": 64, "decoder_depth": 1, "target": "log-power",
     },
 }  # fmt: skip
+VIT: dict[str, dict[str, Any]] = {
+    "data": {"kind": "image", "height": 64, "width": 64},
+    "encoder": {"name": "vit", "size": "micro", "patch": 8, "pool": "mean-deviation"},
+    "objective": {"name": "masked-autoencoding", "mask_fraction": 0.6, "decoder_width": 64, "decoder_depth": 1},
+}
 FRONT_END = SIGNAL | {"encoder": {**SIGNAL["encoder"], "front_end": True, "pool": "mean-deviation"}}
 REST: dict[str, Any] = {
     "name": "bench",
@@ -96,19 +102,19 @@ class Task:
         return float(roc_auc_score(truth, RidgeCV(strengths).fit(known, 2.0 * self.labels[rows] - 1.0).predict(asked)))
 
 
-def images(path: Path, classes: list[str]) -> Task:
+def images(path: Path, classes: list[str], data: dict[str, Any]) -> Task:
     """Two classes of an image file; the floor is the pooled pixels."""
     stored = np.load(path)
     kept = np.isin(stored["label"], classes)
     labels = (stored["label"][kept] == classes[1]).astype(int)
     owners = stored["patient"][kept]
-    records = standardise(stored["image"][kept], ImageData(kind="image", height=64, width=64, pool=2))[0]
+    records = standardise(stored["image"][kept], parse(ImageData, data, "data"))[0]
     names = np.unique(owners)
     tested = np.random.default_rng(7).permutation(names)[: len(names) // 3]
     return Task(records, labels, ~np.isin(owners, tested), records, False)
 
 
-def signals(path: Path, _classes: list[str]) -> Task:
+def signals(path: Path, _classes: list[str], _data: dict[str, Any]) -> Task:
     """All classes of a signal file; the floor is a mean log-power spectrum of two-second pieces."""
     stored = np.load(path)
     records = stored["signal"].astype(np.float32) * np.float32(0.001 / 0.2)
@@ -119,9 +125,19 @@ def signals(path: Path, _classes: list[str]) -> Task:
     return Task(records, labels, pool, np.log(pieces + 1e-3).mean(axis=1), True)
 
 
-KINDS: dict[str, tuple[Callable[[Path, list[str]], Task], dict[str, Any]]] = {
-    "image": (images, IMAGE), "signal": (signals, FRONT_END), "signal-plain": (signals, SIGNAL)
-}  # fmt: skip
+def summarised(parts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The same plan with a summary of the whole record predicted beside the hidden patches."""
+    return parts | {"objective": {**parts["objective"], "summary_weight": 1.0}}
+
+
+KINDS: dict[str, tuple[Callable[[Path, list[str], dict[str, Any]], Task], dict[str, dict[str, Any]]]] = {
+    "image": (images, IMAGE),
+    "image-vit": (images, VIT),
+    "image-vit-summary": (images, summarised(VIT)),
+    "signal": (signals, FRONT_END),
+    "signal-plain": (signals, SIGNAL),
+    "signal-summary": (signals, summarised(FRONT_END)),
+}
 
 
 def main() -> None:
@@ -139,7 +155,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the rows here")
     given = parser.parse_args()
     read, parts = KINDS[given.kind]
-    task = read(given.file, given.classes)
+    task = read(given.file, given.classes, parts["data"])
     rows: list[dict[str, Any]] = [{"arm": "floor", "seed": None, "scores": task.score(task.floor)}]
     for seed in given.seeds:
         plan = parse(StudyPlan, {**REST, **parts, "seed": seed}, "plan")

@@ -54,14 +54,18 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 
 
-def plan(kinds: tuple[str, str, str], records: int) -> StudyPlan:
-    data, encoder, task = kinds
+# What stands behind the three kinds: "summary".
+OPTIONS: dict[str, dict[str, Any]] = {"summary": {"summary_weight": 0.5}}
+
+
+def plan(kinds: tuple[str, ...], records: int) -> StudyPlan:
+    data, encoder, task, *options = kinds
     body: dict[str, Any] = {
         "name": "study",
         "purpose": "a test",
         "data": DATA[data] | {"records_per_patient": records},
         "encoder": {"name": encoder} | ENCODERS[encoder],
-        "objective": {"name": task} | TASKS.get(task, {}),
+        "objective": {"name": task} | TASKS.get(task, {}) | (OPTIONS[options[0]] if options else {}),
         "privacy": {
             "unit": "patient", "adjacency": "add-or-remove-one", "noise": "site", "sampling_rate": 0.05,
             "noise_multiplier": 1.0, "max_grad_norm": 0.5, "delta": 1e-5,

@@ -172,6 +172,8 @@ def test_a_sound_is_a_picture_of_bands_and_frames() -> None:
     assert taken.samples == 8320 and taken.shape == (1, 8320)
     latent = parse(StudyPlan, plan(**SOUNDS | {"objective": {"name": "latent-prediction"}}), "plan")
     assert latent.objective.name == "latent-prediction"
+    summarised = parse(StudyPlan, plan(**SOUNDS | {"objective": AUTOENCODING | {"summary_weight": 0.5}}), "plan")
+    assert summarised.model_dump()["objective"]["summary_weight"] == 0.5
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,19 @@ def _wave_task(model: PretextModel, bad: tuple[str, ...] = ("p03",)) -> Task:
     return Task(_randomised(model), group(owners, records), bad)
 
 
+def _summary_task() -> Task:
+    encoder = VisionTransformer(IMAGE, size="nano", patch=2, pool="mean-deviation")
+    shape: dict[str, Any] = {"mask_fraction": 0.75, "decoder_width": 32, "decoder_depth": 1}
+    return _image_task(MaskedAutoencodingModel(IMAGE, encoder, **shape, summary_weight=0.7))
+
+
+def _summary_signal_task() -> Task:
+    shape: dict[str, Any] = {"mask_fraction": 0.5, "decoder_width": 32, "decoder_depth": 1}
+    return _wave_task(
+        MaskedAutoencodingModel(WAVES, SignalTransformer(WAVES, size="nano", patch=8), **shape, summary_weight=0.7)
+    )
+
+
 def _order_task() -> Task:
     return _wave_task(ShuffledOrderModel(WAVES, size="nano", segments=4, gap=3))
 
@@ -402,6 +415,8 @@ TASKS: dict[str, Callable[[], Task]] = {
     "masked-autoencoding": _autoencoding_task,
     "masked-signal": _signal_task,
     "masked-power": _power_task,
+    "masked-summary": _summary_task,
+    "masked-summary-signal": _summary_signal_task,
     "shuffled-order": _order_task,
     "rotation": _rotation_task,
     "jigsaw": _jigsaw_task,
@@ -516,6 +531,16 @@ def autoencoding_task() -> Task:
 @pytest.fixture
 def signal_task() -> Task:
     return _signal_task()
+
+
+@pytest.fixture
+def summary_task() -> Task:
+    return _summary_task()
+
+
+@pytest.fixture
+def summary_signal_task() -> Task:
+    return _summary_signal_task()
 
 
 @pytest.fixture

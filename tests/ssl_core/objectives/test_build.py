@@ -35,7 +35,7 @@ LANGUAGE = {
     "encoder": {"name": "text-transformer", "size": "nano"},
     "objective": {"name": "masked-language"},
 }
-AUTOENCODING = {
+AUTOENCODING: dict[str, Any] = {
     "data": {"kind": "image", "height": 16, "width": 16, "records_per_patient": 2},
     "encoder": {"name": "vit", "size": "nano", "patch": 4},
     "objective": {"name": "masked-autoencoding", "decoder_width": 32, "decoder_depth": 1},
@@ -49,6 +49,12 @@ SIGNAL: dict[str, Any] = {
     "objective": {"name": "masked-autoencoding", "mask_fraction": 0.5, "decoder_width": 32, "decoder_depth": 1},
 }  # fmt: skip
 POWER = SIGNAL | {"objective": SIGNAL["objective"] | {"target": "log-power"}}
+SUMMARY = AUTOENCODING | {"objective": AUTOENCODING["objective"] | {"summary_weight": 1.0}}
+SUMMARY_SIGNAL = SIGNAL | {
+    "data": SIGNAL["data"] | {"samples": 80},
+    "encoder": SIGNAL["encoder"] | {"pool": "mean-deviation"},
+    "objective": POWER["objective"] | {"summary_weight": 1.0},
+}
 ORDER = {
     "data": SIGNAL["data"] | {"samples": 96},
     "encoder": {"name": "conv1d", "size": "nano"},
@@ -109,6 +115,8 @@ PARTS = {
     "autoencoding": AUTOENCODING,
     "signal": SIGNAL,
     "power": POWER,
+    "summary": SUMMARY,
+    "summary signal": SUMMARY_SIGNAL,
     "order": ORDER,
     "rotation": ROTATION,
     "jigsaw": JIGSAW,
@@ -182,6 +190,7 @@ def test_sizes_of_the_transformers_with_their_heads() -> None:
     assert len(to_vector(build_model(plan(LANGUAGE)))) == encoder + 33 * 128
     encoder = 17 * 32 + 16 * 32 + 2 * block + 64
     assert len(to_vector(build_model(plan(AUTOENCODING)))) == encoder + 33 * 32 + 32 + 16 * 32 + block + 64 + 33 * 16
+    assert len(to_vector(build_model(plan(SUMMARY)))) == len(to_vector(build_model(plan(AUTOENCODING)))) + 33 * 2 * 64
     encoder = 11 * 32 + 8 * 32 + 2 * block + 64
     assert len(to_vector(build_model(plan(SIGNAL)))) == encoder + 33 * 32 + 32 + 8 * 32 + block + 64 + 33 * 10
 
@@ -296,15 +305,21 @@ def test_the_isolation_check_refuses_the_reports_of_other_patients_as_wrong_text
         check_isolation(plan(COSINE), speed=SpeedSpec(chunk=5), model=model)
 
 
-@pytest.mark.parametrize("parts", [AUTOENCODING, SIGNAL], ids=["autoencoding", "signal"])
-def test_the_isolation_check_refuses_an_autoencoder_that_takes_the_mean_over_the_batch(parts: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("parts", "name"),
+    [(AUTOENCODING, "target"), (SIGNAL, "target"), (SUMMARY, "summary"), (SUMMARY_SIGNAL, "summary")],
+    ids=["autoencoding", "signal", "summary", "summary signal"],
+)
+def test_the_isolation_check_refuses_an_autoencoder_that_takes_the_mean_over_the_batch(
+    parts: dict[str, Any], name: str
+) -> None:
     """Targets normalised over the batch, as a batch statistic would: the negative control of the test above."""
     model = build_model(plan(parts))
     honest = model.draw
 
     def coupled(*given: Any) -> dict[str, Any]:
         views = honest(*given)
-        return views | {"target": views["target"] - views["target"].mean(dim=0)}
+        return views | {name: views[name] - views[name].mean(dim=0)}
 
     model.draw = coupled
     with pytest.raises(PrivacyError, match="another patient's gradient"):

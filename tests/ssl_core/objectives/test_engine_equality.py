@@ -17,7 +17,8 @@ from ssl_core.privacy.reference import exact_sum, loop_rows
 
 # simclr-buckets has no gradients of single units: privacy/test_buckets.py and test_isolation_buckets.py hold it to its own.
 BUCKETED = sorted(kinds for kinds in MODELS if kinds[2] == "simclr-buckets")
-ALL = pytest.mark.parametrize("kinds", sorted(MODELS.keys() - set(BUCKETED)), ids=" ".join)
+SUMMARISED = [(*kinds, "summary") for kinds in sorted(MODELS) if kinds[2] == "masked-autoencoding"]
+ALL = pytest.mark.parametrize("kinds", [*sorted(MODELS.keys() - set(BUCKETED)), *SUMMARISED], ids=" ".join)
 SEVERAL = pytest.mark.parametrize("records", [1, 4])
 ONE_OF_EACH_TASK = {task: (data, encoder, task) for data, encoder, task in sorted(MODELS) if task != "simclr-buckets"}
 
@@ -26,7 +27,7 @@ ONE_OF_EACH_TASK = {task: (data, encoder, task) for data, encoder, task in sorte
 @SEVERAL
 @pytest.mark.parametrize("choice", ["auto", "vmap"])
 def test_rows_and_clipped_sum_are_those_of_single_units(
-    kinds: tuple[str, str, str], records: int, choice: Literal["auto", "vmap"]
+    kinds: tuple[str, ...], records: int, choice: Literal["auto", "vmap"]
 ) -> None:
     given = plan(kinds, records)
     model = build_model(given)
@@ -44,7 +45,7 @@ def test_rows_and_clipped_sum_are_those_of_single_units(
 
 @ALL
 @SEVERAL
-def test_the_isolation_check_passes(kinds: tuple[str, str, str], records: int) -> None:
+def test_the_isolation_check_passes(kinds: tuple[str, ...], records: int) -> None:
     report = check_isolation(plan(kinds, records), speed=SpeedSpec(chunk=4))
     assert report.greatest_change <= TOLERANCE and len(report.pairs) >= 5
 
@@ -58,8 +59,8 @@ def test_the_isolation_check_passes_by_the_general_engine(kinds: tuple[str, str,
     assert report.engine == "vmap" and report.greatest_change <= TOLERANCE and len(report.pairs) >= 5
 
 
-@pytest.mark.parametrize("kinds", sorted(MODELS), ids=" ".join)
-def test_no_gradient_jumps(kinds: tuple[str, str, str]) -> None:
+@pytest.mark.parametrize("kinds", [*sorted(MODELS), *SUMMARISED], ids=" ".join)
+def test_no_gradient_jumps(kinds: tuple[str, ...]) -> None:
     """At a jump the last bits, in which two batches differ, could change another patient's row by more than bits."""
     given = plan(kinds, 4)
     model = build_model(given)

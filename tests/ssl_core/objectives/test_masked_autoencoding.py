@@ -12,12 +12,16 @@ import torch
 from scipy.signal import periodogram
 from tests_transformer import image_tokens, learn, linear, named_weights, signal_tokens, transformer
 
+from ssl_core.config import parse
 from ssl_core.data.patients import group
 from ssl_core.encoders.signal_transformer import SignalTransformer
 from ssl_core.encoders.vit import VisionTransformer
+from ssl_core.errors import ConfigError
 from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
+from ssl_core.objectives.summaries import summary
 from ssl_core.objectives.targets import log_power, normalised
 from ssl_core.spec.data import ImageData, SignalData
+from ssl_core.spec.objective import MaskedAutoencoding
 
 DATA = ImageData(kind="image", height=16, width=8, records_per_patient=2)
 
@@ -63,7 +67,14 @@ def test_every_square_is_hidden_equally_often() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "encode"), [("autoencoding_task", image_tokens), ("signal_task", signal_tokens)], ids=["image", "signal"]
+    ("name", "encode"),
+    [
+        ("autoencoding_task", image_tokens),
+        ("signal_task", signal_tokens),
+        ("summary_task", image_tokens),
+        ("summary_signal_task", signal_tokens),
+    ],
+    ids=["image", "signal", "summary of image", "summary of signal"],
 )
 def test_the_loss_agrees_with_numpy_which_puts_the_patches_back_in_order(
     name: str, encode: Callable[..., np.ndarray], request: pytest.FixtureRequest
@@ -84,7 +95,14 @@ def test_the_loss_agrees_with_numpy_which_puts_the_patches_back_in_order(
             image[places[:shown]] = linear(named, "bridge", code)
             decoded = transformer(named, "decoder", image + named["places.weight"], depth=1, heads=1)
             errors = (linear(named, "head", decoded)[places[shown:]] - truth) ** 2
-            expected += float(views["weight"][unit, record]) * errors.mean()
+            error = errors.mean()
+            if "summary" in views:
+                features = code.mean(axis=0)
+                if name == "summary_task":
+                    features = np.concatenate([features, np.sqrt(code.var(axis=0) + 1e-6)])
+                missed = linear(named, "summary_head", features) - views["summary"][unit, record].numpy()
+                error += 0.7 * (missed**2).mean()
+            expected += float(views["weight"][unit, record]) * error
         loss = model({name: view[unit] for name, view in views.items()}).item()
         assert loss == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
@@ -173,3 +191,64 @@ def test_it_learns_to_continue_waves_that_it_sees_a_part_of() -> None:
     data = DATA.model_copy(update={"records_per_patient": 1})
     losses = learn(make(0.5, data), group([f"p{n:03d}" for n in range(256)], waves), rng, 150)
     assert losses[0] > 15 / 16 and np.mean(losses[-10:]) < 0.6
+
+
+@pytest.mark.parametrize("name", ["summary_task", "summary_signal_task"])
+def test_the_summary_is_of_each_records_own_and_its_error_reaches_the_encoder(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    task: Any = request.getfixturevalue(name)
+    model, patients = task.model, task.patients
+    views = task.views(patients, np.arange(len(patients)))
+    every = {summary(row[None], model.data, model.encoder.size)[0].tobytes() for row in patients.records}
+    assert all(own.tobytes() in every for own in views["summary"].flatten(0, 1).numpy())
+    encoder = [value for part, value in model.encoder.named_parameters() if "places" not in part]
+    found = []
+    for weight in (0.0, 0.7):
+        model.summary_weight = weight
+        found.append(torch.autograd.grad(model.losses(views).sum(), encoder))
+    apart = [float((one - other).norm()) / float(one.norm()) for one, other in zip(*found, strict=True)]
+    assert min(apart) > 1e-3
+
+
+def test_without_a_weight_nothing_of_a_summary_is_there() -> None:
+    encoder: dict[str, Any] = {"size": "nano", "patch": 4}
+    shape: dict[str, Any] = {"mask_fraction": 0.75, "decoder_width": 32, "decoder_depth": 1}
+    off = MaskedAutoencodingModel(DATA, VisionTransformer(DATA, **encoder), **shape, summary_weight=0.0)
+    on = MaskedAutoencodingModel(DATA, VisionTransformer(DATA, **encoder), **shape, summary_weight=1.0)
+    before = {name: value.shape for name, value in make().named_parameters()}
+    assert {name: value.shape for name, value in off.named_parameters()} == before
+    assert {name for name, _ in on.named_parameters()} - before.keys() == {"summary_head.weight", "summary_head.bias"}
+    images = np.random.default_rng(1).normal(size=(2, 128)).astype(np.float32)
+    coins = 1.0 - np.random.default_rng(2).random((3, on.coins))
+    views = [model.draw(group(["p", "p"], images), np.zeros(3, np.int64), coins) for model in (off, on)]
+    assert views[1].keys() - views[0].keys() == {"summary"} and off.coins == on.coins
+    assert all(torch.equal(view, views[1][name]) for name, view in views[0].items())
+    parts = [
+        parse(MaskedAutoencoding, {"name": "masked-autoencoding"} | given, "task") for given in ({}, {"summary_weight": 1.0})
+    ]
+    assert [part.model_dump().get("summary_weight") for part in parts] == [None, 1.0]
+    assert all(parse(MaskedAutoencoding, part.model_dump(), "task") == part for part in parts)
+    for wrong in (-0.1, float("inf"), float("nan"), "1"):
+        with pytest.raises(ConfigError, match="summary_weight"):
+            parse(MaskedAutoencoding, {"name": "masked-autoencoding", "summary_weight": wrong}, "task")
+
+
+def test_it_learns_what_a_whole_record_is_like_from_a_part_of_it() -> None:
+    """Waves of one frequency a record: 1 is the error of who always says the mean of all records."""
+    rng = np.random.default_rng(6)
+    rate, size, phase = rng.uniform(0.3, 2.5, (256, 1)), rng.uniform(0.3, 3, (256, 1)), rng.uniform(0, 2 * np.pi, (256, 1))
+    waves = (size * np.sin(rate * np.arange(80) + phase)).astype(np.float32)
+    data = SignalData(kind="signal", channels=1, samples=80, rate_hz=10.0, units=("mV",), typical=(1.0,))
+    encoder = SignalTransformer(data, size="nano", patch=10, pool="mean-deviation", front_end=True)
+    model = MaskedAutoencodingModel(
+        data, encoder, mask_fraction=0.5, decoder_width=32, decoder_depth=1, target="log-power", summary_weight=1.0
+    )
+    patients = group([f"p{n:03d}" for n in range(256)], waves)
+    learn(model, patients, rng, 150)
+    views = model.draw(patients, np.arange(256), 1.0 - rng.random((256, model.coins)))
+    seen = views["order"][:, : model.squares - model.hidden]
+    with torch.no_grad():
+        guess = model.summary_head(model.encoder.pooled(model.encoder.tokens(views["seen"], seen)))
+    truth = views["summary"][:, 0]
+    assert float((guess - truth).square().mean() / (truth - truth.mean(dim=0)).square().mean()) < 0.75
