@@ -51,7 +51,7 @@ def prepare(study: Study) -> str:
     check_size(study)
     report = study.checked.report
     declared = read_source(study.home.source_path).declared
-    isolation = check_isolation(study.plan, speed=study.home.config.speed, declared=declared)
+    isolation = check_isolation(study.plan, speed=study.home.config.speed, declared=declared, nominal_size=study.nominal_size)
     whose = "bucket's but his own" if clip_line(study.plan.objective) else "other's"
     return (
         "\n".join([*report.lines(), census_line(study.home, study.cohort, study.checked.patients)])

@@ -59,7 +59,7 @@ def pretrain_alone(home: SiteHome, path: Path, start: Path | None = None) -> Pat
     ledger.admit(plan_hash, schedule, plan.privacy.delta)
     source = read_source(home.source_path)
     patients = check_and_load(source, plan.data, home.effort).patients
-    check_isolation(plan, speed=speed, declared=source.declared)
+    check_isolation(plan, speed=speed, declared=source.declared, nominal_size=plan.nominal_size(home.config.name))
     units = include(home, plan_hash, cohort, patients)
     ledger.reserve(plan_hash, plan.name, schedule, plan.privacy.delta, units=units)
     model, state = build_model(plan), None

@@ -30,6 +30,8 @@ PublicHex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Sha256Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
+Precision = Literal["float32", "bfloat16"]
+
 ModelT = TypeVar("ModelT", bound=StrictModel)
 
 
@@ -222,6 +224,7 @@ class SpeedSpec(StrictModel):
     chunk: Annotated[int, Field(ge=1, le=65536)] | None = None
     memory_gib: Annotated[float, Field(gt=0, le=4096, allow_inf_nan=False)] | None = None
     engine: Literal["auto", "bookkeeping", "hooks", "vmap", "reference"] = "auto"
+    precision: Precision | None = None
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     workers: Annotated[int, Field(ge=1, le=64)] = 2
     device: Literal["cpu", "cuda"] = "cpu"

@@ -14,26 +14,46 @@ in gradients.py. A unit for which D_i is not finite, or its square beyond float3
 rows are replaced by zeros before anything is added up, because 0 times infinity would reach all (ruling 15).
 That includes a unit with a layer's input or gradient, or their product, of norm above 1.8e19, though its row might be finite.
 
+In bfloat16 the forward pass runs under torch's autocast: its large products and those of the backward pass take and give
+bfloat16; parameters stay float32, and so does what is added up here; bfloat16 has float32's range, so nothing is scaled.
+Row i is by definition that of the kept values: a layer's input as it was given, before autocast's own cast, and the gradient
+of its output as it came. Each is a float32 number, whatever its kind, and norm and sum are of these same numbers in float32
+and float64 as above: the argument holds word for word. The losses' own kind does not count: their gradients begin with 1.
+
 What is not proven: that another unit's last bits stay when one unit is removed, because its neighbours in the batch change.
 Forward and backward passes of any batched engine have this (demanded: 1e-5 of the norm, isolation.py); the weighted sum
 adds, in the worst case, 2 gamma_1026 C M_j / N_j for another unit j: 1.2e-4 C where nothing cancels, up to 3e-3 C where a
 task's rows cancel most (M / N of 25, own views compared with each other). Measured, passes and sum together: 4e-8 C for each
 other unit of the batch (transformers, batches of 32 to 256). Rows made to cancel, 64 of them, moved a sum by 5e-3 C in all;
 gamma does not cover that. It ends there: sampling.py parts a sample so that only the units of one group can be reached.
+In bfloat16 the passes would do a thousand times more: where a batch of another size takes another kernel, a last bit of float32
+turns a bit of bfloat16; 15 units of a signal transformer moved by 3e-3 each when the 16th left, their sum by 6e-3 C. So there
+a batch has `room` units, a public number: the passes run in that shape always, the places of nobody hold zeros and are dropped
+before any row is made. A unit's absence then moves others to other places of the same products, and no more; fixed_shape.py
+looks at that in the very shape of training: bit by bit where they stay in place, as in float32 where they move. Found on a
+processor: no bit, for every task.
+Nor does every kernel of bfloat16 keep rows apart: on processors, oneDNN's read beyond the end of rows of odd length, and
+multiply by zero what stands there: the next row. What is finite adds nothing so; an infinity or NaN of one unit makes one of
+the unit before. So none enters (a unit whose views are not finite is a zero row, with zeros in its place), and where one
+arises nothing of it is believed: every unit that is not finite beside others passes again, alone in the same shape, and is a
+zero row where it is not finite there. So its row, zero or not, is a function of it alone; a finite one was never reached.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields
 from functools import partial, reduce
 from operator import add
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from ssl_core.config import Precision
 from ssl_core.errors import PrivacyError
 from ssl_core.objectives.base import PretextModel
 from ssl_core.privacy.gradients import MOST_SQUARE, ClippedSum, check_clip_norm, check_model, empty_sum, units_of
@@ -56,28 +76,66 @@ class _Call:
 
 
 class BookkeepingEngine:
-    """Engine "bookkeeping", for models that survey.py found to fit; `PrivacyError` where one does not after all."""
+    """Engine "bookkeeping", for models that survey.py found to fit; `PrivacyError` where one does not after all.
+
+    precision: of the passes alone. Without `within` they are of the units there are, which in bfloat16 is for measuring only.
+    """
 
     name = "bookkeeping"
     gamma = GAMMA
     reason = "every parameter lies in a layer that it knows"
 
-    def __init__(self, model: PretextModel) -> None:
+    def __init__(self, model: PretextModel, precision: Precision = "float32") -> None:
         check_model(model)
         self._model = model
+        self._precision = precision
+        self._room: int | None = None
         owners = {name: m for name, m in model.named_modules() if any(True for _ in m.parameters(recurse=False))}
         self._names = {module: name for name, module in owners.items()}
 
+    def within(self, room: int) -> Self:
+        """The same engine, whose passes are of `room` units always; more than so many are refused."""
+        other = copy.copy(self)
+        other._room = room
+        return other
+
     def rows(self, views: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """Views with leading dimension b >= 1 to rows float32 [b, *shape], written out: for checks, not for training."""
+        """Views with leading dimension b >= 1 to rows float32 [b, *shape], written out: for checks, not for training.
+
+        In bfloat16, of a unit whose views are not finite: zeros.
+        """
+        views, real = self._cleaned(views)
         kept, _ = self._kept(views)
-        return tuple(kept[name].rows() for name, _ in self._model.named_parameters())
+        found = tuple(kept[name].rows() for name, _ in self._model.named_parameters())
+        if self._precision == "float32":
+            return found
+        finite = torch.stack([row.flatten(1).isfinite().all(dim=1) for row in found]).all(dim=0)
+        for unit in self._doubtful(finite, real):
+            for row, alone in zip(found, self.rows(_only(views, unit)), strict=True):
+                row[unit] = alone[0]
+        for row in found:
+            row[~real] = 0.0
+        return found
+
+    def kept(self, views: dict[str, Tensor]) -> list[Tensor]:
+        """Views as above to all tensors [b, ...] that their rows are made of, each as it was kept: for checks."""
+        parts, _ = self._kept(views)
+        values = [getattr(part, field.name) for part in parts.values() for field in fields(part)]
+        return [value for value in values if isinstance(value, Tensor)]
 
     def clipped_sum(self, views: dict[str, Tensor], clip_norm: float) -> ClippedSum:
         """Views with leading dimension b >= 0 to the sum of their rows, each clipped to `clip_norm`."""
         check_clip_norm(clip_norm)
         if not units_of(views):
             return empty_sum(tuple(self._model.parameters()), clip_norm)
+        views, real = self._cleaned(views)
+        found, finite = self._summed(views, real, clip_norm)
+        for unit in self._doubtful(finite, real):
+            found = found + self.clipped_sum(_only(views, unit), clip_norm)
+        return found
+
+    def _summed(self, views: dict[str, Tensor], real: Tensor, clip_norm: float) -> tuple[ClippedSum, Tensor]:
+        """The sum of one pass over `real` units, and whose rows are in it, bool [b]: those that are finite."""
         kept, bounds = self._kept(views)
         written = {name: kept.pop(name) for name in list(kept) if name not in bounds}
         # Biases and norms are many and small: what is done once for all of them costs less than the doing of it.
@@ -85,7 +143,7 @@ class BookkeepingEngine:
         together = Rows(torch.cat([none, *(part.rows().flatten(1) for part in written.values())], dim=1))
         sizes = [part.rows().shape[1:] for part in written.values()]
         divisors = divisor([together.bound(), *bounds.values()])
-        finite = divisors.square() <= MOST_SQUARE
+        finite = (divisors.square() <= MOST_SQUARE) & real
         factors = torch.where(finite, (clip_norm / divisors).clamp(max=1.0), 0.0)
         used = None if bool(finite.all()) else finite
         sums = torch.split(together.weighted(factors, used), [size.numel() for size in sizes])
@@ -93,34 +151,49 @@ class BookkeepingEngine:
         for name in list(kept):
             # What was kept of a parameter is freed once it is added up.
             found[name] = kept.pop(name).weighted(factors, used)
-        return ClippedSum(tuple(found[name] for name, _ in self._model.named_parameters()), clip_norm)
+        return ClippedSum(tuple(found[name] for name, _ in self._model.named_parameters()), clip_norm), finite
+
+    def _cleaned(self, views: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """In bfloat16 zeros in place of units whose views are not finite; and which units count, bool [b]."""
+        real = torch.ones(units_of(views), dtype=torch.bool, device=next(iter(views.values())).device)
+        if self._precision == "float32":
+            return views, real
+        for view in views.values():
+            if view.is_floating_point():
+                real &= view.isfinite().unsqueeze(-1).flatten(1).all(dim=1)
+        if bool(real.all()):
+            return views, real
+        return {name: torch.where(real.view(-1, *[1] * (view.dim() - 1)), view, 0) for name, view in views.items()}, real
+
+    def _doubtful(self, finite: Tensor, real: Tensor) -> list[int]:
+        """Units that are not finite, which in bfloat16 may be others' doing: each of them is to pass alone. None in float32."""
+        if self._precision == "float32" or len(finite) == 1:
+            return []
+        return [int(unit) for unit in (real & ~finite).nonzero()]
 
     def _kept(self, views: dict[str, Tensor]) -> tuple[dict[str, Part], dict[str, Bound]]:
         """What is kept of each parameter, and the bounds of all but vectors, by the parameters' names."""
-        precision = _matmul_precision()
-        if precision != "highest":
-            raise PrivacyError(
-                "products are less exact than float32",
-                field="float32_matmul_precision",
-                value=precision,
-                remedy='torch.set_float32_matmul_precision("highest")',
-            )
-        units = units_of(views)
+        units, device = units_of(views), next(iter(views.values())).device
+        _check_products(device)
+        views = views if self._room is None else _with_nobody(views, self._room)
+        room = units_of(views)
         found: dict[str, Part] = {}
         bounds: dict[str, Bound] = {}
 
         def arrived(module: nn.Module, grad: Tensor) -> None:
             # In the backward pass, while the gradient is in the cache; what rows were made of is freed once they are written.
             call = calls.pop(module)
-            for own, part in parts_of(module, call.given, grad, units).items():
+            given, theirs = (part[: len(part) // room * units] for part in (call.given, grad))
+            for own, part in parts_of(module, given, theirs, units).items():
                 name = f"{self._names[module]}.{own}"
                 found[name] = part
                 if not isinstance(part, Rows) or part.values.dim() > 2:
                     bounds[name] = part.bound()
 
-        losses, calls = self._forward(views, arrived)
-        if losses.shape != (units,):
-            raise PrivacyError("losses are not one a unit", field="losses", value=tuple(losses.shape), limit=(units,))
+        with self._autocast(device):
+            losses, calls = self._forward(views, arrived)
+        if losses.shape != (room,):
+            raise PrivacyError("losses are not one a unit", field="losses", value=tuple(losses.shape), limit=(room,))
         # Every layer lies on a way from the loss to one of these, and no parameter does.
         lowest = [call.lowest for call in calls.values() if call.lowest is not None]
         torch.autograd.grad(losses, lowest, torch.ones_like(losses), allow_unused=True)
@@ -160,9 +233,45 @@ class BookkeepingEngine:
             raise self._misfit(missing[0], "it is not called")
         return losses, calls
 
+    def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        if self._precision == "float32":
+            return nullcontext()
+        # No cache: each weight is read once, and a cast made without gradients would be handed to a call that needs them.
+        return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+
     def _misfit(self, name: str, problem: str) -> PrivacyError:
         return PrivacyError(
             f"layer does not fit the bookkeeping engine: {problem}", field=name, remedy='set speed.engine = "vmap"'
+        )
+
+
+def _only(views: dict[str, Tensor], unit: int) -> dict[str, Tensor]:
+    return {name: view[unit : unit + 1] for name, view in views.items()}
+
+
+def _with_nobody(views: dict[str, Tensor], room: int) -> dict[str, Tensor]:
+    """Views of `room` units: those there are, then zeros. `PrivacyError` where there are more."""
+    if units_of(views) > room:
+        raise PrivacyError("batch has more units than its shape has places", field="room", limit=room)
+    return {name: torch.cat([view, view.new_zeros(room - len(view), *view.shape[1:])]) for name, view in views.items()}
+
+
+def _check_products(device: torch.device) -> None:
+    """Refuse settings under which what is computed of kept values in float32 would be less exact than that."""
+    precision = _matmul_precision()
+    if precision != "highest":
+        raise PrivacyError(
+            "products are less exact than float32",
+            field="float32_matmul_precision",
+            value=precision,
+            remedy='torch.set_float32_matmul_precision("highest")',
+        )
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
+        raise PrivacyError(
+            "products are less exact than float32",
+            field="torch.autocast",
+            value="enabled by the caller",
+            remedy="call the engine outside of it; it turns autocast on for the forward pass alone",
         )
 
 

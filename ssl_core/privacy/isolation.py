@@ -2,14 +2,19 @@
 
 Comes in: a study plan, the site's `SpeedSpec` (chunk, memory, engine, threads and device, as in training) and how it
 declares its files. Two synthetic folders in that format, which differ in one patient, go through reader -> sampler ->
-draw -> engine with the study's own model, on the device that the site trains on, in float32 as training is, under the
-same coins. Asked:
+draw -> engine with the study's own model, on the device that the site trains on, in float32, under the same coins. Asked:
   the reader gives every other patient the same records, bit by bit (synthetic_files.py);
   a batch is, to the model, the same as its units one by one, and the same again (alone.py);
   the same other units are sampled; each other unit's row differs by at most TOLERANCE of its norm
   (where that is less than the usual norm, `differences` of apart.py: of this);
   the clipped sums differ by at most the sensitivity that they state, C for a removed patient, 2 C for a changed one;
   a folder of twice as many patients changes nothing of this for those of the first.
+Where the site trains in bfloat16, all of this is asked in float32 first: what the model does, it does there as well; a batch
+against its units one by one is looked at there alone, since of bfloat16 they differ by honest rounding. Then all the rest is
+asked again of the engine as it trains, in passes of the one shape in which it trains: TOLERANCE holds there, too, because a
+patient's absence changes no shape (bookkeeping.py). And fixed_shape.py fills that shape and asks for equal bits. What is so
+shown: on these inputs, in this shape, on this machine nobody's row depends on who else is in the batch, nor on the own
+place in it. Not shown: other weights, and how exact bfloat16 is, on which no promise rests.
 For a task that compares the patients of a bucket, rows are those of buckets: isolation_buckets.py has what is asked then.
 TOLERANCE, 1e-5: a neighbour's absence changes the order in which float32 products are added. Half of the checks of honest
 models found 2e-7 or less, one in some hundreds more than 1e-6 (where a row's own terms cancel), the worst of all 6e-6. Coupling
@@ -22,7 +27,9 @@ it on such inputs. Raises `PrivacyError`; no real patient is read.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -37,7 +44,9 @@ from ssl_core.objectives.base import BucketModel, PretextModel, Views
 from ssl_core.objectives.build import build_model
 from ssl_core.privacy.alone import check_alone
 from ssl_core.privacy.apart import TOLERANCE, compare_sums, differences, same, tight
+from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.engines import Engine
+from ssl_core.privacy.fixed_shape import check_fixed_shape
 from ssl_core.privacy.gradients import Adjacency
 from ssl_core.privacy.isolation_buckets import UNITS, check_buckets
 from ssl_core.privacy.machine import keep_freed_memory, threads, training_device
@@ -88,9 +97,11 @@ def check_isolation(
     speed: SpeedSpec,
     model: PretextModel | None = None,
     declared: Declared | None = None,
+    nominal_size: int | None = None,
 ) -> IsolationReport:
     """Run all pairs for the plan's model (or `model`, which is moved); `greatest_contribution` is in units of C.
 
+    nominal_size: the site's own, on which the shape of passes in bfloat16 depends; None: the plan's largest.
     Raises `ConfigError` when the site's device is not there, `PrivacyError` for what is demanded and does not hold.
     """
     device = training_device(speed)
@@ -99,34 +110,63 @@ def check_isolation(
         checked = build_model(plan) if model is None else model
         pace = choose_pace(checked, plan.data, speed, device)
         with tempfile.TemporaryDirectory(prefix="choral-") as folder:
-            return _check(plan, pace, checked, Path(folder), declared or default_source(plan.data))
+            largest = max(site.nominal_size for site in plan.sites)
+            room = pace.room(plan.privacy.sampling_rate, nominal_size or largest)
+            return _check(plan, pace, room, checked, Path(folder), declared or default_source(plan.data))
 
 
-def _check(plan: StudyPlan, pace: Pace, model: PretextModel, root: Path, declared: Declared) -> IsolationReport:
-    chunk, engine = pace.size, pace.engine
+def _check(
+    plan: StudyPlan, pace: Pace, room: int | None, model: PretextModel, root: Path, declared: Declared
+) -> IsolationReport:
     if isinstance(model, BucketModel):
-        found = check_buckets(plan, engine, model, SyntheticFolders(root, plan.data, declared, UNITS))
-        return IsolationReport(found.pairs, UNITS, found.changed, found.contributed, engine.name, pace.why)
+        of = check_buckets(plan, pace.engine, model, SyntheticFolders(root, plan.data, declared, UNITS))
+        return IsolationReport(of.pairs, UNITS, of.changed, of.contributed, pace.engine.name, pace.why)
+    chunk = room or pace.size
+    # In float32 first, whatever the site trains in.
+    engine = pace.engine if room is None else BookkeepingEngine(model)
     size = sum(parameter.numel() for parameter in model.parameters())
     # Several groups where memory allows, some of them split, so that a removal moves units from part to part.
     count = max(4, min(2 * chunk + 5, _MOST_ENTRIES // size))
     folders = SyntheticFolders(root, plan.data, declared, count)
     patients = folders.base()
     coins = _coins(patients)
-    base = _run(engine, model, patients, coins, chunk)
-    _compare_again(base, _run(engine, model, patients, coins, chunk))
+    run = partial(_run, engine, model, coins, chunk)
+    base = run(patients)
+    _compare_again(base, run(patients))
     views, rows, unit = base.largest()
     check_alone(model, views, rows)
+    pairs, larger = every_pair(folders, patients, unit), folders.larger()
+    clip_norms = (plan.privacy.max_grad_norm, tight(base.rows))
+    found = _compare_all(engine, run, base, pairs, larger, unit, clip_norms)
+    if room is not None:
+        check_fixed_shape(BookkeepingEngine(model, pace.precision), room, views, clip_norms[1])
+        engine = pace.within(room)
+        run = partial(_run, engine, model, coins, chunk)
+        base = run(patients)
+        _compare_again(base, run(patients))
+        found = _compare_all(engine, run, base, pairs, larger, unit, clip_norms)
+    return IsolationReport(tuple(what for what, _ in pairs), count, *found, engine.name, pace.why)
+
+
+def _compare_all(
+    engine: Engine,
+    run: Callable[[Patients], _Run],
+    base: _Run,
+    pairs: Sequence[tuple[str, Patients]],
+    larger: Patients,
+    unit: str,
+    clip_norms: Sequence[float],
+) -> tuple[float, float]:
+    """The greatest change of another's row, and of the sum in units of C, for all pairs and the larger folder."""
     changed, contributed = 0.0, 0.0
-    pairs = every_pair(folders, patients, unit)
-    for what, other_patients in pairs:
+    for what, patients in pairs:
         adjacency: Adjacency = "add-or-remove-one" if what == "removed" else "replace-one"
-        other = _run(engine, model, other_patients, coins, chunk)
+        other = run(patients)
         changed = max(changed, _compare_rows(what, base, other, unit))
-        for clip_norm in (plan.privacy.max_grad_norm, tight(base.rows)):
+        for clip_norm in clip_norms:
             contributed = max(contributed, compare_sums(what, (base.views, other.views), engine, clip_norm, adjacency))
-    _compare_size(base, _run(engine, model, folders.larger(), coins, chunk))
-    return IsolationReport(tuple(what for what, _ in pairs), count, changed, contributed, engine.name, pace.why)
+    _compare_size(base, run(larger))
+    return changed, contributed
 
 
 def _coins(patients: Patients) -> UnitCoins:
@@ -137,7 +177,7 @@ def _coins(patients: Patients) -> UnitCoins:
             return coins
 
 
-def _run(engine: Engine, model: PretextModel, patients: Patients, coins: UnitCoins, chunk: int) -> _Run:
+def _run(engine: Engine, model: PretextModel, coins: UnitCoins, chunk: int, patients: Patients) -> _Run:
     device = next(model.parameters()).device
     sample = poisson_sample(patients.tags, _RATE, coins)
     groups = group_count(_RATE, 2 * chunk, chunk)

@@ -5,6 +5,8 @@ A `Part` is the rows of one parameter for b units, written out or as a product t
   Products  row = sum_t g_t (outer) a_t, inputs a float32 [b, T, p], output gradients g float32 [b, T, d] (weights); a
             convolution's inputs are unfolded a few units at a time, since they are up to p / channels as large as the input;
   Lookups   row = sum_t e_(i_t) (outer) g_t, indices i int64 [b, T], g float32 [b, T, d] (embedding tables).
+Where the pass ran in bfloat16, a or g of Products or both lie here in bfloat16, and the row is that of these very numbers: each
+is a float32 number, too, and becomes one, exactly, before it is multiplied with anything, for the norm as for the sum.
 Norms of Products: Goodfellow, "Efficient Per-Example Gradient Computations" (2015); with a sequence by Gram matrices,
 ||row||^2 = sum_(t,t') <a_t, a_t'> <g_t, g_t'>: Li et al., "Large Language Models Can Be Strong Differentially Private
 Learners" (ICLR 2022), section 4; or from rows written out, whichever costs less: Bu et al., "Differentially Private
@@ -94,7 +96,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Products:
-    """grads float32 [b, T, d]; inputs float32 [b, T, p] or, with `unfold`, what it makes them of, [b, ...], for any units.
+    """grads [b, T, d]; inputs [b, T, p] or, with `unfold`, what it makes them of, [b, ...]; each float32 or bfloat16.
 
     The parameter is [d, p], in memory as `shape`.
     """
@@ -117,7 +119,7 @@ class Products:
     def rows(self) -> Tensor:
         """float32 [b, *shape]."""
         each = 1 if self.unfold is None else self.grads.shape[1] * self._wide
-        rows = [torch.bmm(g.transpose(1, 2), a) for a, g in self._pieces(self.inputs, self.grads, each)]
+        rows = [torch.bmm(g.float().transpose(1, 2), a.float()) for a, g in self._pieces(self.inputs, self.grads, each)]
         # Joining one piece would copy it.
         return (rows[0] if len(rows) == 1 else torch.cat(rows)).view(len(self.grads), *self.shape)
 
@@ -125,7 +127,7 @@ class Products:
         """See the module docstring."""
         tokens = self.grads.shape[1]
         each = tokens * tokens if self.unfold is None else tokens * (tokens + self._wide)
-        return _joined([self._bound(a, g) for a, g in self._pieces(self.inputs, self.grads, each)])
+        return _joined([self._bound(a.float(), g.float()) for a, g in self._pieces(self.inputs, self.grads, each)])
 
     def _pieces(self, inputs: Tensor, grads: Tensor, each: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs and gradients of a few units at a time: so many that `each` entries a unit do not fill the memory."""
@@ -146,7 +148,8 @@ class Products:
         """sum_i factors[i] row_i, float64 [*shape]: float32 products of TERMS terms, added up in float64."""
         grads, inputs = (_without(part, kept) for part in (self.grads, self.inputs))
         each = factors.to(torch.float32)
-        # The smaller of the two is scaled; unfolding is linear, so its argument may be.
+        # The smaller of the two is scaled; unfolding is linear, so its argument may be. torch multiplies bfloat16 by float32
+        # as float32.
         if inputs.numel() < grads.numel():
             inputs = inputs * each.view(-1, *[1] * (inputs.dim() - 1))
         else:
@@ -158,7 +161,7 @@ class Products:
         each = self.grads.shape[1] * self._wide if self.unfold is not None else 1
         for some, theirs in self._pieces(inputs, grads, each):
             for g, a in zip(torch.split(theirs.flatten(0, 1), TERMS), torch.split(some.flatten(0, 1), TERMS), strict=True):
-                yield g.t() @ a
+                yield g.float().t() @ a.float()
 
 
 @dataclass(frozen=True, slots=True)

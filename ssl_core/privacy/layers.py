@@ -2,7 +2,8 @@
 
 Comes in: a module, its input and the gradient of its output, both with leading dimension k b: b units, each with k
 consecutive rows (k views of a unit, say). Goes out: a `Part` for each of its parameters, by the parameter's name.
-Each rule is exact algebra on what was kept: for Linear, Conv (as a product with the unfolded input) and Embedding the
+Either may be bfloat16, each by itself: products keep it so (kept.py); everything else is computed in float32 of the same
+numbers. Each rule is exact algebra on what was kept: for Linear, Conv (as a product with the unfolded input) and Embedding the
 row is a sum of outer products over tokens or places; for LayerNorm, RMSNorm and GroupNorm the rows of scale and shift
 are sums of g * normed input and of g, the normed input computed again from the input.
 `refusal` says why a module is not one of these, a function of its type and settings alone.
@@ -50,7 +51,7 @@ def least_dims(module: nn.Module) -> int:
 
 def _linear(module: nn.Linear, given: Tensor, grad: Tensor, units: int) -> Parts:
     inputs, grads = (part.reshape(units, -1, part.shape[-1]) for part in (given, grad))
-    return {"weight": Products(inputs, grads, module.weight.shape).cheapest(), "bias": Rows(grads.sum(dim=1))}
+    return _weight_and_bias(Products(inputs, grads, module.weight.shape))
 
 
 def _conv(module: nn.Conv1d | nn.Conv2d, given: Tensor, grad: Tensor, units: int) -> Parts:
@@ -66,18 +67,22 @@ def _conv(module: nn.Conv1d | nn.Conv2d, given: Tensor, grad: Tensor, units: int
 
     inputs = given.reshape(units, -1, *given.shape[1:])
     grads = grad.flatten(2).transpose(1, 2).reshape(units, -1, grad.shape[1])
-    return {"weight": Products(inputs, grads, module.weight.shape, unfold).cheapest(), "bias": Rows(grads.sum(dim=1))}
+    return _weight_and_bias(Products(inputs, grads, module.weight.shape, unfold))
+
+
+def _weight_and_bias(products: Products) -> Parts:
+    return {"weight": products.cheapest(), "bias": Rows(products.grads.sum(dim=1, dtype=torch.float32))}
 
 
 def _embedding(module: nn.Embedding, given: Tensor, grad: Tensor, units: int) -> Parts:
-    index, grads = given.reshape(units, -1).long(), grad.reshape(units, -1, grad.shape[-1])
+    index, grads = given.reshape(units, -1).long(), grad.float().reshape(units, -1, grad.shape[-1])
     if module.padding_idx is not None:
         grads = torch.where((index == module.padding_idx)[:, :, None], 0.0, grads)
     return {"weight": Lookups(index, grads, module.num_embeddings)}
 
 
 def _last_norm(module: nn.LayerNorm | nn.RMSNorm, given: Tensor, grad: Tensor, units: int) -> Parts:
-    shape = list(module.normalized_shape)
+    shape, given, grad = list(module.normalized_shape), given.float(), grad.float()
     if isinstance(module, nn.LayerNorm):
         normed = functional.layer_norm(given, shape, eps=module.eps)
     else:
@@ -87,6 +92,7 @@ def _last_norm(module: nn.LayerNorm | nn.RMSNorm, given: Tensor, grad: Tensor, u
 
 
 def _group_norm(module: nn.GroupNorm, given: Tensor, grad: Tensor, units: int) -> Parts:
+    given, grad = given.float(), grad.float()
     normed = functional.group_norm(given, module.num_groups, eps=module.eps)
     # A GroupNorm may see [k b, C] without places; one place is then added.
     shape = (units, -1, given.shape[1], given[0, 0].numel())

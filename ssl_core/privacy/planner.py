@@ -1,14 +1,19 @@
-"""Before step 4: how a site computes its steps: by which engine, and how many units the device takes at once.
+"""Before step 4: how a site computes its steps: by which engine, in which precision, and how many units at once.
 
 Comes in: a model, how its data are declared, the site's `SpeedSpec`. Goes out: a `Pace`. The physical batch is the
 greatest power of two that the memory given to training holds, by what the engine was seen to need for a few synthetic
 units: a function of plan, model and machine, never of patients, so it may stand in the public number of groups
 (sampling.py). `total_memory` is all that the device has, not what happens to be free.
 
+Precision: float32, unless a site asks the fast path for bfloat16, which no accelerator has been seen to gain by yet; other
+engines know float32 alone. In bfloat16 every pass has the shape of `Pace.room` units, a public number as well (bookkeeping.py
+says why).
+
 There is no checkpointing of activations to choose: a sample is summed in parts whatever its size, so where memory is
 short a smaller physical batch does what recomputing would, at no second forward pass; one unit is the floor.
 `clipped_sum_in_halves` is for what no estimate foresees (another program on the device): a part that does not fit is
-halved, of the same sample; clipped sums add, nothing was released between, so the accounting is what it was.
+halved, of the same sample; clipped sums add, nothing was released between, so the accounting is what it was. What was to be
+in bfloat16 is then in float32: there any shape will do, and in bfloat16 the one alone that was looked at before the approval.
 Buckets (buckets.py) are never halved: there the memory must hold `largest_bucket`, which is looked at before an approval, and
 `whole_bucket_sum` fails a round whose bucket ends the memory all the same.
 Raises `ConfigError` where not even one unit, or not the largest bucket, fits.
@@ -20,7 +25,9 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
+from operator import add
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -28,13 +35,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ssl_core.config import SpeedSpec
+from ssl_core.config import Precision, SpeedSpec
 from ssl_core.errors import ConfigError
 from ssl_core.objectives.base import BucketModel, PretextModel, Views
+from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.buckets import largest_bucket
 from ssl_core.privacy.engines import Engine, choose_engine, synthetic_views
 from ssl_core.privacy.gradients import ClippedSum
 from ssl_core.privacy.live_memory import peak_bytes
+from ssl_core.privacy.sampling import group_count, group_room
 from ssl_core.spec.data import Data
 
 Index = npt.NDArray[np.int64]
@@ -61,7 +70,7 @@ _FOUND: WeakKeyDictionary[PretextModel, dict[tuple[object, ...], tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """`size`: units that the device takes at once, of a bucket at most; `why`: of engine and size, for people.
+    """`size`: units that the device takes at once, of a bucket at most; `why`: of engine, precision and size, for people.
 
     need: bytes that these units need at their peak; None where the size is the site's own `chunk`, which nobody looked at.
     """
@@ -70,26 +79,43 @@ class Pace:
     size: int
     why: str
     need: int | None
+    precision: Precision = "float32"
+
+    def room(self, rate: float, nominal_size: int) -> int | None:
+        """Of how many units every pass has the shape, for samples at `rate` of a nominal site; None in float32: of no such."""
+        if self.precision == "float32":
+            return None
+        return min(self.size, group_room(rate, nominal_size, group_count(rate, nominal_size, self.size)))
+
+    def within(self, room: int | None) -> Engine:
+        """The engine whose passes are of `room` units always; None: of those there are."""
+        return self.engine.within(room) if isinstance(self.engine, BookkeepingEngine) and room is not None else self.engine
 
 
 def choose_pace(model: PretextModel, data: Data, speed: SpeedSpec, device: torch.device) -> Pace:
-    """Engine and physical batch for `model`, which is moved to `device`."""
+    """Engine, precision and physical batch for `model`, which is moved to `device`.
+
+    Raises `ConfigError` where the site demands what its engine or its device does not offer.
+    """
     views = synthetic_views(model, data)
     engine = choose_engine(model, views, speed.engine)
     model.to(device)
-    why = f"Engine {engine.name}: {engine.reason}."
+    precision = _precision(engine, speed, device)
+    if precision == "bfloat16":
+        engine = BookkeepingEngine(model, precision)
+    why = f"Engine {engine.name} in {precision}: {engine.reason}."
     whole = largest_bucket(model.bucket_size) if isinstance(model, BucketModel) else None
     if speed.chunk is not None and whole is None:
-        return Pace(engine, speed.chunk, f"{why} {speed.chunk} patients at once: the site's speed.chunk.", None)
+        return Pace(engine, speed.chunk, f"{why} {speed.chunk} patients at once: the site's speed.chunk.", None, precision)
     memory = memory_given(speed, device)
     found = _FOUND.setdefault(model, {})
-    key = (engine.name, device.type, memory)
+    key = (engine.name, precision, device.type, memory)
     if key not in found:
         unit = {name: view[:1].to(device) for name, view in views.items()}
         standing = standing_bytes(model)
 
         def need_of(size: int) -> int:
-            return standing + _peak(engine, unit, size)
+            return standing + _peak(engine, precision, unit, size)
 
         most = MOST_UNITS[device.type]
         found[key] = greatest_batch(need_of, memory, most) if whole is None else (whole, _need_of_whole(need_of, memory, whole))
@@ -98,7 +124,26 @@ def choose_pace(model: PretextModel, data: Data, speed: SpeedSpec, device: torch
         of = f"Buckets of about {model.bucket_size} patients, never split, {size} at most foreseen"
         why = f"{why} {of}: {need / MIB:,.0f} of {memory / MIB:,.0f} MiB; speed.chunk does not count here."
         return Pace(engine, size, why, need)
-    return Pace(engine, size, f"{why} {size} patients at once: {need / MIB:,.0f} of {memory / MIB:,.0f} MiB.", need)
+    return Pace(engine, size, f"{why} {size} patients at once: {need / MIB:,.0f} of {memory / MIB:,.0f} MiB.", need, precision)
+
+
+def _precision(engine: Engine, speed: SpeedSpec, device: torch.device) -> Precision:
+    """What the site demands, else float32: no accelerator has been seen to gain by bfloat16 yet."""
+    offered = isinstance(engine, BookkeepingEngine)
+    if speed.precision in (None, "float32"):
+        return "float32"
+    if not offered:
+        raise ConfigError(
+            f"engine {engine.name} computes in float32 alone, and it was taken because: {engine.reason}",
+            field="speed.precision",
+            value="bfloat16",
+            remedy='set precision = "float32", or leave it out',
+        )
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise ConfigError(
+            "this device has no bfloat16", field="speed.precision", value="bfloat16", remedy='set precision = "float32"'
+        )
+    return "bfloat16"
 
 
 def memory_given(speed: SpeedSpec, device: torch.device) -> int:
@@ -111,17 +156,22 @@ def standing_bytes(model: PretextModel) -> int:
     return _STANDING * sum(parameter.numel() for parameter in model.parameters())
 
 
-def clipped_sum_in_halves(index: Index, sum_of: Callable[[Index], ClippedSum]) -> ClippedSum:
-    """`sum_of` the units at `index` int64 [b]; where memory ends, the sum of those of its two halves, and so on."""
+def clipped_sum_in_halves(
+    index: Index, sum_of: Callable[[Index], ClippedSum], otherwise: Callable[[Index], ClippedSum] | None = None
+) -> ClippedSum:
+    """`sum_of` the units at `index` int64 [b]; where memory ends, the sum of those of its two halves, and so on.
+
+    otherwise: sums the halves in its place, and a single unit, where halves would take as much memory (`Pace.room`).
+    """
     try:
         return sum_of(index)
     except (RuntimeError, MemoryError) as error:
-        if not _out_of_memory(error) or len(index) < 2:
+        if not _out_of_memory(error) or (len(index) < 2 and otherwise is None):
             raise
     # Here, not above: the error holds what the failed try had made.
     _LOG.warning("a physical batch did not fit the device's memory and was halved; set speed.chunk or speed.memory_gib lower")
-    first, second = np.split(index, [len(index) // 2])
-    return clipped_sum_in_halves(first, sum_of) + clipped_sum_in_halves(second, sum_of)
+    halves = [part for part in np.split(index, [len(index) // 2]) if len(part)]
+    return reduce(add, (clipped_sum_in_halves(part, otherwise or sum_of) for part in halves))
 
 
 def whole_bucket_sum(index: Index, sum_of: Callable[[Index], ClippedSum]) -> ClippedSum:
@@ -191,14 +241,15 @@ def _need_of_whole(need_of: Callable[[int], int], memory: int, size: int) -> int
         tried = min(2 * tried, size)
 
 
-def _peak(engine: Engine, unit: Views, size: int) -> int:
+def _peak(engine: Engine, precision: Precision, unit: Views, size: int) -> int:
     """Bytes of `size` units' views and of their clipped sum at its peak, one of them not finite: leaving it out takes more."""
     views = {name: view.repeat(size, *[1] * (view.dim() - 1)) for name, view in unit.items()}
     for view in views.values():
         if view.is_floating_point():
             view[:1] = torch.nan
-    # Twice the views: the next part is drawn ahead.
-    return peak_bytes(lambda: engine.clipped_sum(views, _CLIP_NORM)) + 2 * sum(view.nbytes for view in views.values())
+    # Twice the views: the next part is drawn ahead. Once more where they are copied to the shape of all passes.
+    times = 2 if precision == "float32" else 3
+    return peak_bytes(lambda: engine.clipped_sum(views, _CLIP_NORM)) + times * sum(view.nbytes for view in views.values())
 
 
 def _out_of_memory(error: RuntimeError | MemoryError) -> bool:

@@ -6,7 +6,7 @@ other unit's coin, and the chance is at most q exactly: floor(q 2^53) / 2^53 (ru
 No permutation, no fixed batch size, no truncation: those would void the amplification that the accountant counts on
 (Mironov, Talwar, Zhang, "Renyi Differential Privacy of the Sampled Gaussian Mechanism", 2019).
 
-What a device takes at once is a physical batch, float32 throughout, and a unit's neighbours in it can change the last
+What a device takes at once is a physical batch, and a unit's neighbours in it can change the last
 bits of its gradient. So a sample is parted into groups by a further coin of each unit, their number a public function of
 plan and speed: one patient's absence leaves every other group as it was, to the last bit.
 Buckets, whose units a `BucketModel` compares, are groups by a coin of their own that are never split: buckets.py.
@@ -47,6 +47,11 @@ def draw_coins(tags: npt.NDArray[np.uint8], coins: UnitCoins, count: int) -> npt
 def group_count(rate: float, nominal_size: int, size: int) -> int:
     """Into how many groups a sample at `rate` of a nominal site is parted, so that few have more than `size` units."""
     return max(1, math.ceil(rate * nominal_size / (_FILL * size)))
+
+
+def group_room(rate: float, nominal_size: int, groups: int) -> int:
+    """How many units each of so many groups has room for, so that few groups of a nominal site have more: a public number."""
+    return max(1, math.ceil(rate * nominal_size / (_FILL * groups)))
 
 
 def batches(

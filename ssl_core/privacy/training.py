@@ -23,12 +23,14 @@ from ssl_core.encoders.vector import load_vector, to_vector
 from ssl_core.errors import PrivacyError
 from ssl_core.objectives.base import BucketModel, PretextModel, Views
 from ssl_core.privacy.ahead import drawn_ahead
+from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.descent import Descent, OptimizerState
+from ssl_core.privacy.engines import Engine
 from ssl_core.privacy.gradients import ClippedSum, reach_of
 from ssl_core.privacy.machine import keep_freed_memory, threads, training_device
 from ssl_core.privacy.noise import GaussianNoise
 from ssl_core.privacy.optimizer import PrivateOptimizer
-from ssl_core.privacy.planner import Index, choose_pace, clipped_sum_in_halves, whole_bucket_sum
+from ssl_core.privacy.planner import Index, Pace, choose_pace, clipped_sum_in_halves, whole_bucket_sum
 from ssl_core.privacy.sampling import batches, bucket_count, buckets, draw_coins, group_count, poisson_sample
 from ssl_core.trust.random import UnitCoins
 
@@ -72,14 +74,14 @@ def train_round(
         model.start_round()
         descent = _descent(model, plan, total_steps, state)
         optimizer = PrivateOptimizer(descent, privacy, nominal_size=nominal_size, noise=GaussianNoise(), reach=reach_of(model))
-        parts_of, summed = _parting(model, plan, nominal_size, pace.size)
+        parts_of, summed = _parting(model, plan, nominal_size, pace)
 
         def draw(coins: UnitCoins, index: Index) -> Views:
             views = model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins))
             return {name: view.to(device) for name, view in views.items()}
 
-        def sum_of(views: Callable[[Index], Views], index: Index) -> ClippedSum:
-            return pace.engine.clipped_sum(views(index), privacy.max_grad_norm)
+        def sum_of(views: Callable[[Index], Views], engine: Engine, index: Index) -> ClippedSum:
+            return engine.clipped_sum(views(index), privacy.max_grad_norm)
 
         for number in range(first_step, first_step + plan.rounds.steps_per_round):
             coins = UnitCoins.fresh()
@@ -117,20 +119,27 @@ def replay_round(
 
 
 Parts = Callable[[Index, npt.NDArray[np.uint8], UnitCoins], Iterator[Index]]
-Summed = Callable[[Index, Callable[[Index], ClippedSum]], ClippedSum]
+Summed = Callable[[Index, Callable[[Engine, Index], ClippedSum]], ClippedSum]
 
 
-def _parting(model: PretextModel, plan: StudyPlan, nominal_size: int, size: int) -> tuple[Parts, Summed]:
-    """How a sample is parted, and how a part is summed: in physical batches of at most `size`, or in whole buckets."""
+def _parting(model: PretextModel, plan: StudyPlan, nominal_size: int, pace: Pace) -> tuple[Parts, Summed]:
+    """How a sample is parted, and how a part is summed: in physical batches of the pace's size at most, or in whole buckets."""
     rate = plan.privacy.sampling_rate
     if not isinstance(model, BucketModel):
-        return partial(batches, groups=group_count(rate, nominal_size, size), size=size), clipped_sum_in_halves
+        room, groups = pace.room(rate, nominal_size), group_count(rate, nominal_size, pace.size)
+        engine, spare = pace.within(room), None if room is None else BookkeepingEngine(model)
+
+        def in_halves(index: Index, sum_of: Callable[[Engine, Index], ClippedSum]) -> ClippedSum:
+            otherwise = None if spare is None else partial(sum_of, spare)
+            return clipped_sum_in_halves(index, partial(sum_of, engine), otherwise)
+
+        return partial(batches, groups=groups, size=room or pace.size), in_halves
     count = bucket_count(rate, nominal_size, model.bucket_size)
 
     def whole(index: Index, tags: npt.NDArray[np.uint8], coins: UnitCoins) -> Iterator[Index]:
         return (part for _, part in buckets(index, tags, coins, count=count))
 
-    return whole, whole_bucket_sum
+    return whole, lambda index, sum_of: whole_bucket_sum(index, partial(sum_of, pace.engine))
 
 
 def _descent(model: PretextModel, plan: StudyPlan, total_steps: int, state: OptimizerState | None) -> Descent:

@@ -1,7 +1,7 @@
 """One private gradient by every engine beside a plain training step: ratios of time and of peak memory.
 
     python tests/bench/bench_private_step.py [--quick] [--json FILE] [--batch 16 64 256] [--models vit-tiny text ...]
-        [--device cpu|cuda] [--threads 1] [--repeat 7]
+        [--device cpu|cuda] [--precision float32|bfloat16] [--compile] [--threads 1] [--repeat 7]
 
 Prints a table; asserts nothing. plain is one forward pass of the batch and one backward to all parameters, for the sum of
 the losses; an engine is `clipped_sum` of the same views: clipped, summed in float64, without noise. All ran in turn, each
@@ -11,6 +11,9 @@ by the allocations that torch's profiler sees in one more run, on CUDA by its al
 from the reference over all parameters, relative to the norm of the sum, each engine at C / (1 + its gamma); the
 reference runs for 16 units at most. ghost: Opacus' ghost clipping, two backward passes, other people's code throughout.
 An engine without figures is one that does not fit the model, or whose rows would fill the memory: the reason stands there.
+With `--precision bfloat16` plain runs under autocast, and so does bookkeeping, in the one shape in which it trains; the others
+know float32 alone and are named without figures; the gap is to the reference in float32. With `--compile` plain's losses are
+compiled by torch.compile; engines never are.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -39,6 +43,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from deploy.demo import machine_line
+from ssl_core.config import Precision
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.signal_transformer import SignalTransformer
 from ssl_core.encoders.vit import VisionTransformer
@@ -46,6 +51,7 @@ from ssl_core.errors import ConfigError
 from ssl_core.objectives.base import PretextModel, Views
 from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
 from ssl_core.objectives.masked_language import MaskedLanguageModel
+from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.engines import Choice, choose_engine, synthetic_views
 from ssl_core.privacy.gradients import ClippedSum
 from ssl_core.privacy.machine import keep_freed_memory, threads
@@ -58,6 +64,7 @@ CLIP_NORM = 0.1
 ENGINES: tuple[Choice, ...] = ("bookkeeping", "hooks", "vmap")
 WITH_ROWS = ("hooks", "vmap")
 MOST_LOOPED = 16
+FLOAT32_ALONE = "it computes in float32 alone"
 
 
 class _Losses(nn.Module):
@@ -155,17 +162,29 @@ MODELS: dict[str, Callable[[bool], Case]] = {
 }
 
 
-def steps_of(case: Case, views: Views, units: int, device: str) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
+@dataclass(frozen=True)
+class How:
+    """What all rows are measured with."""
+
+    device: str
+    precision: Precision
+    compiled: bool
+
+
+def steps_of(case: Case, views: Views, units: int, how: How) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
     """Plain training and each engine that fits, by name; and of the others, why not."""
-    model, absent = case.model, {}
+    model, absent, half = case.model, {}, how.precision == "bfloat16"
+    losses = torch.compile(model.losses) if how.compiled else model.losses
 
     def plain() -> None:
-        model.losses(views).sum().backward()
+        with torch.autocast(how.device, torch.bfloat16) if half else nullcontext():
+            total = losses(views).sum()
+        total.backward()
         for parameter in model.parameters():
             parameter.grad = None
 
     found: dict[str, Callable[[], Any]] = {"plain": plain}
-    free = torch.cuda.mem_get_info()[0] if device == "cuda" else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = torch.cuda.mem_get_info()[0] if how.device == "cuda" else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     rows = units * sum(parameter.numel() * 4 for parameter in model.parameters())
     for name in ENGINES:
         try:
@@ -173,11 +192,19 @@ def steps_of(case: Case, views: Views, units: int, device: str) -> tuple[dict[st
         except ConfigError as error:
             absent[name] = error.problem
             continue
+        if half and isinstance(engine, BookkeepingEngine):
+            engine = BookkeepingEngine(model, how.precision).within(units)
+        elif half:
+            absent[name] = FLOAT32_ALONE
+            continue
         if name in WITH_ROWS and 3 * rows > free:
             absent[name] = f"its rows need {rows / 1e9:.1f} GB and as much again twice, {free / 1e9:.1f} GB are free"
         else:
             found[name] = partial(engine.clipped_sum, views, CLIP_NORM * (1 + engine.gamma))
-    found["ghost"] = partial(Ghost(model).clipped_sum, views, CLIP_NORM)
+    if half:
+        absent["ghost"] = FLOAT32_ALONE
+    else:
+        found["ghost"] = partial(Ghost(model).clipped_sum, views, CLIP_NORM)
     return found, absent
 
 
@@ -203,11 +230,12 @@ def gap(found: ClippedSum, wanted: Sequence[Tensor]) -> float:
     return max(float((a - b).norm() / whole) for a, b in zip(found.grads, wanted, strict=True))
 
 
-def measure(case: Case, batch: int, repeat: int, device: str) -> list[dict[str, Any]]:
+def measure(case: Case, batch: int, repeat: int, how: How) -> list[dict[str, Any]]:
     """A row for each engine and for plain."""
+    device = how.device
     case.model.to(device)
     views = {name: view.to(device) for name, view in case.views(batch).items()}
-    steps, absent = steps_of(case, views, batch, device)
+    steps, absent = steps_of(case, views, batch, how)
     gaps: dict[str, float] = {}
     if batch <= MOST_LOOPED:
         loop = LoopEngine(case.model)
@@ -230,7 +258,7 @@ def measure(case: Case, batch: int, repeat: int, device: str) -> list[dict[str, 
     def ratio(name: str, which: int) -> float:
         return median(mine[which] / plain[which] for mine, plain in zip(clocks[name], clocks["plain"], strict=True))
 
-    base = {"model": case.name, "batch": batch, "device": device}
+    base = {"model": case.name, "batch": batch, "device": device, "precision": how.precision, "plain_compiled": how.compiled}
     return [
         base
         | {
@@ -270,6 +298,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, nargs="+", default=[16, 64, 256])
     parser.add_argument("--models", nargs="+", choices=sorted(MODELS), default=list(MODELS))
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--compile", action="store_true", help="plain alone, by torch.compile")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeat", type=int, default=7)
     parser.add_argument("--quick", action="store_true", help="tiny sizes: only that it runs")
@@ -277,7 +307,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     batches, repeat = ([3], 1) if given.quick else (given.batch, given.repeat)
     console, rows = Console(width=150), []
-    machine = f"{machine_line()}; {given.threads} threads; torch {torch.__version__}"
+    how = How(given.device, given.precision, given.compile)
+    machine = f"{machine_line()}; {given.threads} threads; torch {torch.__version__}; {how.precision}"
     console.print(machine, highlight=False)
     # Opacus says that its backward hooks fire late, which the gap shows they do not here.
     warnings.simplefilter("ignore")
@@ -285,7 +316,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with threads(given.threads):
         for name in given.models:
             for batch in batches:
-                rows += measure(MODELS[name](given.quick), batch, repeat, given.device)
+                rows += measure(MODELS[name](given.quick), batch, repeat, how)
                 console.print(f"{name}, {batch} units: done", highlight=False)
     show(rows, console)
     if given.json is not None:

@@ -160,10 +160,11 @@ def test_the_isolation_check_runs_as_the_site_trains(invited: tuple[Any, str], m
     asked: list[SpeedSpec] = []
     honest = approval.check_isolation
 
-    def checked(plan: Any, *, speed: SpeedSpec, declared: Any) -> Any:
+    def checked(plan: Any, *, speed: SpeedSpec, declared: Any, nominal_size: int) -> Any:
         asked.append(speed)
         assert declared.path == "reports.csv", "files like the site's own are tried"
-        return honest(plan, speed=speed, declared=declared)
+        assert nominal_size == plan.nominal_size("site-a"), "and batches of the shape of its own"
+        return honest(plan, speed=speed, declared=declared, nominal_size=nominal_size)
 
     monkeypatch.setattr(approval, "check_isolation", checked)
     assert run("site", "approve", plan_hash, "--home", home, "--yes").exit_code == 0

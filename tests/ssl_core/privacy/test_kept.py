@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,13 +46,15 @@ def _cancelling(seed: int, tokens: int, wide: int, high: int, left: float) -> tu
     left=st.floats(-9, 0),
     scales=st.tuples(st.integers(-30, 15), st.integers(-30, 15)),
     clip_exponent=st.integers(-6, 3),
+    kinds=st.tuples(*2 * [st.sampled_from([torch.float32, torch.bfloat16])]),
 )
 def test_no_unit_adds_more_than_c_however_its_terms_cancel(
-    seed: int, tokens: int, wide: int, high: int, left: float, scales: tuple[int, int], clip_exponent: int
+    seed: int, tokens: int, wide: int, high: int, left: float, scales: tuple[int, int], clip_exponent: int, kinds: Any
 ) -> None:
-    """Also where squares vanish or pass float32; kept as a product, and written out."""
-    inputs, grads = _cancelling(seed, tokens, wide, high, 10.0**left)
-    products = Products(inputs * 10.0 ** scales[0], grads * 10.0 ** scales[1], torch.Size((high, wide)))
+    """Also where squares vanish or pass float32; kept as a product, of either kind of numbers, and written out."""
+    pair = zip(_cancelling(seed, tokens, wide, high, 10.0**left), scales, kinds, strict=True)
+    inputs, grads = ((part * 10.0**scale).to(kind) for part, scale, kind in pair)
+    products = Products(inputs, grads, torch.Size((high, wide)))
     for part in (products, Rows(products.rows())):
         clip_norm, bound, true = 10.0**clip_exponent, part.bound(), _true(part)
         assert float(bound.upper.sqrt()) >= float(true) or not bool(bound.upper.isfinite())

@@ -1,0 +1,336 @@
+"""The fast path in bfloat16: what a unit adds is at most C, for any values; its neighbours cannot change its row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests_engines import IMAGE, VIT, Given, Pictures, Words, with_weights
+from torch import Tensor, nn
+
+from ssl_core.config import SpeedSpec, StudyPlan
+from ssl_core.encoders.vector import to_vector
+from ssl_core.errors import ConfigError, PrivacyError
+from ssl_core.objectives.build import build_model
+from ssl_core.privacy import planner
+from ssl_core.privacy.bookkeeping import BookkeepingEngine, divisor
+from ssl_core.privacy.engines import synthetic_views
+from ssl_core.privacy.gradients import ClippedSum, units_of
+from ssl_core.privacy.kept import Lookups, Part, Products, Rows
+from ssl_core.privacy.planner import choose_pace, clipped_sum_in_halves
+from ssl_core.privacy.reference import loop_rows
+from ssl_core.privacy.sampling import group_count, group_room
+from ssl_core.privacy.synthetic import synthetic_patients
+from ssl_core.privacy.training import replay_round, train_round
+
+MakePlan = Callable[..., StudyPlan]
+Views = dict[str, Tensor]
+CPU = torch.device("cpu")
+
+
+class Cancelling(Given):
+    """Tokens that are nearly the same, and output gradients of them that add up to nearly nothing: the row is far below
+    its terms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 64)
+
+    def losses(self, views: Views) -> Tensor:
+        return (self.layer(views["tokens"]) * views["signs"]).sum(dim=(1, 2)) * views["weight"]
+
+    @staticmethod
+    def views(units: int) -> Views:
+        generator = torch.Generator().manual_seed(4)
+        tokens = torch.randn(units, 1, 64, generator=generator) + 1e-4 * torch.randn(units, 8, 64, generator=generator)
+        signs = torch.ones(units, 8, 64)
+        signs[:, ::2] = -1.0
+        return {"tokens": tokens, "signs": signs, "weight": torch.ones(units)}
+
+
+MODELS: dict[str, tuple[Callable[[], Given], Callable[[int], Views]]] = {
+    "words": (lambda: Words(codes=8), lambda units: Words.views(units, codes=8)),
+    "more words": (lambda: Words(width=24, codes=8, tokens=40), lambda units: Words.views(units, 40, 8)),
+    "odd words": (lambda: Words(width=24, tokens=40), lambda units: Words.views(units, 40)),
+    "pictures": (lambda: Pictures(side=5, channels=3, width=24, stride=3), lambda units: Pictures.views(units, 1, 5, 3)),
+    "cancelling": (Cancelling, Cancelling.views),
+}
+FATES = {"ordinary": 1.0, "huge": 1e12, "beyond": 1e30, "tiny": 1e-18, "vanishing": 1e-36, "zero": 0.0, "nan": math.nan}
+
+
+def _flat(rows: tuple[Tensor, ...]) -> Tensor:
+    return torch.cat([row.flatten(1) for row in rows], dim=1)
+
+
+def _whole(found: ClippedSum) -> Tensor:
+    return torch.cat([part.flatten() for part in found.grads])
+
+
+def _square(part: Part) -> Tensor:
+    """float64 [b]: squares of the norms of the rows that the kept values stand for, as they are defined."""
+    if isinstance(part, Rows):
+        rows = part.values.double()
+    elif isinstance(part, Lookups):
+        hot = torch.nn.functional.one_hot(part.index, part.count).double()
+        rows = hot.transpose(1, 2) @ part.grads.double()
+    else:
+        inputs = part.inputs.double() if part.unfold is None else part.unfold(part.inputs.double())
+        rows = part.grads.double().transpose(1, 2) @ inputs
+    return rows.flatten(1).square().sum(dim=1)
+
+
+def _vit(make_plan: MakePlan, units: int) -> tuple[Any, Views]:
+    plan = make_plan(IMAGE | VIT)
+    model = with_weights(build_model(plan))
+    patients = synthetic_patients(plan.data, units)
+    return model, model.draw(patients, np.arange(units), 1.0 - np.random.default_rng(0).random((units, model.coins)))
+
+
+def test_rows_are_those_of_the_loop_in_float32_to_the_bits_that_bfloat16_has(make_plan: MakePlan) -> None:
+    model, views = _vit(make_plan, 12)
+    wanted = _flat(loop_rows(model, views)).double()
+    found = _flat(BookkeepingEngine(model, "bfloat16").rows(views))
+    assert found.dtype == torch.float32
+    apart = (found.double() - wanted).norm(dim=1) / wanted.norm(dim=1)
+    assert 2.0**-14 < float(apart.min()) <= float(apart.max()) <= 2.0**-6
+    # And the sum, at a norm that binds and at one that does not.
+    for clip_norm in (0.1 * float(wanted.norm(dim=1).median()), 10.0 * float(wanted.norm(dim=1).max())):
+        exact = ((clip_norm / wanted.norm(dim=1)).clamp(max=1.0)[:, None] * wanted).sum(dim=0)
+        engine = BookkeepingEngine(model, "bfloat16")
+        sum_of = _whole(engine.clipped_sum(views, (1 + engine.gamma) * clip_norm))
+        assert sum_of.dtype == torch.float64 and float((sum_of - exact).norm() / exact.norm()) <= 2.0**-6
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+# Of a layer that none of our encoders has.
+RMS = pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
+
+
+@RMS
+def test_products_are_kept_in_bfloat16_and_everything_else_in_float32() -> None:
+    """Otherwise what is shown here of bfloat16 would be shown of float32."""
+    kinds = set()
+    for make, views in MODELS.values():
+        kept, _ = BookkeepingEngine(with_weights(make()), "bfloat16")._kept(views(3))
+        kinds |= {part.grads.dtype for part in kept.values() if isinstance(part, Products)}
+        assert {part.values.dtype for part in kept.values() if isinstance(part, Rows)} <= {torch.float32}
+        assert {part.grads.dtype for part in kept.values() if isinstance(part, Lookups)} <= {torch.float32}
+    assert kinds == {torch.bfloat16}
+
+
+@RMS
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("fate", FATES)
+@pytest.mark.parametrize("clip_norm", [1e-6, 1e-2, 1e3])
+def test_one_unit_adds_at_most_c_whatever_its_values_are(name: str, fate: str, clip_norm: float) -> None:
+    make, views_of = MODELS[name]
+    engine, views = BookkeepingEngine(with_weights(make()), "bfloat16"), views_of(3)
+    views["weight"] = views["weight"] * FATES[fate]
+    kept, bounds = engine._kept(views)
+    square = torch.stack([_square(part) for part in kept.values()]).sum(dim=0)
+    parts = [bounds.get(own) or part.bound() for own, part in kept.items()]
+    divisors = divisor(parts)
+    finite = divisors.square() <= torch.finfo(torch.float32).max
+    # By the definition of the row: factor times norm, in float64.
+    assert bool((square.sqrt() * (clip_norm / divisors).clamp(max=1.0) <= clip_norm)[finite].all())
+    assert bool(finite.all()) == (fate not in {"beyond", "nan"}) or fate == "huge"
+    for unit in range(3):
+        alone = {key: view[unit : unit + 1] for key, view in views.items()}
+        for one in (engine, engine.within(3)):
+            added = float(_whole(one.clipped_sum(alone, clip_norm)).norm())
+            assert added <= clip_norm
+            if fate in {"nan", "zero", "beyond"}:
+                assert added == 0.0
+
+
+def test_such_rows_cancel_and_the_bound_is_what_holds_them() -> None:
+    """Positive control of the model above: its rows are a hundredth of their terms or less."""
+    kept, bounds = BookkeepingEngine(with_weights(Cancelling()), "bfloat16")._kept(Cancelling.views(3))
+    assert isinstance(kept["layer.weight"], Products)
+    assert bool((bounds["layer.weight"].upper >= _square(kept["layer.weight"])).all())
+    assert bool((bounds["layer.weight"].mass > 1e4 * _square(kept["layer.weight"])).all())
+
+
+@RMS
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("value", [math.nan, math.inf, 3e38])
+def test_a_unit_that_is_not_finite_is_left_out_and_changes_no_other(name: str, value: float) -> None:
+    """Also in rows of seven numbers, whose neighbours some processors' kernels reach; and where it overflows on the way."""
+    make, views_of = MODELS[name]
+    engine, views = BookkeepingEngine(with_weights(make()), "bfloat16").within(5), views_of(5)
+    spoilt = {key: view.clone() for key, view in views.items()}
+    spoilt["weight"][2] = value
+    others = torch.tensor([0, 1, 3, 4])
+    torch.testing.assert_close(_flat(engine.rows(spoilt))[others], _flat(engine.rows(views))[others], rtol=1e-5, atol=1e-7)
+    everyone, rest = (_whole(engine.clipped_sum(v, 0.01)) for v in (views, spoilt))
+    assert 0.0 < float((everyone - rest).norm()) <= 0.01
+    absent = _whole(engine.clipped_sum({key: view[others] for key, view in views.items()}, 0.01))
+    torch.testing.assert_close(rest, absent, rtol=0, atol=1e-7)
+
+
+class OfItsShape(Words):
+    """As a kernel may be: what it gives depends on how many units the tensors have, at a bit of bfloat16."""
+
+    def losses(self, views: Views) -> Tensor:
+        return super().losses(views) * (1.0 + len(views["weight"]) / 256)
+
+
+def test_within_one_shape_an_absent_unit_changes_nobodys_row() -> None:
+    model, views = with_weights(OfItsShape()), Words.views(6)
+    fewer = {name: view[1:] for name, view in views.items()}
+    engine = BookkeepingEngine(model, "bfloat16")
+    # Positive control: without it each is moved by its neighbour's absence.
+    assert not torch.allclose(_flat(engine.rows(views))[1:], _flat(engine.rows(fewer)), rtol=1e-3)
+    shaped = engine.within(8)
+    assert torch.equal(_flat(shaped.rows(views))[1:], _flat(shaped.rows(fewer)))
+    # The places of nobody add nothing, and what they stand for is in no sum.
+    alone = _whole(shaped.clipped_sum({name: view[:1] for name, view in views.items()}, 0.5))
+    assert 0.0 < float(alone.norm()) <= 0.5
+    assert not _whole(shaped.clipped_sum({name: view[:0] for name, view in views.items()}, 0.5)).any()
+    with pytest.raises(PrivacyError, match="more units than its shape") as refused:
+        engine.within(5).rows(views)
+    assert "6" not in str(refused.value), "how many were sampled is nobody's business"
+
+
+def test_an_engine_under_anothers_autocast_is_refused() -> None:
+    """There its own products would be of bfloat16, and no bound would hold."""
+    for precision in ("float32", "bfloat16"):
+        engine = BookkeepingEngine(with_weights(Words()), precision)  # type: ignore[arg-type]
+        with torch.autocast("cpu", torch.bfloat16), pytest.raises(PrivacyError, match=r"less exact.*autocast"):
+            engine.clipped_sum(Words.views(2), 1.0)
+        assert not torch.is_autocast_enabled("cpu")
+        engine.clipped_sum(Words.views(2), 1.0)
+
+
+def test_the_precision_is_the_sites_and_is_printed(make_plan: MakePlan) -> None:
+    plan = make_plan(IMAGE)
+    model = build_model(plan)
+    for asked, printed in ((None, "float32"), ("float32", "float32"), ("bfloat16", "bfloat16")):
+        pace = choose_pace(model, plan.data, SpeedSpec(precision=asked), CPU)  # type: ignore[arg-type]
+        assert pace.precision == printed and f"bookkeeping in {printed}" in pace.why
+        assert (pace.room(0.25, 40) is None) == (printed == "float32")
+    with pytest.raises(ConfigError, match=r"vmap computes in float32 alone.*asked for.*speed\.precision"):
+        choose_pace(model, plan.data, SpeedSpec(precision="bfloat16", engine="vmap"), CPU)
+
+
+def test_bfloat16_is_asked_for_and_never_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No accelerator is there: only the choice is looked at."""
+    fast, cuda = BookkeepingEngine(with_weights(Words())), torch.device("cuda")
+    for has in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has: has)
+        for given in (SpeedSpec(), SpeedSpec(precision="float32")):
+            assert {planner._precision(fast, given, device) for device in (CPU, cuda)} == {"float32"}
+        if has:
+            assert planner._precision(fast, SpeedSpec(precision="bfloat16"), cuda) == "bfloat16"
+        else:
+            with pytest.raises(ConfigError, match=r"no bfloat16.*speed\.precision"):
+                planner._precision(fast, SpeedSpec(precision="bfloat16"), cuda)
+
+
+def test_memory_is_planned_for_the_precision(make_plan: MakePlan) -> None:
+    plan = make_plan(IMAGE | VIT)
+    model = build_model(plan)
+    needs = [choose_pace(model, plan.data, SpeedSpec(precision=p), CPU).need for p in ("float32", "bfloat16")]  # type: ignore[arg-type]
+    assert needs[0] is not None and needs[1] is not None and needs[0] != needs[1]
+
+
+def test_the_room_of_a_batch_is_public_and_few_groups_need_more() -> None:
+    generator = np.random.default_rng(0)
+    for rate, nominal, size in ((0.25, 40, 64), (0.01, 9000, 64), (0.05, 20000, 64), (0.01, 10, 4096), (0.3, 7000, 256)):
+        groups = group_count(rate, nominal, size)
+        room = group_room(rate, nominal, groups)
+        assert 1 <= room <= size
+        drawn = generator.binomial(nominal, rate / groups, 4000)
+        assert (drawn > room).mean() < 0.4 and (drawn.mean() > 0.4 * room or room == 1)
+
+
+def test_every_pass_of_a_round_has_one_shape_and_the_round_can_be_replayed(make_plan: MakePlan) -> None:
+    plan = make_plan(IMAGE)
+    seen: dict[int, set[int]] = {}
+    for size in (7, 40, 160):
+        model, captured = build_model(plan), list[Any]()
+        shapes = seen.setdefault(size, set())
+        honest = model.losses
+
+        def losses(views: Views, shapes: set[int] = shapes, honest: Any = honest) -> Tensor:
+            assert torch.is_autocast_enabled("cpu")
+            shapes.add(units_of(views))
+            found: Tensor = honest(views)
+            return found
+
+        choose_pace(model, plan.data, SpeedSpec(chunk=6, precision="bfloat16"), CPU)
+        model.losses = losses  # type: ignore[method-assign]
+        given: dict[str, Any] = {
+            "plan": plan, "start": to_vector(model), "first_step": 0, "total_steps": plan.total_steps, "state": None,
+        }  # fmt: skip
+        found = train_round(
+            model=model, patients=synthetic_patients(plan.data, size), nominal_size=40,
+            speed=SpeedSpec(chunk=6, precision="bfloat16"), tap=captured.append, **given,
+        )  # fmt: skip
+        again = replay_round(model=build_model(plan), gradients=captured, **given)
+        assert found.delta.any() and found.delta.tobytes() == again.delta.tobytes()
+    # 0.25 x 40 patients in three groups, of 4.2 units with room; fewer or more patients than the plan says change no shape.
+    assert seen == {7: {5}, 40: {5}, 160: {5}}
+
+
+def test_where_memory_ends_the_halves_are_summed_by_what_takes_any_shape() -> None:
+    """Halves of a batch of one shape would have that shape, and take as much."""
+    views = Words.views(11)
+    model = with_weights(Words())
+    fast, spare = BookkeepingEngine(model, "bfloat16").within(16), BookkeepingEngine(model)
+    tried: list[str] = []
+
+    def sum_of(engine: BookkeepingEngine, most: int, index: Any) -> ClippedSum:
+        tried.append(f"{engine._precision} {len(index)}")
+        if len(index) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return engine.clipped_sum({name: view[torch.from_numpy(index)] for name, view in views.items()}, 0.1)
+
+    found = clipped_sum_in_halves(np.arange(11), partial(sum_of, fast, 0), partial(sum_of, spare, 3))
+    assert tried == ["bfloat16 11", "float32 5", "float32 2", "float32 3", "float32 6", "float32 3", "float32 3"]
+    torch.testing.assert_close(_whole(found), _whole(spare.clipped_sum(views, 0.1)), rtol=0, atol=1e-7)
+    tried.clear()
+    assert clipped_sum_in_halves(np.arange(1), partial(sum_of, fast, 0), partial(sum_of, spare, 3)).sensitivity() == 0.1
+    assert tried == ["bfloat16 1", "float32 1"]
+    with pytest.raises(torch.OutOfMemoryError):
+        clipped_sum_in_halves(np.arange(3), partial(sum_of, fast, 0), partial(sum_of, spare, 0))
+
+
+def test_a_round_whose_memory_ends_is_finished_in_float32(make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, honest, seen = make_plan(IMAGE), BookkeepingEngine.clipped_sum, set[str]()
+
+    def short(self: BookkeepingEngine, views: Views, clip_norm: float) -> ClippedSum:
+        seen.add(self._precision)
+        if self._precision == "bfloat16":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return honest(self, views, clip_norm)
+
+    model, speed = build_model(plan), SpeedSpec(chunk=6, precision="bfloat16")
+    choose_pace(model, plan.data, speed, CPU)
+    monkeypatch.setattr(BookkeepingEngine, "clipped_sum", short)
+    found = train_round(
+        model=model, patients=synthetic_patients(plan.data, 40), plan=plan, nominal_size=40, start=to_vector(model),
+        first_step=0, total_steps=plan.total_steps, state=None, speed=speed,
+    )  # fmt: skip
+    assert found.delta.any() and seen == {"bfloat16", "float32"}
+
+
+def test_views_are_those_of_the_survey_and_any_task_has_places_for_nobody(make_plan: MakePlan, kind: dict[str, Any]) -> None:
+    """Zeros are legal views of every task: numbers of words, of places and of classes among them."""
+    plan = make_plan(kind)
+    model = with_weights(build_model(plan))
+    views = synthetic_views(model, plan.data)
+    if kind["data"]["kind"] == "text":
+        with pytest.raises(ConfigError, match="computes in float32 alone"):
+            choose_pace(model, plan.data, SpeedSpec(precision="bfloat16"), CPU)
+        return
+    engine = BookkeepingEngine(model, "bfloat16")
+    mine, reversed_ = engine.within(7).rows(views), engine.within(7).rows({name: view.flip(0) for name, view in views.items()})
+    assert torch.isfinite(_flat(mine)).all()
+    torch.testing.assert_close(_flat(mine), _flat(reversed_).flip(0), rtol=1e-5, atol=1e-8)
