@@ -26,7 +26,7 @@ MEMBERSHIP = "membership inference"
 NOT_PROVEN = (
     "An audit finds faults; it never proves an epsilon. A lower bound below the claim is what a sound build gives, and what "
     "a build with a fault that these attacks do not reach gives too.",
-    "The bounds on epsilon see gross faults: a third of the noise, not half of it (its scale alone is tested to 2 %). "
+    "The bounds on epsilon see gross faults: a third of the noise, not half of it (its scale alone is tested to 3 %). "
     "And a fault in one objective, encoder or device that the canaries do not use is not seen. The isolation check before "
     "each study and the tests of the source look at those.",
     "It runs this installation on this machine, on synthetic patients. It says nothing about what another site runs, about "
