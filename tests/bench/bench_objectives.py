@@ -68,6 +68,7 @@ USUAL: dict[str, tuple[Recipe, ...]] = {
 # One encoder for each task and kind of data: the smallest that it trains.
 MORE: dict[str, tuple[Recipe, ...]] = {
     "image": (
+        Recipe(_VIT | {"pool": "mean-deviation"}, {"name": "masked-autoencoding", "summary_weight": 1.0, **_DECODER}),
         Recipe(_VIT, {"name": "denoising"}),
         Recipe(_VIT, {"name": "latent-prediction"}),
         Recipe(_RESNET, {"name": "jigsaw", "grid": 2, "gap": 2}),

@@ -55,9 +55,10 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """Names of both, with the encoder's size and front end; of a joint task those of its parts."""
+        """Names of both, with the encoder's size and front end and a task's summary; of a joint task those of its parts."""
         size = f"-{self.encoder['size']}" if "size" in self.encoder else ""
         tasks = " + ".join(task["name"] for task in self.objective.get("tasks", [self.objective]))
+        tasks += " with summary" if self.objective.get("summary_weight") else ""
         front = " with front end" if self.encoder.get("front_end") else ""
         return f"{tasks} / {self.encoder['name']}{size}{front}"
 
