@@ -36,7 +36,8 @@ Nor does every kernel of bfloat16 keep rows apart: on processors, oneDNN's read 
 multiply by zero what stands there: the next row. What is finite adds nothing so; an infinity or NaN of one unit makes one of
 the unit before. So none enters (a unit whose views are not finite is a zero row, with zeros in its place), and where one
 arises nothing of it is believed: every unit that is not finite beside others passes again, alone in the same shape, and is a
-zero row where it is not finite there. So its row, zero or not, is a function of it alone; a finite one was never reached.
+zero row where it is not finite there. So its row, zero or not, is a function of it alone; a finite one was never reached, as
+long as the model lets no NaN become a number again (by a comparison, say): fixed_shape.py looks for that.
 """
 
 from __future__ import annotations
@@ -163,7 +164,9 @@ class BookkeepingEngine:
                 real &= view.isfinite().unsqueeze(-1).flatten(1).all(dim=1)
         if bool(real.all()):
             return views, real
-        return {name: torch.where(real.view(-1, *[1] * (view.dim() - 1)), view, 0) for name, view in views.items()}, real
+        return {
+            name: torch.where(real.view(-1, *[1] * (view.dim() - 1)), view, view.new_zeros(())) for name, view in views.items()
+        }, real
 
     def _doubtful(self, finite: Tensor, real: Tensor) -> list[int]:
         """Units that are not finite, which in bfloat16 may be others' doing: each of them is to pass alone. None in float32."""

@@ -12,8 +12,8 @@ says why).
 There is no checkpointing of activations to choose: a sample is summed in parts whatever its size, so where memory is
 short a smaller physical batch does what recomputing would, at no second forward pass; one unit is the floor.
 `clipped_sum_in_halves` is for what no estimate foresees (another program on the device): a part that does not fit is
-halved, of the same sample; clipped sums add, nothing was released between, so the accounting is what it was. What was to be
-in bfloat16 is then in float32: there any shape will do, and in bfloat16 the one alone that was looked at before the approval.
+halved, of the same sample; clipped sums add, nothing was released between, so the accounting is what it was. In bfloat16 it
+fails the round: halves would take the same shape, and in float32 all rows of a part would be others than without it.
 Buckets (buckets.py) are never halved: there the memory must hold `largest_bucket`, which is looked at before an approval, and
 `whole_bucket_sum` fails a round whose bucket ends the memory all the same.
 Raises `ConfigError` where not even one unit, or not the largest bucket, fits.
@@ -25,9 +25,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
 from itertools import pairwise
-from operator import add
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -156,22 +154,31 @@ def standing_bytes(model: PretextModel) -> int:
     return _STANDING * sum(parameter.numel() for parameter in model.parameters())
 
 
-def clipped_sum_in_halves(
-    index: Index, sum_of: Callable[[Index], ClippedSum], otherwise: Callable[[Index], ClippedSum] | None = None
-) -> ClippedSum:
-    """`sum_of` the units at `index` int64 [b]; where memory ends, the sum of those of its two halves, and so on.
-
-    otherwise: sums the halves in its place, and a single unit, where halves would take as much memory (`Pace.room`).
-    """
+def clipped_sum_in_halves(index: Index, sum_of: Callable[[Index], ClippedSum]) -> ClippedSum:
+    """`sum_of` the units at `index` int64 [b]; where memory ends, the sum of those of its two halves, and so on."""
     try:
         return sum_of(index)
     except (RuntimeError, MemoryError) as error:
-        if not _out_of_memory(error) or (len(index) < 2 and otherwise is None):
+        if not _out_of_memory(error) or len(index) < 2:
             raise
     # Here, not above: the error holds what the failed try had made.
     _LOG.warning("a physical batch did not fit the device's memory and was halved; set speed.chunk or speed.memory_gib lower")
-    halves = [part for part in np.split(index, [len(index) // 2]) if len(part)]
-    return reduce(add, (clipped_sum_in_halves(part, otherwise or sum_of) for part in halves))
+    first, second = np.split(index, [len(index) // 2])
+    return clipped_sum_in_halves(first, sum_of) + clipped_sum_in_halves(second, sum_of)
+
+
+def fixed_shape_sum(index: Index, sum_of: Callable[[Index], ClippedSum]) -> ClippedSum:
+    """`sum_of` the units at `index` int64 [b]; `ConfigError` where memory ends: halves would take as much."""
+    try:
+        return sum_of(index)
+    except (RuntimeError, MemoryError) as error:
+        if not _out_of_memory(error):
+            raise
+    raise ConfigError(
+        "a physical batch did not fit the device's memory, and in bfloat16 each has the one shape that was looked at",
+        field="speed.chunk",
+        remedy='set a smaller speed.chunk, or precision = "float32"',
+    )
 
 
 def whole_bucket_sum(index: Index, sum_of: Callable[[Index], ClippedSum]) -> ClippedSum:

@@ -4,7 +4,8 @@ Comes in: model, patients, plan, global weights float32 [P]. Goes out: delta = e
 optimizer's state. Exactly `steps_per_round` steps run, whatever the patients are. Both results are functions of
 (start, public constants, noised gradients) alone: `replay_round` computes them from captured gradients without any
 data, and a test demands equal bits (ruling 18). DP-SGD: Abadi et al. (CCS 2016), algorithm 1.
-Nothing is logged here: losses, norms and sample sizes are not noised.
+In bfloat16 the shape of a round's passes is looked at before its first step (fixed_shape.py), on made-up units: site.toml may
+have changed since the approval. Nothing is logged here: losses, norms and sample sizes are not noised.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -25,18 +27,27 @@ from ssl_core.objectives.base import BucketModel, PretextModel, Views
 from ssl_core.privacy.ahead import drawn_ahead
 from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.descent import Descent, OptimizerState
-from ssl_core.privacy.engines import Engine
+from ssl_core.privacy.engines import synthetic_views
+from ssl_core.privacy.fixed_shape import check_fixed_shape
 from ssl_core.privacy.gradients import ClippedSum, reach_of
 from ssl_core.privacy.machine import keep_freed_memory, threads, training_device
 from ssl_core.privacy.noise import GaussianNoise
 from ssl_core.privacy.optimizer import PrivateOptimizer
-from ssl_core.privacy.planner import Index, Pace, choose_pace, clipped_sum_in_halves, whole_bucket_sum
+from ssl_core.privacy.planner import (
+    Index,
+    Pace,
+    choose_pace,
+    clipped_sum_in_halves,
+    fixed_shape_sum,
+    whole_bucket_sum,
+)
 from ssl_core.privacy.sampling import batches, bucket_count, buckets, draw_coins, group_count, poisson_sample
 from ssl_core.trust.random import UnitCoins
 
 __all__ = ["OptimizerState", "RoundResult", "replay_round", "train_round"]
 
 Vector = npt.NDArray[np.float32]
+_LOOKED: WeakKeyDictionary[PretextModel, set[tuple[int, str]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +85,16 @@ def train_round(
         model.start_round()
         descent = _descent(model, plan, total_steps, state)
         optimizer = PrivateOptimizer(descent, privacy, nominal_size=nominal_size, noise=GaussianNoise(), reach=reach_of(model))
-        parts_of, summed = _parting(model, plan, nominal_size, pace)
+        room = pace.room(privacy.sampling_rate, nominal_size)
+        engine = pace.within(room)
+        _check_shape(model, plan, pace, room, device)
+        parts_of, summed = _parting(model, plan, nominal_size, pace.size, room)
 
         def draw(coins: UnitCoins, index: Index) -> Views:
             views = model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins))
             return {name: view.to(device) for name, view in views.items()}
 
-        def sum_of(views: Callable[[Index], Views], engine: Engine, index: Index) -> ClippedSum:
+        def sum_of(views: Callable[[Index], Views], index: Index) -> ClippedSum:
             return engine.clipped_sum(views(index), privacy.max_grad_norm)
 
         for number in range(first_step, first_step + plan.rounds.steps_per_round):
@@ -119,27 +133,34 @@ def replay_round(
 
 
 Parts = Callable[[Index, npt.NDArray[np.uint8], UnitCoins], Iterator[Index]]
-Summed = Callable[[Index, Callable[[Engine, Index], ClippedSum]], ClippedSum]
+Summed = Callable[[Index, Callable[[Index], ClippedSum]], ClippedSum]
 
 
-def _parting(model: PretextModel, plan: StudyPlan, nominal_size: int, pace: Pace) -> tuple[Parts, Summed]:
-    """How a sample is parted, and how a part is summed: in physical batches of the pace's size at most, or in whole buckets."""
+def _check_shape(model: PretextModel, plan: StudyPlan, pace: Pace, room: int | None, device: torch.device) -> None:
+    """Once for a model, a shape and a device; `PrivacyError` where the units of a batch are not kept apart in it."""
+    looked = _LOOKED.setdefault(model, set())
+    if room is None or not isinstance(pace.engine, BookkeepingEngine) or (room, device.type) in looked:
+        return
+    views = {name: view.to(device) for name, view in synthetic_views(model, plan.data).items()}
+    check_fixed_shape(pace.engine, room, views, plan.privacy.max_grad_norm)
+    looked.add((room, device.type))
+
+
+def _parting(model: PretextModel, plan: StudyPlan, nominal_size: int, size: int, room: int | None) -> tuple[Parts, Summed]:
+    """How a sample is parted, and how a part is summed: in physical batches of at most `size`, or in whole buckets.
+
+    room: of how many units each pass has the shape, in bfloat16 alone.
+    """
     rate = plan.privacy.sampling_rate
     if not isinstance(model, BucketModel):
-        room, groups = pace.room(rate, nominal_size), group_count(rate, nominal_size, pace.size)
-        engine, spare = pace.within(room), None if room is None else BookkeepingEngine(model)
-
-        def in_halves(index: Index, sum_of: Callable[[Engine, Index], ClippedSum]) -> ClippedSum:
-            otherwise = None if spare is None else partial(sum_of, spare)
-            return clipped_sum_in_halves(index, partial(sum_of, engine), otherwise)
-
-        return partial(batches, groups=groups, size=room or pace.size), in_halves
+        parted = partial(batches, groups=group_count(rate, nominal_size, size), size=room or size)
+        return parted, clipped_sum_in_halves if room is None else fixed_shape_sum
     count = bucket_count(rate, nominal_size, model.bucket_size)
 
     def whole(index: Index, tags: npt.NDArray[np.uint8], coins: UnitCoins) -> Iterator[Index]:
         return (part for _, part in buckets(index, tags, coins, count=count))
 
-    return whole, lambda index, sum_of: whole_bucket_sum(index, partial(sum_of, pace.engine))
+    return whole, whole_bucket_sum
 
 
 def _descent(model: PretextModel, plan: StudyPlan, total_steps: int, state: OptimizerState | None) -> Descent:

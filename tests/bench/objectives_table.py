@@ -175,7 +175,7 @@ def figure(rows: Sequence[Row], score: str, path: Path) -> None:
                     axes.plot(value, place, _MARKERS[row.arm], color=_COLOURS[row.arm], label=SHOWN[row.arm], alpha=0.8)
             axes.set_yticks(range(len(methods[data])), methods[data])
             axes.set_ylim(len(methods[data]) - 0.5, -0.5)
-            axes.set_title(f"{data}{MADE.get(data, '')}: {own[0].metric}, {score.replace('_', ' probe, ')} labels", loc="left")
+            axes.set_title(f"{data}{MADE.get(data, '')}: {own[0].metric}, {score.replace('_', ' probe, ')} labels", loc="right")
             axes.grid(axis="x", color="#dfe5ea")
             axes.set_axisbelow(True)
         handles = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,12 @@ from ssl_core.config import SpeedSpec, StudyPlan
 from ssl_core.encoders.vector import to_vector
 from ssl_core.errors import ConfigError, PrivacyError
 from ssl_core.objectives.build import build_model
-from ssl_core.privacy import planner
+from ssl_core.privacy import planner, training
 from ssl_core.privacy.bookkeeping import BookkeepingEngine, divisor
 from ssl_core.privacy.engines import synthetic_views
 from ssl_core.privacy.gradients import ClippedSum, units_of
 from ssl_core.privacy.kept import Lookups, Part, Products, Rows
-from ssl_core.privacy.planner import choose_pace, clipped_sum_in_halves
+from ssl_core.privacy.planner import choose_pace
 from ssl_core.privacy.reference import loop_rows
 from ssl_core.privacy.sampling import group_count, group_room
 from ssl_core.privacy.synthetic import synthetic_patients
@@ -279,46 +278,73 @@ def test_every_pass_of_a_round_has_one_shape_and_the_round_can_be_replayed(make_
     assert seen == {7: {5}, 40: {5}, 160: {5}}
 
 
-def test_where_memory_ends_the_halves_are_summed_by_what_takes_any_shape() -> None:
-    """Halves of a batch of one shape would have that shape, and take as much."""
-    views = Words.views(11)
-    model = with_weights(Words())
-    fast, spare = BookkeepingEngine(model, "bfloat16").within(16), BookkeepingEngine(model)
-    tried: list[str] = []
-
-    def sum_of(engine: BookkeepingEngine, most: int, index: Any) -> ClippedSum:
-        tried.append(f"{engine._precision} {len(index)}")
-        if len(index) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return engine.clipped_sum({name: view[torch.from_numpy(index)] for name, view in views.items()}, 0.1)
-
-    found = clipped_sum_in_halves(np.arange(11), partial(sum_of, fast, 0), partial(sum_of, spare, 3))
-    assert tried == ["bfloat16 11", "float32 5", "float32 2", "float32 3", "float32 6", "float32 3", "float32 3"]
-    torch.testing.assert_close(_whole(found), _whole(spare.clipped_sum(views, 0.1)), rtol=0, atol=1e-7)
-    tried.clear()
-    assert clipped_sum_in_halves(np.arange(1), partial(sum_of, fast, 0), partial(sum_of, spare, 3)).sensitivity() == 0.1
-    assert tried == ["bfloat16 1", "float32 1"]
-    with pytest.raises(torch.OutOfMemoryError):
-        clipped_sum_in_halves(np.arange(3), partial(sum_of, fast, 0), partial(sum_of, spare, 0))
-
-
-def test_a_round_whose_memory_ends_is_finished_in_float32(make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, honest, seen = make_plan(IMAGE), BookkeepingEngine.clipped_sum, set[str]()
+def test_a_round_whose_memory_ends_fails_and_is_not_finished_in_another_precision(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, seen = make_plan(IMAGE), list[int]()
 
     def short(self: BookkeepingEngine, views: Views, clip_norm: float) -> ClippedSum:
-        seen.add(self._precision)
-        if self._precision == "bfloat16":
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return honest(self, views, clip_norm)
+        seen.append(units_of(views))
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
     model, speed = build_model(plan), SpeedSpec(chunk=6, precision="bfloat16")
-    choose_pace(model, plan.data, speed, CPU)
+    given: dict[str, Any] = {
+        "model": model, "patients": synthetic_patients(plan.data, 40), "plan": plan, "nominal_size": 40,
+        "start": to_vector(model), "first_step": 0, "total_steps": plan.total_steps, "state": None, "speed": speed,
+    }  # fmt: skip
+    train_round(**given)
     monkeypatch.setattr(BookkeepingEngine, "clipped_sum", short)
-    found = train_round(
-        model=model, patients=synthetic_patients(plan.data, 40), plan=plan, nominal_size=40, start=to_vector(model),
-        first_step=0, total_steps=plan.total_steps, state=None, speed=speed,
-    )  # fmt: skip
-    assert found.delta.any() and seen == {"bfloat16", "float32"}
+    with pytest.raises(ConfigError, match=r"one shape that was looked at.*speed\.chunk"):
+        train_round(**given)
+    assert len(seen) == 1
+
+
+def test_training_looks_at_its_own_shape_whatever_was_approved(make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, rooms = make_plan(IMAGE), list[int]()
+    monkeypatch.setattr(training, "check_fixed_shape", lambda engine, room, views, clip_norm: rooms.append(room))
+    model = build_model(plan)
+    for precision, chunk in (("float32", 6), ("bfloat16", 6), ("bfloat16", 6), ("bfloat16", 3)):
+        train_round(
+            model=model, patients=synthetic_patients(plan.data, 9), plan=plan, nominal_size=40, start=to_vector(model),
+            first_step=0, total_steps=plan.total_steps, state=None,
+            speed=SpeedSpec(chunk=chunk, precision=precision),  # type: ignore[arg-type]
+        )  # fmt: skip
+    assert len(rooms) == 2 and rooms[0] > rooms[1]
+
+
+def test_views_of_truth_values_stay_such_beside_a_unit_that_is_left_out() -> None:
+    class Hiding(Given):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def losses(self, views: Views) -> Tensor:
+            return torch.where(~views["hidden"], self.layer(views["values"]), 0.0).square().sum(dim=1)
+
+    generator = torch.Generator().manual_seed(3)
+    views = {"values": torch.randn(5, 4, generator=generator), "hidden": torch.rand(5, 4, generator=generator) < 0.5}
+    engine = BookkeepingEngine(with_weights(Hiding()), "bfloat16").within(8)
+    before = _flat(engine.rows(views))
+    views["values"][2] = math.nan
+    after = _flat(engine.rows(views))
+    others = torch.arange(5) != 2
+    assert torch.equal(before[others], after[others]) and not after[2].any()
+
+
+def test_nothing_that_is_not_finite_enters_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    views, seen = Words.views(6), list[Views]()
+    views["weight" if "weight" in views else next(name for name, view in views.items() if view.is_floating_point())][3] = (
+        math.inf
+    )
+    honest = BookkeepingEngine._kept
+
+    def looked(self: BookkeepingEngine, given: Views) -> Any:
+        seen.append(given)
+        return honest(self, given)
+
+    monkeypatch.setattr(BookkeepingEngine, "_kept", looked)
+    BookkeepingEngine(with_weights(Words()), "bfloat16").within(8).clipped_sum(views, 0.1)
+    assert seen and all(bool(view.isfinite().all()) for given in seen for view in given.values())
 
 
 def test_views_are_those_of_the_survey_and_any_task_has_places_for_nobody(make_plan: MakePlan, kind: dict[str, Any]) -> None:
