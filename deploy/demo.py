@@ -56,7 +56,7 @@ def run_demo(choice: DemoChoice, out: Path, *, console: Console | None = None) -
         with _signals(), Supervisor(folder / "run") as supervisor:
             data = choice.write_sites(folder / "data")
             console.print(data.notice, style="cyan", highlight=False)
-            setups = [SiteSetup(name=s.name, source=s.source, policy=_POLICY) for s in data.sites]
+            setups = [SiteSetup(name=s.name, source=s.source, policy=_POLICY, speed=choice.speed) for s in data.sites]
             loopback = Loopback(folder / "federation", setups, supervisor)
             result = _walk(choice, data, loopback, folder, console)
             supervisor.stop()

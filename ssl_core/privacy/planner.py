@@ -169,32 +169,39 @@ def clipped_sum_in_halves(index: Index, sum_of: Callable[[Index], ClippedSum]) -
 
 def fixed_shape_sum(index: Index, sum_of: Callable[[Index], ClippedSum]) -> ClippedSum:
     """`sum_of` the units at `index` int64 [b]; `ConfigError` where memory ends: halves would take as much."""
-    try:
-        return sum_of(index)
-    except (RuntimeError, MemoryError) as error:
-        if not _out_of_memory(error):
-            raise
-    raise ConfigError(
-        "a physical batch did not fit the device's memory, and in bfloat16 each has the one shape that was looked at",
-        field="speed.chunk",
-        remedy='set a smaller speed.chunk, or precision = "float32"',
+    return _unsplit(
+        index,
+        sum_of,
+        ConfigError(
+            "a physical batch did not fit the device's memory, and in bfloat16 each has the one shape that was looked at",
+            field="speed.chunk",
+            remedy='set a smaller speed.chunk, or precision = "float32"',
+        ),
     )
 
 
 def whole_bucket_sum(index: Index, sum_of: Callable[[Index], ClippedSum]) -> ClippedSum:
     """`sum_of` the bucket at `index` int64 [m]; `ConfigError` where memory ends: its halves would be other buckets."""
+    return _unsplit(
+        index,
+        sum_of,
+        ConfigError(
+            "a bucket of patients did not fit the device's memory, and a bucket is never split",
+            field="speed.memory_gib",
+            remedy="give training more memory; or ask for a study with a smaller objective.bucket_size, or a nominal size "
+            "nearer to the true one",
+        ),
+    )
+
+
+def _unsplit(index: Index, sum_of: Callable[[Index], ClippedSum], refused: ConfigError) -> ClippedSum:
+    """`refused` where memory ends; neither how many units there are nor what the failed try held is in it."""
     try:
         return sum_of(index)
     except (RuntimeError, MemoryError) as error:
         if not _out_of_memory(error):
             raise
-    # Neither the bucket's size nor what the failed try held is in the error.
-    raise ConfigError(
-        "a bucket of patients did not fit the device's memory, and a bucket is never split",
-        field="speed.memory_gib",
-        remedy="give training more memory; or ask for a study with a smaller objective.bucket_size, or a nominal size nearer "
-        "to the true one",
-    )
+    raise refused
 
 
 def total_memory(device: torch.device) -> int:
