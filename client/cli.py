@@ -252,7 +252,7 @@ def watch(
     now: Annotated[bool, typer.Option("--now", help="Look now, and keep what was seen with the rest.")] = False,
     labels: Annotated[
         Path | None,
-        typer.Option("--labels", help="A CSV of patients' labels: look now, with the neighbours probe; else site.toml's."),
+        typer.Option("--labels", help="A CSV of patients' labels: look now, with the neighbours probe; else watch.toml's."),
     ] = None,
     class_column: Annotated[
         str | None, typer.Option("--class-column", help="With --labels: its column of classes, instead of 0/1 columns.")
