@@ -63,7 +63,7 @@ def parse(model: type[ModelT], data: Mapping[str, Any], what: str, text: str | N
             f"{what} is not valid{where}{more}: {fault['msg']}",
             field=field,
             value=shown if isinstance(shown, str | int | float | bool) else None,
-            remedy=_remedy(fault["type"], model),
+            remedy=_remedy(fault["type"], model, field),
         ) from error
 
 
@@ -237,7 +237,9 @@ def _json(data: Mapping[str, Any]) -> str:
         raise ConfigError("a value has no plain type (dates are not used here)", value=str(error)) from error
 
 
-def _remedy(kind: str, model: type[BaseModel]) -> str | None:
+def _remedy(kind: str, model: type[BaseModel], field: str) -> str | None:
+    if field.endswith(".bank_version"):
+        return "operator and sites need releases of Choral that make the same bank; in a plan of one's own, leave it out"
     if kind == "extra_forbidden":
         return f"remove it; known keys: {', '.join(sorted(model.model_fields))}"
     if kind == "missing":

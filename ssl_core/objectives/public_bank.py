@@ -4,7 +4,7 @@ Comes in: what a study says of its images or signals, and three constants of its
 differ. Goes out: float32 [bank, V], as `shown` of looks.py, read-only, the same array for the same constants; and `embedded`,
 what modules make of it, float32 [bank, d], without a gradient. Records of ssl_core/procedural; every one is seen through one
 look, as a patient's are, so that noise and gain do not tell which is which. The coins of these looks come from the public seed:
-there is nobody to protect.
+there is nobody to protect. Who changes what a generator makes raises `bank_version` of spec/looks.py.
 
 Trap (private-ssl notes, section 2.2): a bank that goes through the weights in training, in one pass with the patients' looks,
 collects gradients of all patients in its rows, and no clip bounds them. So it is embedded here, before the round's first step,

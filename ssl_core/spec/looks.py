@@ -69,11 +69,16 @@ class BarlowOwn(_Looks):
 
 
 class _BankLooks(_Looks):
-    """Beside a record's looks, `bank` made-up records from the public seed `bank_seed`."""
+    """Beside a record's looks, `bank` made-up records from the public seed `bank_seed`.
+
+    `bank_version`: of the generators that make them (objectives/public_bank.py). A signed plan names it, so that a site whose
+    build makes other records of the same seed refuses the plan, and no two sites of a study compare with different banks.
+    """
 
     projector: Annotated[int, Field(ge=8, le=4096)] = 64
     bank: Annotated[int, Field(ge=64, le=4096)] = 512
     bank_seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 20181
+    bank_version: Literal[1] = 1
 
 
 class SimclrBank(_BankLooks):

@@ -30,6 +30,7 @@ from ssl_core.privacy.training import train_round
 from ssl_core.procedural.images import procedural_images
 from ssl_core.procedural.signals import procedural_signals
 from ssl_core.spec.data import ImageData, SignalData
+from ssl_core.spec.looks import SimclrBank
 
 IMAGE = ImageData(kind="image", height=16, width=12, pool=2)
 SIGNAL = SignalData(kind="signal", channels=2, samples=60, rate_hz=30.0, units=("mV",), typical=(1.0,))
@@ -45,6 +46,21 @@ def test_the_bank_is_made_up_records_each_seen_through_one_look(data: Any) -> No
     assert bank.shape == (70, data.values) and np.array_equal(bank, augmented(made, coins, data, HOW))
     assert public_bank(data, 70, 3, HOW) is bank and not bank.flags.writeable
     assert not np.array_equal(public_bank(data, 70, 4, HOW), bank)
+
+
+@pytest.mark.parametrize(
+    ("data", "sizes"),
+    [
+        (IMAGE, [0.7493, 0.6940, 0.7106, 0.6980, 0.6900, 0.7286, 0.7200, 0.7138]),
+        (SIGNAL, [0.9119, 0.8316, 1.0673, 0.8078, 0.8381, 0.8518, 0.8822, 0.8725]),
+    ],
+    ids=["image", "signal"],
+)
+def test_a_version_of_the_bank_is_these_records(data: Any, sizes: list[float]) -> None:
+    """Mean sizes of eight parts. Other numbers: another bank, for which `bank_version` must be raised, here and in looks.py."""
+    found = np.abs(public_bank(data, 512, SimclrBank(name="simclr-bank").bank_seed, HOW)).mean(axis=1)
+    assert SimclrBank(name="simclr-bank").bank_version == 1
+    assert found.reshape(8, -1).mean(axis=1) == pytest.approx(sizes, abs=2e-4)
 
 
 def test_it_is_embedded_part_by_part_and_outside_every_graph() -> None:
