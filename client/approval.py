@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from client.budget import census_line
+from client.isolation import check_study
 from client.study import Study
 from ssl_core.data.source import read_source
 from ssl_core.errors import ConfigError, PolicyError, TrustError
-from ssl_core.privacy.isolation import check_isolation
 from ssl_core.spec.objective import clip_line
 from ssl_core.trust.identity import fingerprint
 
@@ -50,8 +50,7 @@ def prepare(study: Study) -> str:
     check_start(study)
     check_size(study)
     report = study.checked.report
-    declared = read_source(study.home.source_path).declared
-    isolation = check_isolation(study.plan, speed=study.home.config.speed, declared=declared, nominal_size=study.nominal_size)
+    isolation = check_study(study, read_source(study.home.source_path).declared)
     whose = "bucket's but his own" if clip_line(study.plan.objective) else "other's"
     return (
         "\n".join([*report.lines(), census_line(study.home, study.cohort, study.checked.patients)])

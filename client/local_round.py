@@ -10,6 +10,7 @@ journaled bytes go out again, and a round that had started without an upload is 
 from __future__ import annotations
 
 from client.budget import site_ledger
+from client.isolation import warm_up
 from client.study import Study
 from ssl_core.parcel import OutgoingKind, Parcel
 from ssl_core.privacy.training import train_round
@@ -29,8 +30,8 @@ def local_round(study: Study, start: bytes, total: Words | None) -> Parcel:
 def _train_and_mask(study: Study, start: bytes, total: Words | None) -> MaskedUpload:
     plan = study.plan
     study.check()
-    # A copy that is gone or damaged must end the round before it is begun and charged.
-    study.warm_up()
+    # A copy that is gone or damaged, or a failed check, must end the round before it is begun and charged.
+    warm_up(study)
     ticket = study.secure_sum.begin(start, total)
     site_ledger(study.home).commit(study.plan_hash, ticket.round, plan.rounds.steps_per_round)
     result = train_round(

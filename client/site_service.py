@@ -15,6 +15,7 @@ import numpy as np
 
 from client.approval import prepare
 from client.home import SiteHome
+from client.isolation import warm_up
 from client.leftovers import drop_leftovers
 from client.local_round import local_round
 from client.receipts import record_receipt
@@ -81,7 +82,7 @@ class SiteService:
                     study.history.begin(_floats(vector, np.float32))
                 study.secure_sum.accept_keys(body)
                 # Model and patients are loaded here, so that the first round is as fast as the others.
-                study.warm_up()
+                warm_up(study)
                 return Parcel(OutgoingKind.KEYS_ACK, hashlib.sha256(body).digest())
             case IncomingKind.START:
                 study.secure_sum.recognise(body)

@@ -163,10 +163,6 @@ class Study:
         self.check()
         site_ledger(self.home, self.cohort).admit(self.plan_hash, self.schedule, self.plan.privacy.delta)
 
-    def warm_up(self) -> None:
-        """Load model and patients before the first round asks for them."""
-        _ = self.model, self.patients
-
     def answered(self) -> int:
         """Rounds that this site started training for."""
         return len({e.body["round"] for e in self.home.chain.entries("commit") if e.body["study"] == self.plan_hash})

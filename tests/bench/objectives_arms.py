@@ -5,6 +5,8 @@ Comes in: a `Task`, a recipe (encoder and pretext task of a plan), a seed, steps
 rates on Poisson samples of the same expected size. `none` differs from the private arms in exactly two things: gradients
 are not clipped and no noise is added. The private ones are `train_round` itself, unit = patient, sigma by `calibrate` for
 the target epsilon of the whole run; their samples and noise are fresh by construction, so that a row is never repeated.
+Both run in rounds of ten steps, as studies do: what a task keeps still within a round (slow weights, keys of a bank) is
+taken anew from the present weights where one begins, in the private arms through a round's start and optimizer state.
 
 Linear probe: the product's ridge, its strength by leave-one-out; for macro F1 scikit-learn's RidgeClassifierCV with balanced
 classes and the same strengths. kNN: cosine, 10 neighbours, votes weighted by exp(similarity / .1) (Wu et al., "Unsupervised
@@ -13,6 +15,7 @@ Feature Learning via Non-Parametric Instance Discrimination", CVPR 2018, section
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,6 +40,7 @@ from ssl_core.privacy.accountant import Schedule, calibrate, checked_epsilon
 from ssl_core.privacy.descent import Descent
 from ssl_core.privacy.training import train_round
 from ssl_core.spec.data import TextData
+from ssl_core.warm_start.pretraining import STEPS_A_ROUND
 
 Matrix = npt.NDArray[np.float64]
 DELTA, CLIP_NORM = 1e-5, 0.1
@@ -76,7 +80,8 @@ def noise_for(target: float, rate: float, steps: int) -> tuple[float, float]:
 
 
 def plan_of(task: Task, recipe: Recipe, *, seed: int, steps: int, sigma: float) -> StudyPlan:
-    """One site with all of the task's training patients, one round of `steps` steps."""
+    """One site with all of the task's training patients; rounds of ten steps, or of what divides both ten and `steps`."""
+    a_round = math.gcd(steps, STEPS_A_ROUND)
     given = {
         "name": "bench", "purpose": "compare pretext tasks under privacy", "alone": True, "seed": seed,
         "data": task.data.model_dump(mode="json"), "encoder": recipe.encoder, "objective": recipe.objective,
@@ -86,7 +91,7 @@ def plan_of(task: Task, recipe: Recipe, *, seed: int, steps: int, sigma: float) 
             "max_grad_norm": CLIP_NORM, "delta": DELTA,
         },
         "training": {"optimizer": "adam", "learning_rate": recipe.rate, "betas": [0.9, 0.98]},
-        "rounds": {"rounds": 1, "steps_per_round": steps, "max_void": 0},
+        "rounds": {"rounds": steps // a_round, "steps_per_round": a_round, "max_void": 0},
         "aggregation": {"update_range": 1.0},
         "sites": [{"name": "a", "nominal_size": task.nominal}],
     }  # fmt: skip
@@ -95,9 +100,11 @@ def plan_of(task: Task, recipe: Recipe, *, seed: int, steps: int, sigma: float) 
 
 def train_plain(model: PretextModel, task: Task, plan: StudyPlan) -> None:
     """The private loop without clipping and noise: Poisson sample, sum of gradients / (q N), one step of the same Adam."""
-    steps, rate = plan.rounds.steps_per_round, plan.privacy.sampling_rate
+    steps, rate = plan.total_steps, plan.privacy.sampling_rate
     descent, rng = Descent(model, plan.training, total_steps=steps, state=None), np.random.default_rng([plan.seed, steps])
     for step in range(steps):
+        if step % plan.rounds.steps_per_round == 0:
+            model.start_round()
         index = np.flatnonzero(rng.random(len(task.train)) < rate).astype(np.int64)
         descent.inner.zero_grad()
         size = model.bucket_size if isinstance(model, BucketModel) else 128
@@ -112,6 +119,18 @@ def train_plain(model: PretextModel, task: Task, plan: StudyPlan) -> None:
         descent.inner.step()
 
 
+def train_privately(model: PretextModel, task: Task, plan: StudyPlan) -> None:
+    """What the site does in a study, round after round; nobody else is in it, so that the sum is the site's own update."""
+    weights, state = to_vector(model), None
+    for number in range(plan.rounds.rounds):
+        done = train_round(
+            model=model, patients=task.train, plan=plan, nominal_size=task.nominal, start=weights,
+            first_step=number * plan.rounds.steps_per_round, total_steps=plan.total_steps, state=state, speed=_SPEED,
+        )  # fmt: skip
+        weights, state = weights + done.delta, done.state
+    load_vector(model, weights)
+
+
 def arm_features(task: Task, recipe: Recipe, *, target: float | None, seed: int, steps: int) -> tuple[Matrix, Matrix]:
     """Features of pool and test by the encoder after `steps` steps; 0: random; `target` None: no privacy, else epsilon."""
     sigma = 1.0 if target is None else noise_for(target, batch_of(task, recipe) / task.nominal, steps)[0]
@@ -120,12 +139,7 @@ def arm_features(task: Task, recipe: Recipe, *, target: float | None, seed: int,
     if steps and target is None:
         train_plain(model, task, plan)
     elif steps:
-        start = to_vector(model)
-        found = train_round(
-            model=model, patients=task.train, plan=plan, nominal_size=task.nominal, start=start, first_step=0,
-            total_steps=steps, state=None, speed=_SPEED,
-        )  # fmt: skip
-        load_vector(model, start + found.delta)
+        train_privately(model, task, plan)
     sides = [side.patients.mean_by_unit(model.encoder.features(side.patients.records)) for side in (task.pool, task.test)]
     scaling = standardise(sides[0])
     return scaling(sides[0]), scaling(sides[1])

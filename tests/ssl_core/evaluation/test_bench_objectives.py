@@ -167,6 +167,30 @@ def test_arms_begin_alike_and_differ_by_training(bench: ModuleType, tmp_path: Pa
     assert scores == arms.score(task, made["eps8"], [20, 5000], 2)
 
 
+@pytest.mark.parametrize("arm", ["none", "eps8"])
+def test_what_stands_still_within_a_round_is_taken_anew_every_ten_steps(
+    bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arm: str
+) -> None:
+    write_arrays(tmp_path)
+    arms, task = sys.modules["objectives_arms"], bench.TASKS["signal"](tmp_path, 1000)
+    recipe = arms.Recipe({"name": "conv1d", "size": "nano"}, {"name": "byol", "projector": 16, "predictor": 8})
+    plan = arms.plan_of(task, recipe, seed=5, steps=20, sigma=1.0)
+    model = build_model(plan)
+    begun, real = [to_vector(model)], type(model).start_round
+
+    def noted(self: Any) -> None:
+        begun.append(to_vector(self))
+        real(self)
+
+    monkeypatch.setattr(type(model), "start_round", noted)
+    (arms.train_plain if arm == "none" else arms.train_privately)(model, task, plan)
+    assert plan.rounds.rounds == 2 and plan.rounds.steps_per_round == 10 and len(begun) == 3
+    np.testing.assert_array_equal(begun[0], begun[1])
+    slow = np.concatenate([part.detach().numpy().ravel() for kept in model.__dict__["slow"] for part in kept.parameters()])
+    np.testing.assert_array_equal(slow, begun[2][: len(slow)])
+    assert not np.array_equal(begun[1], begun[2]) and not np.array_equal(begun[2], to_vector(model))
+
+
 def test_missing_arrays_are_named_or_left_out(bench: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DataError, match="array of the bench is missing"):
         bench.TASKS["image"](tmp_path, None)
