@@ -6,6 +6,8 @@ say which part is shown, the other LOOK how. Goes out: float32 [..., V], each a 
   signals: a stretch of at least `crop` of the time, at another time, zeros elsewhere; `flip` changes the sign
   both:    times exp(+- gain), plus an offset of +- gain (signals: a slow wave of that size, one to four turns in the
            record), plus noise of standard deviation `noise` in the record's units.
+With `parts` a view shows a part of its own window of the record alone, of which `crop` is then a share; parts_of_records
+cuts a record into windows that do not overlap.
 Crop as in Chen et al., "A Simple Framework for Contrastive Learning" (ICML 2020), appendix A, without changing the shape of
 the part; a signal is not stretched, since its rates mean something. Noise is read from a fixed public table at a place
 that a coin chooses, so that a view costs seven coins and not one a pixel.
@@ -21,6 +23,7 @@ import numpy.typing as npt
 
 from ssl_core.objectives.base import choose
 from ssl_core.spec.data import ImageData, SignalData
+from ssl_core.spec.looks import grid_of
 
 PLACE, LOOK = 4, 3
 COINS = PLACE + LOOK
@@ -30,6 +33,7 @@ _TABLE = np.random.default_rng(0).standard_normal(1 << 16).astype(np.float32)
 
 Floats = npt.NDArray[np.float32]
 Coins = npt.NDArray[np.float64]
+Windows = npt.NDArray[np.int64]
 
 
 class Augmentation(NamedTuple):
@@ -41,16 +45,34 @@ class Augmentation(NamedTuple):
     flip: bool
 
 
-def augmented(records: Floats, coins: Coins, data: ImageData | SignalData, how: Augmentation) -> Floats:
-    """Records [..., V] and coins [..., COINS] to one look at each, float32 [..., V]."""
+def parts_of_records(data: ImageData | SignalData, count: int) -> Windows:
+    """`count` windows that do not overlap, int64 [count, axes, 2]: first line and first beyond it, rows and columns or time."""
+    if isinstance(data, SignalData):
+        return _edges(data.samples, count)[:, None]
+    rows, columns = grid_of(count)
+    down, across = _edges(data.height // data.pool, rows), _edges(data.width // data.pool, columns)
+    return np.stack((down.repeat(columns, axis=0), np.tile(across, (rows, 1))), axis=1)[:count]
+
+
+def _edges(size: int, count: int) -> Windows:
+    lines = np.arange(count + 1) * size // count
+    return np.stack((lines[:-1], lines[1:]), axis=1)
+
+
+def augmented(
+    records: Floats, coins: Coins, data: ImageData | SignalData, how: Augmentation, parts: Windows | None = None
+) -> Floats:
+    """Records [..., V] and coins [..., COINS] to one look at each, float32 [..., V]; `parts` int64 [..., axes, 2]: windows."""
     flat, own = records.reshape(-1, records.shape[-1]), coins.reshape(-1, COINS)
+    windows = parts_of_records(data, 1) if parts is None else parts
+    windows = np.broadcast_to(windows, (*records.shape[:-1], *windows.shape[-2:])).reshape(-1, *windows.shape[-2:])
     with np.errstate(all="ignore"):
         if isinstance(data, ImageData):
             height, width = data.height // data.pool, data.width // data.pool
-            shown = _part_of_images(flat.reshape(-1, height, width), own[:, :PLACE], how)
+            shown = _part_of_images(flat.reshape(-1, height, width), own[:, :PLACE], windows, how)
             added = how.gain * (2.0 * own[:, PLACE + 1, None] - 1.0)
         else:
-            shown = _part_of_signals(flat.reshape(-1, data.channels, data.samples), own[:, :PLACE], how)
+            shown = _part_of_signals(flat.reshape(-1, data.channels, data.samples), own[:, :PLACE], windows[:, 0], how)
             added = np.tile(_waves(own[:, PLACE + 1], data.samples, how.gain), (1, data.channels))
         louder = np.exp(how.gain * (2.0 * own[:, PLACE, None] - 1.0))
         noise = how.noise * _noise(own[:, PLACE + 2], flat.shape[1])
@@ -58,20 +80,23 @@ def augmented(records: Floats, coins: Coins, data: ImageData | SignalData, how: 
     return looked.reshape(records.shape)
 
 
-def _part_of_images(images: Floats, coins: Coins, how: Augmentation) -> Floats:
-    """Images [m, h, w] to parts of them, drawn to the same size; a part is `share` of each side."""
+def _part_of_images(images: Floats, coins: Coins, windows: Windows, how: Augmentation) -> Floats:
+    """Images [m, h, w] to parts of their windows [m, 2, 2], drawn to the same size; a part is `share` of each side."""
     share = how.crop + (1.0 - how.crop) * coins[:, 0]
-    rows = _between(images.shape[1], share, coins[:, 1])
-    columns = _between(images.shape[2], share, coins[:, 2])
+    rows = _between(images.shape[1], windows[:, 0], share, coins[:, 1])
+    columns = _between(images.shape[2], windows[:, 1], share, coins[:, 2])
     if how.flip:
         columns = np.where(coins[:, 3, None] <= 0.5, columns[:, ::-1], columns)
     return _at(_at(images, rows, axis=1), columns, axis=2)
 
 
-def _between(size: int, share: Coins, coin: Coins) -> Coins:
-    """Where the `size` pixels of each view lie along a side of the record, float64 [m, size] in 0 .. size - 1."""
-    begin = coin * (1.0 - share) * size
-    return np.clip(begin[:, None] + (np.arange(size) + 0.5) * share[:, None] - 0.5, 0.0, size - 1.0)
+def _between(size: int, windows: Windows, share: Coins, coin: Coins) -> Coins:
+    """Where the `size` pixels of each view lie along a side of the record, float64 [m, size], inside its window [m, 2]."""
+    first, beyond = windows[:, :1], windows[:, 1:]
+    extent = beyond - first
+    begin = (coin * (1.0 - share))[:, None] * extent + first
+    found: Coins = np.clip(begin + (np.arange(size) + 0.5) * (share[:, None] * (extent / size)) - 0.5, first, beyond - 1.0)
+    return found
 
 
 def _at(images: Floats, places: Coins, *, axis: int) -> Floats:
@@ -84,11 +109,12 @@ def _at(images: Floats, places: Coins, *, axis: int) -> Floats:
     return found
 
 
-def _part_of_signals(signals: Floats, coins: Coins, how: Augmentation) -> Floats:
-    """Signals [m, channels, samples] to a stretch of each at another time, zeros elsewhere."""
-    samples = signals.shape[2]
-    kept = np.ceil((how.crop + (1.0 - how.crop) * coins[:, 0]) * samples).astype(np.int64)
-    begin, put = (choose(coins[:, place], samples - kept + 1)[:, None] for place in (1, 2))
+def _part_of_signals(signals: Floats, coins: Coins, windows: Windows, how: Augmentation) -> Floats:
+    """Signals [m, channels, samples] to a stretch of each one's window [m, 2] at another time, zeros elsewhere."""
+    samples, extent = signals.shape[2], windows[:, 1] - windows[:, 0]
+    kept = np.ceil((how.crop + (1.0 - how.crop) * coins[:, 0]) * extent).astype(np.int64)
+    begin = (windows[:, 0] + choose(coins[:, 1], extent - kept + 1))[:, None]
+    put = choose(coins[:, 2], samples - kept + 1)[:, None]
     time = np.arange(samples) - put
     source = np.clip(time + begin, 0, samples - 1)
     found = np.take_along_axis(signals, source[:, None, :], axis=2)

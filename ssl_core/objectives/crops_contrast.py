@@ -2,8 +2,9 @@
 
 Paper: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (SimCLR, ICML 2020), section
 2.1, equation 1 (NT-Xent). Different: the negatives are the other crops of the unit's own records, never another patient's;
-so it learns what tells the parts of a record apart and survives another gain and noise; both looks at a crop show the same
-part; LayerNorm in the projector (projector.py); augmentations as in augment.py.
+so it learns what tells the parts of a record apart and survives another gain and noise; crops do not overlap, and both looks
+at one show the same (own_crops.py); LayerNorm in the projector (projector.py); augmentations as in augment.py. What is lost:
+nothing asks two patients to differ, and the negatives are few.
 
 Sensitivity: K records of the unit, S crops of each and two looks at each come from the unit's own coins; every positive and
 every negative is a crop of the unit; the loss is one for all of them, before clipping (K views, still one row). So the unit's

@@ -2,8 +2,10 @@
 
 Comes in: records of one unit and its own coins. Goes out, for one unit with K records and S crops of each: shown float32
 [K * S * 2, V], the two looks at a crop one after the other, which show the same part of the record differently (augment.py);
-real float32 [K], 0 for an all-zero record, else 1. vicreg_own.py, barlow_own.py and crops_contrast.py are the tasks; `crops_of`
-is for those that take statistics over the crops of one look, of one unit alone.
+real float32 [K], 0 for an all-zero record, else 1. Each crop lies in a part of the record of its own, about an S-th of it, so
+that no two crops of a record overlap: tasks that push crops apart would push apart what is the same. What is lost by it: what
+is larger than such a part. vicreg_own.py, barlow_own.py and crops_contrast.py are the tasks; `crops_of` is for those that take
+statistics over the crops of one look, of one unit alone.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from torch import Tensor
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.base import Encoder
 from ssl_core.encoders.convolution import convolution_range
-from ssl_core.objectives.augment import LOOK, PLACE, Augmentation, augmented
+from ssl_core.objectives.augment import LOOK, PLACE, Augmentation, augmented, parts_of_records
 from ssl_core.objectives.base import PretextModel, Views, spread_records
 from ssl_core.objectives.projector import Projector
 from ssl_core.spec.data import ImageData, SignalData
@@ -46,6 +48,7 @@ class OwnCropsModel(PretextModel):
         super().__init__()
         self.data, self.how = data, how
         self.views, self.crops = data.records_per_patient, crops
+        self.parts = np.tile(parts_of_records(data, crops).repeat(2, axis=0), (self.views, 1, 1))
         self.coins = 1 + self.views * crops * (PLACE + 2 * LOOK)
         self.encoder = encoder
         self.project = Projector(encoder.feature_width, projector, projector, bias=False)
@@ -61,7 +64,7 @@ class OwnCropsModel(PretextModel):
         coins = np.concatenate((places, looks), axis=2)
         crops = records.repeat(self.crops * 2, axis=1)
         return {
-            "shown": torch.from_numpy(augmented(crops, coins, self.data, self.how)),
+            "shown": torch.from_numpy(augmented(crops, coins, self.data, self.how, self.parts)),
             "real": torch.from_numpy((records != 0).any(axis=2).astype(np.float32)),
         }
 

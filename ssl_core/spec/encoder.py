@@ -18,6 +18,10 @@ ResnetSize = Literal["nano", "10", "18"]
 TextTransformerSize = Literal["nano", "tiny", "mini", "small"]
 TableTransformerSize = Literal["nano", "tiny", "small"]
 
+# How many pixels or samples one place of the last maps stands for.
+RESNET_STRIDE: dict[ResnetSize, int] = {"nano": 2, "10": 8, "18": 32}
+CONV_SIGNAL_STRIDE: dict[ConvSignalSize, int] = {"nano": 8, "small": 32, "base": 32}
+
 
 class HashedWordsEncoder(StrictModel):
     """0-layer text encoder: summed hash embeddings, mean over words, LayerNorm."""

@@ -16,8 +16,17 @@ from ssl_core.spec.data import (
     SoundData,
     TextData,
 )
-from ssl_core.spec.encoder import Encoder, SignalTransformerEncoder, TwoTowerEncoder, VitEncoder
-from ssl_core.spec.looks import DinoBank, MocoBank, SimclrBank, SwavBank
+from ssl_core.spec.encoder import (
+    CONV_SIGNAL_STRIDE,
+    RESNET_STRIDE,
+    ConvSignalEncoder,
+    Encoder,
+    ResnetEncoder,
+    SignalTransformerEncoder,
+    TwoTowerEncoder,
+    VitEncoder,
+)
+from ssl_core.spec.looks import BarlowOwn, CropsContrast, DinoBank, MocoBank, SimclrBank, SwavBank, VicregOwn, grid_of
 from ssl_core.spec.nearest import not_together
 from ssl_core.spec.objective import (
     ContrastivePredictive,
@@ -145,10 +154,16 @@ def _check_squares(data: Picture, encoder: Encoder, objective: Objective) -> Non
         raise ValueError("target log-power is for signals")
     if isinstance(objective, Rotation) and data.height != data.width:
         raise ValueError("rotation needs square images")
+    sides = (data.height // data.pool, data.width // data.pool)
     if isinstance(objective, Jigsaw):
-        for side in (data.height // data.pool, data.width // data.pool):
-            if side // objective.grid - objective.gap < _LEAST_TILE or 2 * objective.gap > side // objective.grid:
-                raise ValueError(f"a tile (a side / pool / grid) must keep {_LEAST_TILE} pixels and its greater half")
+        kept = [side // objective.grid - objective.gap for side in sides]
+        if min(kept) < _LEAST_TILE or any(2 * objective.gap > side // objective.grid for side in sides):
+            raise ValueError(f"a tile (a side / pool / grid) must keep {_LEAST_TILE} pixels and its greater half")
+        if isinstance(encoder, ResnetEncoder):
+            _check_stride(min(kept), RESNET_STRIDE[encoder.size], encoder.size, "a tile (a side / pool / grid - gap)")
+    if isinstance(objective, VicregOwn | BarlowOwn | CropsContrast):
+        if any(side // count < _LEAST_TILE for side, count in zip(sides, grid_of(objective.crops), strict=True)):
+            raise ValueError(f"crops are cut from parts of their own, which must have {_LEAST_TILE} pixels a side: take fewer")
 
 
 def _check_pieces(data: SignalData, encoder: Encoder, objective: Objective) -> None:
@@ -158,6 +173,11 @@ def _check_pieces(data: SignalData, encoder: Encoder, objective: Objective) -> N
             raise ValueError("samples must be a multiple of the encoder's patch, twice it or more")
     if isinstance(objective, ShuffledOrder | OwnContrast):
         _check_gap(data.samples // objective.segments, objective.gap, "a segment (samples / segments)")
+    if isinstance(objective, ShuffledOrder) and isinstance(encoder, ConvSignalEncoder):
+        kept = data.samples // objective.segments - objective.gap
+        _check_stride(kept, CONV_SIGNAL_STRIDE[encoder.size], encoder.size, "a segment (samples / segments - gap)")
+    if isinstance(objective, VicregOwn | BarlowOwn | CropsContrast) and data.samples // objective.crops < _LEAST_SEGMENT:
+        raise ValueError(f"crops are cut from parts of their own, which must have {_LEAST_SEGMENT} samples: take fewer")
     if isinstance(objective, ContrastivePredictive):
         _check_gap(data.samples // objective.pieces, objective.gap, "a piece (samples / pieces)")
         if objective.ahead >= objective.pieces:
@@ -176,3 +196,11 @@ def _check_pieces(data: SignalData, encoder: Encoder, objective: Objective) -> N
 def _check_gap(part: int, gap: int, what: str) -> None:
     if part - gap < _LEAST_SEGMENT or 2 * gap > part:
         raise ValueError(f"{what} must keep {_LEAST_SEGMENT} samples and its greater half")
+
+
+def _check_stride(kept: int, stride: int, size: str, what: str) -> None:
+    if kept < stride:
+        raise ValueError(
+            f"{what} must be at least {stride} wide for the encoder's size {size}, of whose last maps one place stands for so "
+            "much: fewer parts, larger records or a smaller encoder"
+        )

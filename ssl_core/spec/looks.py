@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -23,6 +24,12 @@ class _Looks(StrictModel):
     flip: bool = False
 
 
+def grid_of(crops: int) -> tuple[int, int]:
+    """Rows and columns of the parts of an image from which so many crops are cut, one from each; the last may be left over."""
+    rows = math.isqrt(crops - 1) + 1
+    return rows, -(-crops // rows)
+
+
 class SimSiam(_Looks):
     """From one look at a record, predict what the encoder makes of another."""
 
@@ -40,10 +47,10 @@ class Byol(_Looks):
 
 
 class VicregOwn(_Looks):
-    """Two looks at a crop agree, the `crops` crops of a patient's records differ and are not correlated."""
+    """Two looks at a crop agree, the `crops` crops of a patient's records, of a part each, differ and are not correlated."""
 
     name: Literal["vicreg-own"]
-    crops: Annotated[int, Field(ge=2, le=32)] = 8
+    crops: Annotated[int, Field(ge=2, le=32)] = 4
     projector: Annotated[int, Field(ge=8, le=4096)] = 64
     invariance: Annotated[float, Field(ge=0, le=1000)] = 25.0
     variance: Annotated[float, Field(gt=0, le=1000)] = 25.0
@@ -51,10 +58,10 @@ class VicregOwn(_Looks):
 
 
 class CropsContrast(_Looks):
-    """Tell two looks at a crop from looks at the other crops, `crops` of each of a patient's records."""
+    """Tell two looks at a crop from looks at the other crops, one from each of the `crops` parts of a patient's records."""
 
     name: Literal["crops-contrast"]
-    crops: Annotated[int, Field(ge=2, le=32)] = 8
+    crops: Annotated[int, Field(ge=2, le=32)] = 4
     projector: Annotated[int, Field(ge=8, le=4096)] = 64
     temperature: Annotated[float, Field(ge=0.05, le=10)] = 0.5
 
@@ -63,7 +70,7 @@ class BarlowOwn(_Looks):
     """Two looks at a crop agree, number by number, and no two numbers are correlated over the `crops` of the records."""
 
     name: Literal["barlow-own"]
-    crops: Annotated[int, Field(ge=2, le=32)] = 8
+    crops: Annotated[int, Field(ge=2, le=32)] = 4
     projector: Annotated[int, Field(ge=8, le=4096)] = 64
     redundancy: Annotated[float, Field(ge=0, le=1000)] = 0.005
 

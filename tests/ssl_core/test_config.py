@@ -293,6 +293,9 @@ PREDICTIVE = {"name": "contrastive-predictive", "pieces": 5}
         ORDER | {"objective": OWN},
         SIGNALS | {"encoder": SIGNALS["encoder"] | {"patch": 10}, "objective": OWN},
         ORDER | {"objective": PREDICTIVE},
+        ORDER | {"objective": {"name": "crops-contrast", "crops": 12}},
+        ROTATION | {"data": IMAGES, "objective": {"name": "barlow-own", "crops": 6}},
+        ROTATION | {"encoder": {"name": "resnet", "size": "10"}, "objective": {"name": "jigsaw", "grid": 4, "gap": 0}},
     ],
 )
 def test_other_tasks_are_taken_with_the_encoders_that_suit_them(changes: dict[str, Any]) -> None:
@@ -312,6 +315,16 @@ def test_convolutional_nets_are_taken_with_their_own_objective(changes: dict[str
         (ORDER | {"objective": {"name": "shuffled-order", "segments": 13}}, "must keep 8 samples"),
         (ORDER | {"objective": {"name": "shuffled-order", "segments": 4, "gap": 13}}, "its greater half"),
         (ORDER | {"objective": {"name": "shuffled-order", "segments": 1}}, "segments"),
+        (
+            ORDER | {"encoder": {"name": "conv1d", "size": "small"}},
+            "a segment .* at least 32 wide for the encoder's size small",
+        ),
+        (
+            ROTATION | {"encoder": {"name": "resnet"}, "objective": {"name": "jigsaw", "grid": 2, "gap": 0}},
+            "a tile .* at least 32 wide for the encoder's size 18",
+        ),
+        (ORDER | {"objective": {"name": "crops-contrast", "crops": 13}}, "must have 8 samples"),
+        (ROTATION | {"data": IMAGES, "objective": {"name": "barlow-own", "crops": 7}}, "must have 4 pixels a side"),
         (ORDER | {"objective": AUTOENCODING}, "fit together: signal, conv1d, masked-autoencoding"),
         (SIGNALS | {"objective": {"name": "shuffled-order"}}, "fit together"),
         (ROTATION | {"data": ROTATION["data"] | {"width": 16}}, "square images"),

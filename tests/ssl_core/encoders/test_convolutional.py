@@ -15,7 +15,7 @@ from ssl_core.encoders.conv_signal import ConvSignal
 from ssl_core.encoders.convolution import convolution_range
 from ssl_core.encoders.resnet import ResNet
 from ssl_core.spec.data import ImageData, SignalData
-from ssl_core.spec.encoder import ConvSignalSize, ResnetSize
+from ssl_core.spec.encoder import CONV_SIGNAL_STRIDE, RESNET_STRIDE, ConvSignalSize, ResnetSize
 
 SIGNAL = SignalData(kind="signal", channels=2, samples=50, rate_hz=50.0, units=("mV",), typical=(0.5,))
 IMAGE = ImageData(kind="image", height=16, width=24, pool=2)
@@ -25,6 +25,17 @@ IMAGE_SIZES: dict[ResnetSize, int] = {"nano": 4_952, "10": 1_225_824, "18": 11_1
 
 def count(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_one_place_of_the_last_maps_stands_for_as_much_as_the_plan_is_told() -> None:
+    for size in IMAGE_SIZES:
+        with torch.device("meta"):
+            maps = ResNet(IMAGE, size=size).maps(torch.zeros(1, 1, 128, 64))
+        assert maps.shape[2:] == (128 // RESNET_STRIDE[size], 64 // RESNET_STRIDE[size])
+    for length in SIGNAL_SIZES:
+        with torch.device("meta"):
+            frames = ConvSignal(SIGNAL, size=length).frames(torch.zeros(1, 2, 256))
+        assert frames.shape[2] == 256 // CONV_SIGNAL_STRIDE[length]
 
 
 def norm(named: dict[str, np.ndarray], name: str, x: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from tests_transformer import gelu, layer_norm, learn, linear, named_weights
 
 from ssl_core.data.patients import group
 from ssl_core.encoders.resnet import ResNet
-from ssl_core.objectives.augment import LOOK, PLACE, Augmentation, augmented
+from ssl_core.objectives.augment import LOOK, PLACE, Augmentation, augmented, parts_of_records
 from ssl_core.objectives.vicreg_own import Terms, VicregOwnModel
 from ssl_core.spec.data import ImageData
 
@@ -40,6 +40,7 @@ def test_both_looks_show_the_same_part() -> None:
     given = 1.0 - np.random.default_rng(2).random((20, model.coins))
     views = model.draw(group(["p", "p"], images), np.zeros(20, np.int64), given)
     shown = views["shown"].numpy().reshape(20, 2, 3, 2, 64)
+    windows = parts_of_records(DATA, 3)
     assert (views["real"] == 1).all()
     for unit in range(20):
         first = int(np.ceil(given[unit, 0] * 2)) - 1
@@ -48,7 +49,9 @@ def test_both_looks_show_the_same_part() -> None:
             for crop in range(3):
                 part, one, other = np.split(own[record, crop], [PLACE, PLACE + LOOK])
                 for look, coins in enumerate((one, other)):
-                    expected = augmented(images[[(first + record) % 2]], np.concatenate((part, coins))[None], DATA, HOW)
+                    expected = augmented(
+                        images[[(first + record) % 2]], np.concatenate((part, coins))[None], DATA, HOW, windows[crop]
+                    )
                     assert np.array_equal(shown[unit, record, crop, look], expected[0])
 
 
