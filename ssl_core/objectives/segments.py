@@ -3,7 +3,7 @@
 Comes in: records float32 [B, K, channels * samples], channel after channel. Goes out: float32 [B, K, ..., channels, length].
 A record has S places of samples // S samples each; a segment is `gap` samples shorter than its place and begins up to `gap`
 late by a coin of its own, so that it fits whole. A segment in which no channel changes (the zeros after a short record, a
-lead that is off) is absent: neither asked for nor compared with.
+lead that is off) is absent: neither asked for nor compared with. So is a tile of an image that is all one shade (jigsaw.py).
 """
 
 from __future__ import annotations
@@ -37,3 +37,13 @@ def present(segments: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     """Segments [..., channels, length] to bool [...]: some channel changes."""
     found: npt.NDArray[np.bool_] = (segments != segments[..., :1]).any(axis=(-2, -1))
     return found
+
+
+def asked(found: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """Parts that are present, bool [B, K, S], to their weights in a unit's loss, float32 [B, K, S].
+
+    A record counts 1 / K, in equal shares of its parts that are present; fewer than two of them ask nothing.
+    """
+    count = found.sum(axis=-1, keepdims=True)
+    weights: npt.NDArray[np.float32] = np.where(found & (count >= 2), 1.0 / (found.shape[1] * np.maximum(count, 1)), 0.0)
+    return weights.astype(np.float32)

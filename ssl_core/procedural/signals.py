@@ -36,6 +36,7 @@ _CENTRES = np.array([-0.16, -0.028, 0.0, 0.03, 0.26])
 _WIDTHS = np.array([0.022, 0.008, 0.011, 0.012, 0.045])
 _BEFORE, _AFTER = 0.32, 0.68
 _R_SIZE = 5.0
+_LEADS = 1903
 
 Waves = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -53,8 +54,9 @@ def procedural_signals(seed: int, count: int, data: SignalData) -> Signals:
     """The first `count` records of `seed`; `ConfigError` where the study's rate or length cannot hold a beat."""
     _check(data)
     records, factors = np.empty((count, data.values), np.float32), np.empty((count, len(FACTORS)), np.float32)
-    # Where each channel looks from: the study's, not the record's; the first sees R upright.
-    towards = np.random.default_rng([seed, 1]).normal(0.0, 0.6, (3, data.channels))
+    # Where each channel looks from is of their number alone, as a study's leads are: what one seed is trained on another one
+    # is examined by, or compared with. The first sees R upright.
+    towards = np.random.default_rng([_LEADS, data.channels]).normal(0.0, 0.6, (3, data.channels))
     towards[:, 0] = 0.0
     towards[0] = 1.0
     for block, begin in enumerate(range(0, count, BLOCK)):

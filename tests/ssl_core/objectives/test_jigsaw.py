@@ -21,7 +21,7 @@ def test_tiles_are_shown_in_another_order_and_late() -> None:
     images = (np.arange(2 * 130).reshape(2, 130) + 1).astype(np.float32)
     coins = 1.0 - np.random.default_rng(2).random((200, model.coins))
     views = {n: v.numpy() for n, v in model.draw(group(["p", "p"], images), np.zeros(200, np.int64), coins).items()}
-    assert views["shown"].shape == (200, 2, 10 * 8) and views["weight"].tolist() == [[0.5, 0.5]] * 200
+    assert views["shown"].shape == (200, 2, 10 * 8) and (views["weight"] == 0.125).all()
     assert np.array_equal(np.sort(views["places"], axis=2), np.broadcast_to(np.arange(4), (200, 2, 4)))
     late = set()
     for shown, places in zip(views["shown"].reshape(400, 10, 8), views["places"].reshape(400, 4), strict=True):
@@ -51,10 +51,22 @@ def test_the_loss_is_the_mean_surprise_at_the_places(jigsaw_task: Any) -> None:
             ]
             logits = (named["head.weight"] @ np.concatenate(parts) + named["head.bias"]).reshape(4, 4)
             places = views["places"][unit, record].numpy()
-            surprise = -log_softmax(logits, axis=1)[np.arange(4), places].mean()
-            expected += float(views["weight"][unit, record]) * surprise
+            surprise = -log_softmax(logits, axis=1)[np.arange(4), places]
+            expected += float(views["weight"][unit, record].numpy() @ surprise)
         loss = task.model({name: view[unit] for name, view in views.items()}).item()
         assert loss == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_of_tiles_of_one_shade_it_is_not_asked_where_they_came_from() -> None:
+    model = JigsawModel(DATA, size="nano", grid=2, gap=1)
+    images = np.random.default_rng(7).normal(size=(3, 13, 10)).astype(np.float32)
+    images[0, 6:], images[1, :, 5:], images[2] = 2.0, 0.0, 0.0
+    images[1, 6:] = -1.0
+    patients = group(["p", "q", "r"], images.reshape(3, 130))
+    views = model.draw(patients, np.arange(3).repeat(50), 1.0 - np.random.default_rng(8).random((150, model.coins)))
+    said = views["places"].numpy()[:50] < 2
+    np.testing.assert_array_equal(views["weight"].numpy()[:50], np.where(said, np.float32(0.25), 0))
+    assert not views["weight"][50:].any() and not model.losses(views)[50:].any()
 
 
 def test_it_learns_which_corner_of_an_image_is_bright() -> None:

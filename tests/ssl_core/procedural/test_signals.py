@@ -49,6 +49,15 @@ def test_they_are_records_of_the_studys_shape(changes: dict[str, Any]) -> None:
     assert 0.2 < np.median(made.records.std(axis=1)) < 5.0
 
 
+def test_two_seeds_have_their_leads_in_the_same_places() -> None:
+    """So that what is trained on one meets in the other the same channels."""
+    alike = []
+    for seed in (0, 1):
+        waves = procedural_signals(seed, 256, study(channels=4, samples=1000)).records.reshape(256, 4, 1000)
+        alike.append(np.mean([np.corrcoef(record) for record in waves if record.any(axis=1).all()], axis=0))
+    assert np.abs(alike[0] - alike[1]).max() < 0.1 and alike[0].min() < 0.8
+
+
 def test_channels_see_one_heart_from_different_sides() -> None:
     records = procedural_signals(0, 64, study(channels=3)).records.reshape(64, 3, 3000)
     first, second = records[:, 0], records[:, 1]
