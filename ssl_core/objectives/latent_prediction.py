@@ -5,10 +5,10 @@ Papers: Assran et al., "Self-Supervised Learning from Images with a Joint-Embedd
 their places; Baevski et al., "data2vec" (ICML 2022), section 3.3, for signals. Different: the target is the present
 encoder on the whole record, gradient stopped, and not a slow average of it (a choice: an average of released weights
 would be post-processing too, but a model keeps no state beside its parameters, so there is none that could pass from one
-patient to another), its last layer alone, normalised, where data2vec averages the outputs of its last blocks; squared errors; hidden are the M patches nearest to `blocks` points that coins choose, so that every
-shape is constant; one decoder pass predicts all blocks; K records of a patient make one loss. A target that moves with
-the encoder may become easy instead of telling: 200 steps without privacy on chest X-rays took the features' effective
-rank from 26 to 21.
+patient to another); of it the last layer alone, normalised, where data2vec averages the outputs of several blocks; squared
+errors; hidden are the M patches nearest to `blocks` points that coins choose, so that every shape is constant; one decoder
+pass predicts all blocks; K records of a patient make one loss. A target that moves with the encoder may become easy instead
+of telling: 200 steps without privacy on chest X-rays took the features' effective rank from 26 to 21.
 
 Sensitivity: K records of the unit and the points come from the unit's own coins; a target is a function of released weights
 and of the same record, normalised within its token and centred over nothing else; the loss is the mean over those K
