@@ -8,8 +8,9 @@ The only file that touches Opacus' optimizers and the attributes that they hang 
 order of a step, virtual steps, the guard against using a gradient twice, the scaling. Replaced are clipping
 (engines.py: rows that are not finite, bounded rounding) and noise (noise.py: torch's generator is not cryptographic).
 
-Every chunk is a virtual step, and every step ends with one more, empty, that adds noise: a step with B = 0 units takes
-the same path as any other, so an empty sample is noised, stepped and counted once, like a large one in many chunks.
+Every chunk is a virtual step, and every step ends with one more that adds noise and nothing else: a step with B = 0 units
+takes the same path as any other, so an empty sample is noised, stepped and counted once, like a large one in many chunks.
+A sum is handed over: the first one's tensors take up the others and the noise, so that a step makes no copies of its own.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus has no type
         )
         self.descent = descent
         self.releases = 0
+        self._closing = False
         self._privacy = privacy
         self._reach = reach
         self._noise = noise
@@ -59,17 +61,26 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus has no type
         return float(self.expected_batch_size)
 
     def add(self, clipped: ClippedSum) -> None:
-        """Add one chunk, which an engine clipped to the plan's norm, to this step's sum; nothing is released."""
+        """Add one chunk, which an engine clipped to the plan's norm, to this step's sum; nothing is released.
+
+        The chunk's tensors are this optimizer's from here on.
+        """
         self._set_sum(clipped)
+        self._closing = False
         self.signal_skip_step(True)
         self.step()
         self.zero_grad()
 
     def release(self, number: int, tap: Callable[[npt.NDArray[np.float32]], None] | None = None) -> None:
         """Noise, scale and apply this step's sum as the study's step `number`; `tap` sees the noised gradient [P]."""
-        self._set_sum(empty_sum(self.params, self._privacy.max_grad_norm, self._reach))
+        if self.params[0].summed_grad is None:
+            self._set_sum(empty_sum(self.params, self._privacy.max_grad_norm, self._reach))
+        else:
+            # Opacus wants to be given something; it is not added.
+            for parameter in self.params:
+                parameter.grad_sample = torch.zeros((), dtype=torch.float64, device=parameter.device).expand(parameter.shape)
         self.descent.prepare(number)
-        self._tap = tap
+        self._tap, self._closing = tap, True
         self.step()
         self.zero_grad()
 
@@ -95,7 +106,11 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus has no type
         for parameter in self.params:
             _check_processed_flag(parameter.grad_sample)
             part = parameter.grad_sample
-            parameter.summed_grad = part.clone() if parameter.summed_grad is None else parameter.summed_grad + part
+            if parameter.summed_grad is None:
+                # Another tensor of the same memory: the guard marks the one that it has seen.
+                parameter.summed_grad = part.detach()
+            elif not self._closing:
+                parameter.summed_grad.add_(part)
             _mark_as_processed(part)
 
     def add_noise(self) -> None:
@@ -110,7 +125,7 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus has no type
         for parameter in self.params:
             _check_processed_flag(parameter.summed_grad)
             noise = self._noise.normal(parameter.numel(), scale).to(parameter.device)
-            parameter.grad = (parameter.summed_grad + noise.view_as(parameter)).to(torch.float32)
+            parameter.grad = parameter.summed_grad.add_(noise.view_as(parameter)).to(torch.float32)
             _mark_as_processed(parameter.summed_grad)
 
 

@@ -4,16 +4,17 @@
         [--device cpu|cuda] [--precision float32|bfloat16] [--compile] [--threads 1] [--repeat 7]
 
 Prints a table; asserts nothing. plain is one forward pass of the batch and one backward to all parameters, for the sum of
-the losses; an engine is `clipped_sum` of the same views: clipped, summed in float64, without noise. All ran in turn, each
-repetition beginning with another one; shown are medians of times, of the repetitions' ratios to plain ("CPU": in
-processor time, which a busy machine disturbs less), and the peak of memory above what the model and views take: on CPU
-by the allocations that torch's profiler sees in one more run, on CUDA by its allocator. "gap" is the largest difference
-from the reference over all parameters, relative to the norm of the sum, each engine at C / (1 + its gamma); the
-reference runs for 16 units at most. ghost: Opacus' ghost clipping, two backward passes, other people's code throughout.
+the losses; an engine is `clipped_sum` of the same views: clipped, summed in float64, without noise. "whole step" is what a
+site does for a sample of one physical batch, beside plain and a step of Adam: bookkeeping's sum, noise for every parameter,
+a step of Adam; a larger sample has one noise for all its batches. All ran in turn, each repetition beginning with another
+one; shown are medians of times, of the repetitions' ratios to plain ("CPU": in processor time, which a busy machine disturbs
+less), and the peak of memory above what the model and views take: on CPU by the allocations that torch's profiler sees in
+one more run, on CUDA by its allocator. "gap" is the largest difference from the reference over all parameters, relative to
+the norm of the sum, each engine at C / (1 + its gamma); the reference runs for 16 units at most. ghost: Opacus' ghost
+clipping, two backward passes, other people's code throughout.
 An engine without figures is one that does not fit the model, or whose rows would fill the memory: the reason stands there.
 With `--precision bfloat16` plain runs under autocast, and so does bookkeeping, in the one shape in which it trains; the others
-know float32 alone and are named without figures; the gap is to the reference in float32. With `--compile` plain's losses are
-compiled by torch.compile; engines never are.
+know float32 alone; the gap is to the reference in float32. `--compile`: torch.compile of plain's losses, never of an engine.
 """
 
 from __future__ import annotations
@@ -27,44 +28,40 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 from opacus.grad_sample import GradSampleModuleFastGradientClipping
+from private_step_cases import MODELS, Case
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from deploy.demo import machine_line
-from ssl_core.config import Precision
-from ssl_core.data.patients import Patients
-from ssl_core.encoders.signal_transformer import SignalTransformer
-from ssl_core.encoders.vit import VisionTransformer
+from ssl_core.config import Precision, PrivacySpec, TrainingSpec
 from ssl_core.errors import ConfigError
 from ssl_core.objectives.base import PretextModel, Views
-from ssl_core.objectives.masked_autoencoding import MaskedAutoencodingModel
-from ssl_core.objectives.masked_language import MaskedLanguageModel
 from ssl_core.privacy.bookkeeping import BookkeepingEngine
-from ssl_core.privacy.engines import Choice, choose_engine, synthetic_views
+from ssl_core.privacy.descent import Descent
+from ssl_core.privacy.engines import Choice, choose_engine
 from ssl_core.privacy.gradients import ClippedSum
 from ssl_core.privacy.machine import keep_freed_memory, threads
+from ssl_core.privacy.noise import GaussianNoise
+from ssl_core.privacy.optimizer import PrivateOptimizer
 from ssl_core.privacy.reference import LoopEngine
-from ssl_core.privacy.synthetic import synthetic_patients
-from ssl_core.spec.data import ImageData, SignalData, TextData
-from ssl_core.spec.encoder import TextTransformerSize, VitSize
 
 CLIP_NORM = 0.1
 ENGINES: tuple[Choice, ...] = ("bookkeeping", "hooks", "vmap")
 WITH_ROWS = ("hooks", "vmap")
 MOST_LOOPED = 16
 FLOAT32_ALONE = "it computes in float32 alone"
+PLAIN_STEP, PRIVATE_STEP = "plain, whole step", "bookkeeping, whole step"
 
 
 class _Losses(nn.Module):
@@ -108,67 +105,38 @@ class Ghost:
 
 
 @dataclass(frozen=True)
-class Case:
-    """A model and how its views are made."""
-
-    name: str
-    model: PretextModel
-    views: Callable[[int], Views]
-    trial: Views
-
-
-def image(size: VitSize, quick: bool) -> Case:
-    side, patch = (16, 4) if quick else (64, 8)
-    data = ImageData(kind="image", height=side, width=side)
-    shape = {"mask_fraction": 0.75, "decoder_width": 32 if quick else 128, "decoder_depth": 1 if quick else 2}
-    model = MaskedAutoencodingModel(data, VisionTransformer(data, size="nano" if quick else size, patch=patch), **shape)
-    return _drawn(f"ViT-{size}, masked autoencoding, {side} x {side} by {patch}", model, data)
-
-
-def text(size: TextTransformerSize, quick: bool) -> Case:
-    data = TextData(kind="text", words=8 if quick else 64, codes=1, buckets=16 if quick else 2048)
-    model = MaskedLanguageModel(data, size="nano" if quick else size, mask_fraction=0.15)
-    return _drawn(f"text transformer {size}, masked language, {data.words} words", model, data)
-
-
-def signal(size: VitSize, quick: bool) -> Case:
-    channels, samples, patch = (2, 24, 6) if quick else (12, 1000, 20)
-    data = SignalData(kind="signal", channels=channels, samples=samples, rate_hz=100, units=("mV",), typical=(0.5,))
-    shape = {"mask_fraction": 0.75, "decoder_width": 32 if quick else 128, "decoder_depth": 1 if quick else 2}
-    model = MaskedAutoencodingModel(data, SignalTransformer(data, size="nano" if quick else size, patch=patch), **shape)
-    return _drawn(f"signal transformer {size}, masked autoencoding, {channels} x {samples} by {patch}", model, data)
-
-
-def _drawn(name: str, model: PretextModel, data: Any) -> Case:
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for key, parameter in model.named_parameters():
-            centre, half_width = model.init_range(key)
-            parameter.copy_(centre + half_width * (2.0 * torch.rand(parameter.shape, generator=generator) - 1.0))
-
-    def views(units: int) -> Views:
-        uniforms = 1.0 - np.random.default_rng(0).random((units, model.coins))
-        patients: Patients = synthetic_patients(data, units)
-        return model.draw(patients, np.arange(units), uniforms)
-
-    return Case(name, model, views, synthetic_views(model, data))
-
-
-MODELS: dict[str, Callable[[bool], Case]] = {
-    "vit-tiny": partial(image, "tiny"),
-    "vit-small": partial(image, "small"),
-    "text": partial(text, "mini"),
-    "signal": partial(signal, "tiny"),
-}
-
-
-@dataclass(frozen=True)
 class How:
     """What all rows are measured with."""
 
     device: str
     precision: Precision
     compiled: bool
+
+
+def whole_steps(case: Case, views: Views, how: How, summed: Callable[[], ClippedSum]) -> dict[str, Callable[[], Any]]:
+    """Plain and private training to the new weights; the learning rate leaves them where they are."""
+    model = case.model
+    privacy = PrivacySpec(
+        unit="patient", adjacency="add-or-remove-one", noise="site", sampling_rate=0.5, noise_multiplier=1.0,
+        max_grad_norm=CLIP_NORM, delta=1e-5,
+    )  # fmt: skip
+    training = TrainingSpec(optimizer="adam", learning_rate=1e-12)
+    adam = torch.optim.Adam(model.parameters(), lr=1e-12)
+    descent = Descent(model, training, total_steps=1 << 20, state=None)
+    optimizer = PrivateOptimizer(descent, privacy, nominal_size=2 * MOST_LOOPED, noise=GaussianNoise(), reach=1)
+
+    def plain() -> None:
+        with torch.autocast(how.device, torch.bfloat16) if how.precision == "bfloat16" else nullcontext():
+            total = model.losses(views).sum()
+        total.backward()
+        adam.step()
+        adam.zero_grad()
+
+    def private() -> None:
+        optimizer.add(replace(summed(), clip_norm=CLIP_NORM))
+        optimizer.release(optimizer.releases)
+
+    return {PLAIN_STEP: plain, PRIVATE_STEP: private}
 
 
 def steps_of(case: Case, views: Views, units: int, how: How) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
@@ -205,6 +173,8 @@ def steps_of(case: Case, views: Views, units: int, how: How) -> tuple[dict[str, 
         absent["ghost"] = FLOAT32_ALONE
     else:
         found["ghost"] = partial(Ghost(model).clipped_sum, views, CLIP_NORM)
+    if "bookkeeping" in found:
+        found |= whole_steps(case, views, how, found["bookkeeping"])
     return found, absent
 
 
@@ -240,9 +210,8 @@ def measure(case: Case, batch: int, repeat: int, how: How) -> list[dict[str, Any
     if batch <= MOST_LOOPED:
         loop = LoopEngine(case.model)
         wanted = loop.clipped_sum(views, CLIP_NORM * (1 + loop.gamma)).grads
-        gaps = {name: gap(step(), wanted) for name, step in steps.items() if name != "plain"}
-    clocks: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
-    names = list(steps)
+        gaps = {name: gap(step(), wanted) for name, step in steps.items() if name not in {"plain", PLAIN_STEP, PRIVATE_STEP}}
+    names, clocks = list(steps), {name: list[tuple[float, float]]() for name in steps}
     for turn in range(repeat + 1):
         names = [*names[1:], names[0]]
         for name in names:
@@ -255,8 +224,8 @@ def measure(case: Case, batch: int, repeat: int, how: How) -> list[dict[str, Any
                 clocks[name].append((time.perf_counter() - begin, time.process_time() - spent))
     peaks = {name: peak(step, device) for name, step in steps.items()}
 
-    def ratio(name: str, which: int) -> float:
-        return median(mine[which] / plain[which] for mine, plain in zip(clocks[name], clocks["plain"], strict=True))
+    def ratio(name: str, which: int, to: str = "plain") -> float:
+        return median(mine[which] / plain[which] for mine, plain in zip(clocks[name], clocks[to], strict=True))
 
     base = {"model": case.name, "batch": batch, "device": device, "precision": how.precision, "plain_compiled": how.compiled}
     return [
@@ -269,22 +238,26 @@ def measure(case: Case, batch: int, repeat: int, how: How) -> list[dict[str, Any
             "memory_mb": peaks[name] / 1e6,
             "memory_ratio": peaks[name] / peaks["plain"],
             "gap": gaps.get(name),
+            "step_ratio": ratio(PRIVATE_STEP, 0, PLAIN_STEP) if name == "bookkeeping" else None,
+            "step_cpu_ratio": ratio(PRIVATE_STEP, 1, PLAIN_STEP) if name == "bookkeeping" else None,
         }
         for name in steps
+        if name not in {PLAIN_STEP, PRIVATE_STEP}
     ] + [base | {"engine": name, "absent": reason} for name, reason in absent.items()]
 
 
 def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
     """The table."""
     table = Table(title="a private gradient beside a plain step")
-    for column in ("model", "batch", "engine", "ms", "ratio", "CPU", "MB", "memory ratio", "gap"):
+    for column in ("model", "batch", "engine", "ms", "ratio", "CPU", "MB", "memory ratio", "gap", "whole step", "CPU"):
         table.add_column(column, justify="left" if column in {"model", "engine"} else "right")
     for row in rows:
-        figures = [""] * 6
+        figures = [""] * 8
         if "absent" not in row:
             figures = [f"{1e3 * row['seconds']:.1f}", f"{row['time_ratio']:.2f}", f"{row['cpu_ratio']:.2f}"]
             figures += [f"{row['memory_mb']:.1f}", f"{row['memory_ratio']:.2f}"]
             figures += ["" if row["gap"] is None else f"{row['gap']:.0e}"]
+            figures += ["" if row[ratio] is None else f"{row[ratio]:.2f}" for ratio in ("step_ratio", "step_cpu_ratio")]
         table.add_row(row["model"], str(row["batch"]), row["engine"], *figures)
     console.print(table)
     for row in rows:
