@@ -7,12 +7,16 @@ that the site trains on. Nothing of either check leaves the site.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from client.budget import census_line
+import typer
+
+from client.budget import census_lines, take_census
 from client.isolation import check_study
 from client.study import Study
+from deploy.console import confirm
 from ssl_core.data.source import read_source
 from ssl_core.errors import ConfigError, PolicyError, TrustError
 from ssl_core.spec.objective import clip_line
@@ -42,21 +46,42 @@ def consent_screen(study: Study) -> list[tuple[str, Any]]:
     ]
 
 
-def prepare(study: Study) -> str:
+def prepare(study: Study) -> tuple[str, bool]:
     """Check the declared data and the isolation of the study's gradients; raises `DataError` or `PrivacyError`.
 
-    `PolicyError` where the plan says that it starts from its seed, and names other weights.
+    Goes out: what a person reads before the answer, and whether ids are spelled alike, of which only a person can say whose
+    they are. `PolicyError` where the plan says that it starts from its seed, and names other weights.
     """
     check_start(study)
     check_size(study)
     report = study.checked.report
     isolation = check_study(study, read_source(study.home.source_path).declared)
     whose = "bucket's but his own" if clip_line(study.plan.objective) else "other's"
-    return (
-        "\n".join([*report.lines(), census_line(study.home, study.cohort, study.checked.patients)])
-        + f"\nIsolation check passed: on synthetic patients, changing one changed no {whose} gradient.\n"
-        + isolation.why
-    )
+    census = take_census(study.home, study.cohort, study.checked.patients)
+    passed = f"Isolation check passed: on synthetic patients, changing one changed no {whose} gradient."
+    lines = [*report.lines(), *census_lines(study.cohort, census), passed, isolation.why]
+    return "\n".join(lines), census.alike
+
+
+def people_differ(alike: bool, said: bool, yes: bool) -> bool:
+    """Does a person say that ids which differ in spelling alone are of different people? `said`: by an option already.
+
+    `--yes` alone does not say it, so that `include` then refuses.
+    """
+    if alike and not said and not yes:
+        confirm(False, "Some patients' ids differ in spelling alone. Are they different people, each with one id?")
+    return said or (alike and not yes)
+
+
+def asking(said: bool, yes: bool, quiet: bool) -> Callable[[list[str], bool], bool]:
+    """The same where the patients are read after the first question: shows the census first, unless `quiet`."""
+
+    def ask(lines: list[str], alike: bool) -> bool:
+        if not quiet:
+            typer.echo("\n".join(lines))
+        return people_differ(alike, said, yes)
+
+    return ask
 
 
 def check_size(study: Study) -> None:

@@ -2,24 +2,30 @@
 
 Comes in: a state folder, a study's hash and the records that were checked for it. Goes out: the ledger of a cohort; the
 digest of the table of patients (ssl_core/privacy/cohorts.py), durable before the study is reserved. So a kill in between
-binds patients to a cohort with nothing spent, never the reverse. Of who is known where, staff sees a number; it is in no
-error, log or message. Raises `DataError`, `StateError`, `ChainError`.
+binds patients to a cohort with nothing spent, never the reverse. Of who is known where, and whose id differs from another in
+spelling alone, staff sees a number; it is in no error, log or message. Raises `DataError`, `StateError`, `ChainError`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from client.home import SiteHome
+from ssl_core.data.patients import folded_id
 from ssl_core.errors import ConfigError, StateError
+from ssl_core.privacy.cohorts import Census, Tags
 from ssl_core.privacy.ledger import RULE, Ledger
 from ssl_core.privacy.ledger_log import utc_today
 from ssl_core.privacy.statement import COHORT, SiteStatement
+from ssl_core.trust.random import unit_tag
 
 if TYPE_CHECKING:
     from ssl_core.data.patients import Patients
 
 _INCLUDED = "units"
+_SPELLING = "capitals, full-width characters, blanks, hyphens, leading zeros, a trailing .0"
 
 
 def site_ledger(home: SiteHome, cohort: str = COHORT) -> Ledger:
@@ -57,20 +63,54 @@ def cohort_of(home: SiteHome, study: str | None = None) -> str:
     return COHORT if home.config.source is None else read_source(home.source_path).declared.cohort
 
 
-def census_line(home: SiteHome, cohort: str, patients: Patients) -> str:
-    """For the person who approves: how many of the patients are known here, and where."""
-    found = home.units.census(cohort, patients.tags)
-    line = f"cohort {cohort}: {found.new} new patients, {found.known} known in it"
-    return f"{line}, {found.elsewhere} of another cohort or of an earlier ledger: these stand in the way"
+def take_census(home: SiteHome, cohort: str, patients: Patients) -> Census:
+    """How many of the checked patients are known here, where, and how many ids are spelled like another."""
+    return home.units.census(cohort, patients.tags, _folded(patients))
 
 
-def include(home: SiteHome, study: str, cohort: str, patients: Patients) -> str:
-    """Bind the patients to `cohort` for life; the table's digest, for the reservation. Refused: patients of another one."""
+def census_lines(cohort: str, found: Census) -> list[str]:
+    """For the person who approves; nobody else sees these numbers."""
+    where = "of another cohort or of an earlier ledger: these stand in the way"
+    lines = [f"cohort {cohort}: {found.new} new patients, {found.known} known in it, {found.elsewhere} {where}"]
+    if found.alike_here:
+        lines.append(
+            f"WARNING: {found.alike_here} patient ids differ from another id of this source in spelling alone ({_SPELLING}). "
+            "Whoever has two ids counts as two people here, and the limit does not hold for him."
+        )
+    if found.alike_before:
+        lines.append(
+            f"WARNING: {found.alike_before} patient ids differ in spelling alone ({_SPELLING}) from those of patients of "
+            "earlier studies. Whoever had another id there gets a second whole budget."
+        )
+    if found.alike:
+        lines.append("What to do: write each id as in the first export. Go on only if these are different people.")
+    if found.uncompared:
+        lines.append(
+            f"{found.uncompared} patients were included by a version that wrote down no spellings: "
+            "these ids were not compared with theirs."
+        )
+    if found.strangers:
+        lines.append(
+            "None of these patients is known here, though this hospital has earlier cohorts: right if all of them are new. "
+            "If some are not, their ids were changed since, and each of them gets a second whole budget."
+        )
+    return lines
+
+
+def include(home: SiteHome, study: str, cohort: str, patients: Patients, *, different_people: bool) -> str:
+    """Bind the patients to `cohort` for life; the table's digest, for the reservation.
+
+    Refused: patients of another one, and ids that are spelled like others', unless a person said `different_people`.
+    """
     _check_table(home, cohort)
-    return home.units.include(cohort, study, patients.tags)
+    return home.units.include(cohort, study, patients.tags, _folded(patients), different_people=different_people)
 
 
-def include_again(home: SiteHome, study: str, cohort: str, patients: Patients) -> None:
+def _folded(patients: Patients) -> Tags:
+    return np.frombuffer(b"".join(unit_tag(folded_id(unit)) for unit in patients.units), np.uint8).reshape(-1, 16)
+
+
+def include_again(home: SiteHome, study: str, cohort: str, patients: Patients, *, different_people: bool) -> None:
     """The same for a study that is reserved: its records were read again, and new patients may be among them."""
     from ssl_core.data.source import read_source
 
@@ -79,7 +119,8 @@ def include_again(home: SiteHome, study: str, cohort: str, patients: Patients) -
         raise StateError(
             "source declares another cohort than the study was approved for", field="cohort", value=declared, limit=cohort
         )
-    home.chain.append(_INCLUDED, {"study": study, "cohort": cohort, "units": include(home, study, cohort, patients)})
+    units = include(home, study, cohort, patients, different_people=different_people)
+    home.chain.append(_INCLUDED, {"study": study, "cohort": cohort, "units": units})
 
 
 def _check_table(home: SiteHome, cohort: str) -> None:

@@ -28,6 +28,7 @@ app.add_typer(data_app, name="data")
 Home = Annotated[Path, typer.Option("--home", envvar="CHORAL_SITE", help="The site's state folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Different = Annotated[bool, typer.Option("--different-people", help="Ids that differ in spelling alone: different people.")]
 _HOME = Path("choral-site")
 _WATCH_SECONDS = 2.0
 
@@ -109,6 +110,7 @@ def approve(
     start: Annotated[
         Path | None, typer.Option("--start", help="The study's published start weights: check the operator's card of them.")
     ] = None,
+    different: Different = False,
     home: Home = _HOME,
     yes: Yes = False,
     json_: Json = False,
@@ -117,7 +119,7 @@ def approve(
 
     The checked records are copied into the site's folder; the study trains on this copy, which is deleted at its end.
     """
-    from client.approval import consent_screen, prepare, start_card_rows
+    from client.approval import consent_screen, people_differ, prepare, start_card_rows
     from client.probe_labels import labels_line
     from client.study import Study
 
@@ -126,7 +128,7 @@ def approve(
     study.check()
     of_start = [] if start is None else start_card_rows(study, start)
     if study.lost_records:
-        _copy_again(study, yes, json_)
+        _copy_again(study, different, yes, json_)
         return
     if study.approved():
         words = [*([rows_to_text(of_start)] if of_start else []), "This study is approved already. Nothing was changed."]
@@ -136,23 +138,25 @@ def approve(
     if not json_:
         typer.echo(rows_to_text(screen))
     study.admit()
-    report, watched = prepare(study), labels_line(site, study.checked.patients)
+    (report, alike), watched = prepare(study), labels_line(site, study.checked.patients)
     screen += [] if watched is None else [("watch", watched)]
     if not json_:
         typer.echo(report if watched is None else f"{report}\nWatch: {watched}.")
+    differ = people_differ(alike, different, yes)
     confirm(yes, "Approve this study and reserve its budget?")
-    study.approve("person")
+    study.approve("person", different_people=differ)
     say(json_, {**dict(screen), "approved": True}, "Approved. The budget is reserved and is never given back.")
 
 
-def _copy_again(study: Study, yes: bool, json_: bool) -> None:
-    from client.approval import prepare
+def _copy_again(study: Study, different: bool, yes: bool, json_: bool) -> None:
+    from client.approval import people_differ, prepare
 
-    report = prepare(study)
+    report, alike = prepare(study)
     if not json_:
         typer.echo(report)
+    differ = people_differ(alike, different, yes)
     confirm(yes, "The site's copy of the approved records is gone. Copy them again? Nothing is charged.")
-    study.copy_records_again()
+    study.copy_records_again(different_people=differ)
     say(json_, {"plan hash": study.plan_hash, "copied": True}, "Copied. The study goes on once its keys are renewed.")
 
 
@@ -163,11 +167,13 @@ def pretrain(
     start: Annotated[
         Path | None, typer.Option("--start", help="The prepared weights whose hash the plan names as its start.")
     ] = None,
+    different: Different = False,
     home: Home = _HOME,
     yes: Yes = False,
     json_: Json = False,
 ) -> None:
     """Pretrain on this hospital's patients alone, charged to the same ledger. The encoder stays here."""
+    from client.approval import asking
     from client.pretrain import pretrain_alone, quote_alone
 
     site = SiteHome(home)
@@ -175,7 +181,7 @@ def pretrain(
     if not json_:
         typer.echo(rows_to_text(rows))
     confirm(yes, "Run this study and reserve its budget?")
-    folder = pretrain_alone(site, plan, start)
+    folder = pretrain_alone(site, plan, start, asking(different, yes, json_))
     say(json_, {**dict(rows), "encoder": str(folder)}, f"Encoder written to {folder}. It stays in this hospital.")
 
 
@@ -277,7 +283,7 @@ def watch(
     seen = Watch(study, None if labels is None else LabelFile(labels, class_column)) if looks else None
     while True:
         sightings = read_sightings(study.folder) if seen is None else seen.look()
-        found = [each.to_json() for each in sightings]
+        found = [each.to_json() | {"in_one_place": each.health.in_one_place} for each in sightings]
         say(json_, {"plan hash": study.plan_hash, "rounds": found}, rows_to_text(rows(sightings)))
         if seen is None or not follow or study.finished:
             return

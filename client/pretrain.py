@@ -7,13 +7,14 @@ once: what was checked is what is trained on; since one process does it all, no 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from client.budget import cohort_of, include, site_ledger
+from client.budget import census_lines, cohort_of, include, site_ledger, take_census
 from client.home import SiteHome
 from client.policy import check_plan
 from ssl_core.card import make_card, save_encoder
@@ -36,10 +37,13 @@ def quote_alone(home: SiteHome, path: Path) -> list[tuple[str, Any]]:
     ]
 
 
-def pretrain_alone(home: SiteHome, path: Path, start: Path | None = None) -> Path:
+def pretrain_alone(
+    home: SiteHome, path: Path, start: Path | None = None, ask: Callable[[list[str], bool], bool] | None = None
+) -> Path:
     """Run the study to its end; returns the folder of the encoder. An interrupted run is not taken up again.
 
-    `start`: the prepared weights whose hash the plan names.
+    `start`: the prepared weights whose hash the plan names. `ask`: shows a person how many patients are known, and answers
+    whether ids that are spelled alike, where there are any, are of different people; without it nobody says so.
     """
     from ssl_core.data.check import check_and_load
     from ssl_core.data.source import read_source
@@ -59,8 +63,10 @@ def pretrain_alone(home: SiteHome, path: Path, start: Path | None = None) -> Pat
     ledger.admit(plan_hash, schedule, plan.privacy.delta)
     source = read_source(home.source_path)
     patients = check_and_load(source, plan.data, home.effort).patients
+    census = take_census(home, cohort, patients)
+    differ = ask is not None and ask(census_lines(cohort, census), census.alike)
     check_isolation(plan, speed=speed, declared=source.declared, nominal_size=plan.nominal_size(home.config.name))
-    units = include(home, plan_hash, cohort, patients)
+    units = include(home, plan_hash, cohort, patients, different_people=differ)
     ledger.reserve(plan_hash, plan.name, schedule, plan.privacy.delta, units=units)
     model, state = build_model(plan), None
     steps = plan.rounds.steps_per_round

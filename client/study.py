@@ -254,17 +254,20 @@ class Study:
         """Did a person or the policy rule approve exactly this plan?"""
         return any(e.body["plan"] == self.plan_hash for e in self.home.chain.entries("approval"))
 
-    def approve(self, by: str) -> None:
+    def approve(self, by: str, *, different_people: bool = False) -> None:
         """Keep a copy of the checked records, then RESERVE and record the approval in one transaction.
 
-        Raises `PolicyError`, `BudgetError`, `DataError`, `StateError`; approved again, nothing is read or changed.
+        different_people: a person said that patients' ids which differ in spelling alone are of different people; a rule
+        cannot. Raises `PolicyError`, `BudgetError`, `DataError`, `StateError`; approved again, nothing is read or changed.
         """
         self.admit()
         if self.approved():
             return
         reservation = (self.plan_hash, self.plan.name, self.schedule, self.plan.privacy.delta)
         with self.kept_records.draft(self.checked.patients) as draft:
-            units = include(self.home, self.plan_hash, self.cohort, self.checked.patients)
+            units = include(
+                self.home, self.plan_hash, self.cohort, self.checked.patients, different_people=different_people
+            )  # fmt: skip
             with site_ledger(self.home, self.cohort).reserving(*reservation, units=units):
                 if not self.approved():
                     draft.keep()
@@ -276,10 +279,10 @@ class Study:
         left = self.plan.rounds.rounds - closed_rounds(self.home.chain, self.plan_hash)
         return self.approved() and left > 0 and self.outlived() is None and not self.kept_records.kept
 
-    def copy_records_again(self) -> None:
+    def copy_records_again(self, *, different_people: bool = False) -> None:
         """Check the declared data anew and copy them, after the copy was lost; nothing is charged. Raises `DataError`."""
         with self.kept_records.draft(self.checked.patients) as draft:
-            include_again(self.home, self.plan_hash, self.cohort, self.checked.patients)
+            include_again(self.home, self.plan_hash, self.cohort, self.checked.patients, different_people=different_people)
             draft.keep()
 
 

@@ -32,16 +32,18 @@ from ssl_core.chain import write_durably
 from ssl_core.config import StudyPlan, parse
 from ssl_core.data.patients import Patients
 from ssl_core.errors import StateError
-from ssl_core.evaluation.collapse import Health, health, neighbours
+from ssl_core.evaluation.collapse import ONE_PLACE, Health, health, neighbours
 from ssl_core.trust.envelope import canonical, digest, peek
 
 if TYPE_CHECKING:
     from ssl_core.encoders.base import Encoder
 
 MOST_RECORDS = 1024
+RECORDS_EACH = 4
 MOST_SIGHTINGS = 1000
 _LONGEST = 200
 _ONE_CLASS = "no label has both values among the records that are looked at"
+_COLLAPSED = "any rank, 0, 0, 0, 0.5"
 _FILE = "watch.jsonl"
 _LOCK_S = 5.0
 
@@ -228,16 +230,19 @@ def rows(sightings: list[Sighting]) -> list[tuple[str, str]]:
     """For a terminal: one line a round."""
     if not sightings:
         return [("nothing was seen yet", "the daemon looks after each round (policy.toml: watch = true); --now looks at once")]
-    out = [("after round", "effective rank, alignment, uniformity, neighbours")]
+    out = [("after round", "effective rank, alignment, uniformity, apart, neighbours"), ("in one place", _COLLAPSED)]
     for each in sightings:
         found = each.health
         numbers = [
             f"{found.effective_rank:.1f}",
             _or_none(found.alignment),
-            f"{found.uniformity:.3f}",
+            f"{found.uniformity:z.3f}",
+            "-" if found.apart is None else f"{found.apart:.2g}",
             _or_none(found.neighbours),
         ]
         out.append((str(each.round) if each.round else "0 (start)", ", ".join(numbers)))
+    if sightings[-1].health.in_one_place:
+        out.append(("collapse?", f"all patients in nearly one place: less than {ONE_PLACE:g} apart. Nothing changes by itself"))
     if sightings[-1].without is not None:
         out.append(("no neighbours", sightings[-1].without))
     return out
@@ -248,8 +253,21 @@ def _or_none(value: float | None) -> str:
 
 
 def _some(patients: Patients) -> Patients:
-    """At most `MOST_RECORDS` records of patients at evenly spaced places; at least one patient."""
-    step = max(1, -(-len(patients.records) // MOST_RECORDS))
-    chosen = np.arange(0, len(patients), step, dtype=np.int64)
-    counts = np.cumsum(patients.counts()[chosen])
-    return patients.take(chosen[: max(1, int(np.searchsorted(counts, MOST_RECORDS, "right")))])
+    """Patients at evenly spaced places, as many as keep within `MOST_RECORDS`, and of each `RECORDS_EACH`, evenly spaced too.
+
+    Two of a patient would do for the alignment; more tell more where there are few patients. The choice is a function of how
+    many records each has. At least `MOST_RECORDS / RECORDS_EACH` patients, or all where there are fewer.
+    """
+    each = np.minimum(patients.counts(), RECORDS_EACH)
+    many = min(len(patients), MOST_RECORDS)
+    while each[_evenly(many, len(patients))].sum() > MOST_RECORDS:
+        many -= 1
+    chosen = _evenly(many, len(patients))
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(each[chosen])])
+    places = [patients.offsets[i] + _evenly(each[i], count) for i, count in zip(chosen, patients.counts()[chosen], strict=True)]
+    units = tuple(patients.units[i] for i in chosen)
+    return Patients(units, patients.tags[chosen], offsets, patients.records[np.concatenate(places)])
+
+
+def _evenly(many: int, count: int) -> npt.NDArray[np.int64]:
+    return np.arange(many, dtype=np.int64) * count // many

@@ -7,6 +7,7 @@ of a patient falls into one clipped row, and the guarantee is the patient's, not
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ from ssl_core.errors import DataError
 from ssl_core.trust.random import unit_tag
 
 _LOST = "\N{REPLACEMENT CHARACTER}"
+_WHOLE_FLOAT = re.compile(r"(\d+)\.0+")
+_LEADING_ZEROS = re.compile(r"^0+(?=[^\W_])")
+_BETWEEN_DIGITS = re.compile(r"((?<=\d)-+(?=\d))|-+")
 
 Records = Values | KeptRows
 """Of a kept copy, the records stay in their file: `records[index]` reads those and no other."""
@@ -97,6 +101,20 @@ def unit_id(cell: str) -> str:
     text = unicodedata.normalize("NFC", cell).strip()
     hidden = not text.isprintable() and any(unicodedata.category(char) in ("Cc", "Cf") for char in text)
     return "" if hidden or _LOST in text else text
+
+
+def folded_id(unit: str) -> str:
+    """What is left of a `unit_id` without what an export changes by itself: by this no patient is known, but warned of.
+
+    Unicode NFKC (full-width digits), case folding, no blanks and hyphens within but one between two digits (1-11 is not 11-1),
+    a whole number written as 123.0 without its fraction, no leading zeros. Different people may have one; only "" is empty.
+    """
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", unit).casefold())
+    text = "".join("-" if char.isspace() or unicodedata.category(char) == "Pd" else char for char in text)
+    text = _BETWEEN_DIGITS.sub(lambda found: "-" if found[1] else "", text)
+    whole = _WHOLE_FLOAT.fullmatch(text)
+    text = text if whole is None else whole[1]
+    return _LEADING_ZEROS.sub("", text) or unit
 
 
 def group(

@@ -6,7 +6,8 @@ others; here they are over the crops of the unit's own records. So what is learn
 records of a patient) apart and survives another gain and noise; nothing asks two patients to differ. What is lost by that:
 the paper has thousands of rows, a unit has K S; correlations of so few are rough, and those of n rows in d > n - 1 dimensions
 cannot all vanish. LayerNorm in the projector, which has two layers; augmentations as in augment.py. The two looks and the
-statistics are those of own_crops.py. Watch the effective rank (`choral site watch`).
+statistics are those of own_crops.py. Watch how far apart patients lie (0: all in one place) and the effective rank (few
+directions): `choral site watch`.
 
 Sensitivity: K records of the unit, S crops of each and two looks at each crop come from the unit's own coins, K and S are
 public constants; means, variances and correlations are over those K S crops, inside the unit, before clipping (still one

@@ -7,8 +7,9 @@ with; LayerNorm in the projector; augmentations as in augment.py; K records of a
 nothing in this loss keeps two patients apart. The bank is easy: generated pictures and waves look like no patient's; and its
 keys stand still while both looks move, so that all patients may leave them behind and lie in one place (collapse), though
 they were of the bank's own kind. Without privacy, one seed, chest X-rays, `resnet` nano, 100 steps of 64 at 1e-3, keys anew
-every 10 steps: the effective rank of the features fell from 12.7 to 9.5, and two patients' mean cosine is .999. In
-moco_bank.py the positive stands still too. Rehearse on public data, and watch the effective rank (`choral site watch`).
+every 10 steps: the effective rank of the features fell from 12.7 to 9.5, and two patients' mean cosine is .999. So this
+collapse shows in `apart` (evaluation/collapse.py), which fell from .0056 to .0006, and hardly in the effective rank. In
+moco_bank.py the positive stands still too. Rehearse on public data, and watch `apart` (`choral site watch`): 0 is one place.
 
 Sensitivity: K records of the unit and both looks at each come from the unit's own coins; the negatives are functions of
 public records and of weights released before the round, and get no gradient; the loss is the mean over 2 K looks inside the

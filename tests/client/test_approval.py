@@ -28,7 +28,7 @@ from ssl_core.privacy import isolation, ledger
 from ssl_core.privacy.statement import Quote
 from ssl_core.session import open_approval
 
-SLOW = ((check, "check_and_load"), (approval, "check_isolation"), (isolation, "check_isolation"))
+SLOW = ((check, "check_and_load"), (approval, "check_study"), (isolation, "check_isolation"))
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_what_changes_while_the_data_are_checked_still_counts(
     home = federation.root / "site-a"
     cost = Study(federation.site("site-a"), plan_hash).quote().spent_after
     edit(home / "policy.toml", max_epsilon=round(1.3 * cost, 3))
-    honest, done = approval.check_isolation, list[bool]()
+    honest, done = approval.check_study, list[bool]()
 
     def checked(*args: Any, **kwargs: Any) -> Any:
         if not done:
@@ -119,7 +119,7 @@ def test_what_changes_while_the_data_are_checked_still_counts(
             meanwhile(federation)
         return honest(*args, **kwargs)
 
-    monkeypatch.setattr(approval, "check_isolation", checked)
+    monkeypatch.setattr(approval, "check_study", checked)
     refused(run("site", "approve", plan_hash, "--home", home, "--yes"), "BudgetError", "epsilon for life after this study")
     log = federation.site("site-a").chain
     assert done and plan_hash not in {entry.body["study"] for entry in log.entries("reserve")}
@@ -158,7 +158,7 @@ def test_the_isolation_check_runs_as_the_site_trains(invited: tuple[Any, str], m
     assert federation.site("site-a").chain.entries("reserve") == []
     edit(home / "site.toml", speed={"chunk": 7, "threads": 2})
     asked: list[SpeedSpec] = []
-    honest = approval.check_isolation
+    honest = isolation.check_isolation
 
     def checked(plan: Any, *, speed: SpeedSpec, declared: Any, nominal_size: int) -> Any:
         asked.append(speed)
@@ -166,7 +166,7 @@ def test_the_isolation_check_runs_as_the_site_trains(invited: tuple[Any, str], m
         assert nominal_size == plan.nominal_size("site-a"), "and batches of the shape of its own"
         return honest(plan, speed=speed, declared=declared, nominal_size=nominal_size)
 
-    monkeypatch.setattr(approval, "check_isolation", checked)
+    monkeypatch.setattr(isolation, "check_isolation", checked)
     assert run("site", "approve", plan_hash, "--home", home, "--yes").exit_code == 0
     assert asked == [SpeedSpec(chunk=7, threads=2)]
 

@@ -13,6 +13,7 @@ import tomli_w
 from tests_commands import edit, refused, run
 from tests_material import small_plan, write_reports
 
+from client import approval, cli
 from client.home import create_site
 from client.site_service import SiteService
 from client.study import Study, store_plan
@@ -137,7 +138,88 @@ def test_records_copied_again_bring_no_patient_of_another_cohort(make_federation
     assert not copy.exists()
     edit(federation.root / "data" / "site-a" / "source.toml", cohort="all")
     assert approve(federation, plan_hash).exit_code == 0 and copy.exists()
-    assert federation.site("site-a").units.census("all", Study(federation.site("site-a"), plan_hash).patients.tags).known == 6
+    tags = Study(federation.site("site-a"), plan_hash).patients.tags
+    assert federation.site("site-a").units.census("all", tags, tags).known == 6
+
+
+def respelled(federation: Any, change: Callable[[str], str], **source: str) -> None:
+    """The same patients and records, their ids written otherwise."""
+    folder = federation.root / "data" / "site-a"
+    header, *rows = (folder / "reports.csv").read_text().splitlines()
+    rows = [f"{change(patient)},{text}" for patient, _, text in (row.partition(",") for row in rows)]
+    (folder / "reports.csv").write_text("\n".join([header, *rows]) + "\n")
+    edit(folder / "source.toml", **source)
+
+
+def invite(federation: Any, plan_hash: str) -> tuple[str, Parcel]:
+    """(status, answer) of a site that approves by a rule where it may."""
+    home = federation.root / "site-a"
+    edit(home / "policy.toml", auto_approve_epsilon=9.0)
+    answer = SiteService(home).handle(Parcel("INVITE", (federation.operator.study(plan_hash) / "plan.json").read_bytes()))
+    return open_approval(answer.body, federation.site("site-a").identity.public, plan_hash).status, answer
+
+
+def test_ids_in_another_spelling_wait_for_a_person_who_says_that_they_are_other_people(
+    federation: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    site, home = federation.site("site-a"), federation.root / "site-a"
+    assert approve(federation, invited(federation)).exit_code == 0
+    second, third = invited(federation, seed=11), invited(federation, seed=12)
+    respelled(federation, lambda patient: f"0P-{patient[1:]}", cohort="year-2027")
+    status, answer = invite(federation, second)
+    assert status == "waiting" and "in spelling alone" in caplog.text and len(site.chain.entries("reserve")) == 1
+    assert not any(char.isdigit() for char in caplog.messages[-1].replace(second, "")), "no number is in the log"
+    edit(federation.root / "data" / "site-a" / "source.toml", cohort="Year 2027")
+    other = invited(federation, seed=13)
+    status, of_bad_data = invite(federation, other)
+    assert status == "waiting" and len(of_bad_data.body) == len(answer.body), "of what a person must look at nothing is said"
+    edit(federation.root / "data" / "site-a" / "source.toml", cohort="year-2027")
+    result = approve(federation, second)
+    refused(
+        result, "6 new patients, 0 known in it", "WARNING: 6 patient ids differ in spelling alone", "as in the first export",
+        "None of these patients is known here", "DataError", "--different-people",
+    )  # fmt: skip
+    assert not any(char.isdigit() for char in result.output.split("DataError")[1]), "the error itself carries no number"
+    assert len(site.chain.entries("reserve")) == 1 and not (home / "keys" / second / "patients.npz").exists()
+    asked = list[str]()
+    for module in (approval, cli):
+        monkeypatch.setattr(module, "confirm", lambda yes, question: None if yes else asked.append(question))
+    assert run("site", "approve", second, "--home", home).exit_code == 0
+    assert len(asked) == 2 and "different people" in asked[0] and len(site.chain.entries("reserve")) == 2
+    # What the person said holds: the same ids are known, by either spelling, and asked about no more.
+    said = approve(federation, third)
+    assert said.exit_code == 0 and "0 new patients, 6 known in it" in said.output and "WARNING" not in said.output
+    site.chain.verify()
+
+
+def test_two_spellings_within_one_export_are_counted_and_an_option_says_that_they_are_two_people(federation: Any) -> None:
+    folder = federation.root / "data" / "site-a"
+    rows = (folder / "reports.csv").read_text()
+    (folder / "reports.csv").write_text(rows + "".join(row.replace("p", "P", 1) + "\n" for row in rows.splitlines()[1:3]))
+    first = invited(federation)
+    assert invite(federation, first)[0] == "waiting"
+    doubtful = len({row.split(",")[0] for row in rows.splitlines()[1:3]})
+    refused(
+        approve(federation, first), f"WARNING: {2 * doubtful} patient ids differ from another id of this source", "DataError"
+    )
+    said = run("site", "approve", first, "--home", federation.root / "site-a", "--yes", "--different-people")
+    assert said.exit_code == 0 and "WARNING" in said.output and "None of these" not in said.output
+    # Asked again because the copy is lost: nobody is new.
+    (federation.root / "site-a" / "keys" / first / "patients.npz").unlink()
+    assert "Copied" in approve(federation, first).output
+
+
+def test_a_site_that_pretrains_alone_is_asked_about_spellings_too(federation: Any) -> None:
+    home, plan = federation.root / "site-a", small_plan(["site-a"], alone=True)
+    assert approve(federation, invited(federation)).exit_code == 0
+    plan["rounds"] |= {"max_void": 0, "rounds": 1}
+    (federation.root / "alone.toml").write_text(tomli_w.dumps(plan))
+    respelled(federation, str.upper)
+    pretrain = ("site", "pretrain", federation.root / "alone.toml", "--home", home, "--yes")
+    refused(run(*pretrain), "WARNING: 6 patient ids", "DataError", "--different-people")
+    assert len(federation.site("site-a").chain.entries("reserve")) == 1
+    done = run(*pretrain, "--different-people")
+    assert done.exit_code == 0 and "6 new patients" in done.output and "None of these" not in done.output
 
 
 def test_the_cohort_is_a_name_that_the_source_declares(federation: Any) -> None:

@@ -149,7 +149,9 @@ def test_every_round_is_seen_and_no_message_knows_of_it_or_of_labels_good_or_bad
         assert all((each.health.neighbours is None) == (why is not None) for each in seen)
         assert units[0] not in (study.home / "studies" / study.plan_hash / "watch.jsonl").read_text()
     shown = run("site", "watch", study.plan_hash[:8], "--home", study.home).output
-    assert "0 (start)" in shown and f"{seen[3].health.uniformity:.3f}, -" in shown and again in shown
+    assert (
+        "0 (start)" in shown and f"{seen[3].health.uniformity:.3f}, {seen[3].health.apart:.2g}, -" in shown and again in shown
+    )
 
 
 def test_a_look_is_stopped_while_the_site_answers_goes_on_after_it_and_is_ended_at_last(

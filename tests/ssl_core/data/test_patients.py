@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssl_core.data.patients import Patients, group, unit_id
+from ssl_core.data.patients import Patients, folded_id, group, unit_id
 from ssl_core.errors import DataError
 from ssl_core.trust.random import unit_tag
 
@@ -50,3 +50,33 @@ def test_offsets_that_do_not_fit_are_refused() -> None:
 
 def test_spellings_of_one_patient_id_are_one_unit() -> None:
     assert unit_id(" A-7\t") == "A-7" and unit_id("e\u0301") == unit_id("\u00e9") and unit_id("  ") == ""
+    others = ["00123", "123", "123.0", "P-7", "p-7", "\uff11\uff12\uff13", "P7", "P 7"]
+    assert len({unit_id(other) for other in others}) == len(others), (
+        "any other spelling is another patient, of whom one is warned"
+    )
+
+
+@pytest.mark.parametrize(
+    ("folded", "spellings"),
+    [
+        ("123", ["123", "00123", "123.0", "123.00", "0123.0", "\uff11\uff12\uff13"]),
+        ("12-3", ["12-3", "12 3", "12\u20113", "12\u2013 3", "12\u00a03", "012-3"]),
+        ("p7", ["P7", "p-7", "P 7", "\uff30\uff17", "0P-7"]),
+        ("0", ["0", "000", "0.0"]),
+        ("0-0", ["0-0", "00-0"]),
+        ("0.5", ["0.5", "00.5"]),
+        ("strasse", ["Stra\u00dfe", "STRASSE"]),
+        ("p7.0", ["P7.0"]),
+        ("1.20", ["1.20", "01.20"]),
+        ("--", ["--"]),
+    ],
+)
+def test_what_an_export_changes_by_itself_is_folded(folded: str, spellings: list[str]) -> None:
+    assert {folded_id(unit_id(each)) for each in spellings} == {folded}
+
+
+@given(st.text(), st.text("0.7-aB ", min_size=1))
+def test_folding_leaves_something_of_every_id_and_is_done_at_once(text: str, plain: str) -> None:
+    assert bool(folded_id(unit_id(text))) == bool(unit_id(text))
+    assert folded_id(folded_id(plain)) == folded_id(plain) == folded_id(plain.upper())
+    assert folded_id(f"A{plain}") == folded_id(f"00a{plain.replace('-', ' ')}")

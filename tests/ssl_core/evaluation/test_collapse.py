@@ -35,14 +35,41 @@ def test_alignment_and_uniformity_are_those_of_a_loop_over_pairs() -> None:
     found = health(features, owners)
     assert found.alignment == pytest.approx(np.mean([d for a, b, d in pairs if owners[a] == owners[b]]))
     assert found.uniformity == pytest.approx(math.log(np.mean([math.exp(-2 * d) for _, _, d in pairs])))
+    apart = [1 - float(rows[a] @ rows[b]) for a in range(len(rows)) for b in range(len(rows)) if owners[a] != owners[b]]
+    assert found.apart == pytest.approx(np.mean(apart))
     assert health(features, np.arange(60)).alignment is None
+    assert health(features, np.zeros(60, np.int64)).apart is None
 
 
 def test_a_collapsed_encoder_shows_in_every_number() -> None:
     features, owners = _some()
     healthy, dead = health(features, owners), health(np.ones_like(features), owners)
-    assert (dead.effective_rank, dead.uniformity) == (1.0, pytest.approx(0.0, abs=1e-9))
-    assert healthy.effective_rank > 8 and healthy.uniformity < -3
+    assert (dead.effective_rank, dead.uniformity, dead.apart) == (1.0, pytest.approx(0, abs=1e-9), pytest.approx(0, abs=1e-9))
+    assert healthy.effective_rank > 8 and healthy.uniformity < -3 and healthy.apart is not None and healthy.apart > 0.9
+    assert dead.in_one_place and not healthy.in_one_place
+    nothing = health(np.zeros_like(features), owners)
+    assert (nothing.apart, nothing.alignment, nothing.uniformity) == (0.0, 0.0, 0.0) and nothing.in_one_place
+
+
+@pytest.mark.parametrize("noise", [1e-3, 1e-6])
+def test_features_in_nearly_one_point_show_in_what_has_a_scale_and_not_in_their_rank(noise: float) -> None:
+    generator = np.random.default_rng(6)
+    point = generator.standard_normal((1, 64)).astype(np.float32)
+    features = (point + noise * generator.standard_normal((300, 64))).astype(np.float32)
+    found = health(features, np.arange(300) // 2)
+    assert found.effective_rank > 55, "noise has full rank"
+    # Of independent noise in F numbers, what is not along the point: noise^2 (F - 1) / |point|^2.
+    assert found.apart == pytest.approx(noise**2 * 63 / float((point**2).sum()), rel=0.05)
+    assert found.in_one_place
+    far = (point + generator.standard_normal((300, 64))).astype(np.float32)
+    assert not health(far, np.arange(300) // 2).in_one_place
+
+
+def test_of_patients_with_one_record_it_is_what_simsiam_watches() -> None:
+    features, _ = _some(600, 20)
+    rows = features / np.linalg.norm(features, axis=1, keepdims=True)
+    # Over all pairs, a record with itself too: 1 - |mean row|^2 is the sum of the variances of the numbers.
+    assert health(features, np.arange(600)).apart == pytest.approx(rows.var(axis=0, dtype=np.float64).sum() * 600 / 599)
 
 
 def test_neighbours_are_scikit_learns_of_other_patients() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sqlite3
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ssl_core.data.patients import folded_id
 from ssl_core.errors import ChainError, ChoralError, DataError, StateError
 from ssl_core.privacy.cohorts import Census, Tags, UnitTable
 from ssl_core.trust.random import unit_tag
@@ -22,8 +24,12 @@ LEDGER = "1" * 32
 STUDY = "a" * 64
 
 
-def tags(*numbers: int) -> Tags:
-    return np.frombuffer(b"".join(unit_tag(f"patient-{number}") for number in numbers), np.uint8).reshape(-1, 16)
+def asked(*ids: int | str) -> tuple[Tags, Tags]:
+    """Tags of the ids, and of the folded ones; a number is somebody whose id is like no other's."""
+    units = [each if isinstance(each, str) else f"patient-{each}" for each in ids]
+    sides = ([unit_tag(unit) for unit in units], [unit_tag(folded_id(unit)) for unit in units])
+    tags, folded = (np.frombuffer(b"".join(side), np.uint8).reshape(-1, 16) for side in sides)
+    return tags, folded
 
 
 @pytest.fixture
@@ -33,21 +39,96 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_unit_stays_in_the_cohort_that_first_included_it(folder: Path) -> None:
     table = UnitTable(folder, LEDGER)
-    assert table.census("old", tags(1, 2)) == Census(2, 0, 0) and not table.exists
-    table.include("old", STUDY, tags(1, 2, 3))
-    assert table.census("old", tags(2, 3, 4)) == Census(1, 2, 0)
-    assert table.census("new", tags(2, 3, 4)) == Census(1, 0, 2)
+    assert table.census("old", *asked(1, 2)) == Census(2, 0, 0) and not table.exists
+    table.include("old", STUDY, *asked(1, 2, 3))
+    assert table.census("old", *asked(2, 3, 4)) == Census(1, 2, 0)
+    assert table.census("new", *asked(2, 3, 4)) == Census(1, 0, 2, others=True)
     with pytest.raises(DataError, match="another cohort"):
-        table.include("new", STUDY, tags(3, 4))
-    assert table.census("new", tags(4)) == Census(1, 0, 0), "nothing of a refused source is written"
+        table.include("new", STUDY, *asked(3, 4))
+    assert table.census("new", *asked(4)) == Census(1, 0, 0, others=True), "nothing of a refused source is written"
 
 
 def test_a_ledger_begun_anew_finds_its_patients_known(folder: Path) -> None:
-    UnitTable(folder, LEDGER).include("all", STUDY, tags(1, 2))
+    UnitTable(folder, LEDGER).include("all", STUDY, *asked(1, 2))
     again = UnitTable(folder, "2" * 32)
-    assert again.census("all", tags(2, 3)) == Census(1, 0, 1)
+    assert again.census("all", *asked(2, 3)) == Census(1, 0, 1, others=True)
     with pytest.raises(DataError, match="earlier ledger"):
-        again.include("all", STUDY, tags(2, 3))
+        again.include("all", STUDY, *asked(2, 3))
+
+
+SPELLINGS = ["00123", "123", "123.0", "\uff11\uff12\uff13", "P-7", "p-7", "P 7", "7", "0", "12-3", "12 3"]
+FOLDED = ["123", "123", "123", "123", "p7", "p7", "p7", "7", "0", "12-3", "12-3"]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.sets(st.sampled_from(SPELLINGS), min_size=1), st.booleans()), max_size=6))
+def test_ids_spelled_alike_are_counted_as_loops_count_them_until_a_person_has_spoken(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[set[str], bool]]
+) -> None:
+    table, fold, plain = (
+        UnitTable(tmp_path_factory.mktemp("units"), LEDGER),
+        dict(zip(SPELLINGS, FOLDED, strict=True)),
+        set[str](),
+    )
+    digests = []
+    for units, said in steps:
+        fresh = units - plain
+        here = sum(any(fold[one] == fold[other] and one != other for other in units) for one in fresh)
+        before = sum(any(fold[one] == fold[other] for other in plain - units) for one in fresh)
+        found = table.census("all", *asked(*units))
+        assert (found.alike_here, found.alike_before, found.alike) == (here, before, here + before > 0)
+        if found.alike and not said:
+            with pytest.raises(DataError, match="in spelling alone"):
+                table.include("all", STUDY, *asked(*units))
+            assert table.census("all", *asked(*units)).new == found.new, "nobody of a refused source is included"
+            continue
+        digests.append(table.include("all", STUDY, *asked(*units), different_people=said))
+        plain |= units
+        assert not table.census("all", *asked(*units)).alike, "what a person said is not asked again"
+    if digests:
+        table.verify(digests)
+
+
+def test_a_second_export_in_another_spelling_is_not_good_news(folder: Path) -> None:
+    table = UnitTable(folder, LEDGER)
+    table.include("year-2026", STUDY, *asked("00123", "00124", "mrn-9"))
+    found = table.census("year-2027", *asked("123", "124", "MRN-9", "555"))
+    assert found == Census(4, 0, 0, alike_before=3, others=True) and found.alike and found.strangers
+    assert not table.census("year-2026", *asked("00123", "00124", "mrn-9", "555")).alike
+
+
+def test_a_table_of_an_older_version_is_read_as_it_is_and_learns_the_spellings_of_whom_it_meets(folder: Path) -> None:
+    table = UnitTable(folder, LEDGER)
+    table.include("old", STUDY, *asked("00123", "mrn-9"))
+    table.include("old", "b" * 64, *asked("7"))
+    _as_an_older_version_left_it(folder)
+    with closing(sqlite3.connect(folder / "units.db")) as database:
+        older = [row[0] for row in database.execute("SELECT digest FROM batch ORDER BY number")]
+    content = (folder / "units.db").read_bytes()
+    table.verify(older)
+    assert table.census("new", *asked("123", "555", "0555")) == Census(3, 0, 0, alike_here=2, uncompared=3, others=True)
+    assert (folder / "units.db").read_bytes() == content, "a look changes nothing"
+    digest = table.include("old", "c" * 64, *asked("00123", "mrn-9"))
+    assert digest not in older, "the spellings of known patients are in the chain, too"
+    assert table.include("old", "d" * 64, *asked("00123", "mrn-9")) == digest
+    table.verify([*older, digest])
+    assert table.census("new", *asked("123")) == Census(1, 0, 0, alike_before=1, uncompared=1, others=True)
+    assert table.census("old", *asked("00123", "mrn-9", "7")) == Census(0, 3, 0)
+
+
+def _as_an_older_version_left_it(folder: Path) -> None:
+    """Schema 1: no spellings, each batch's digest over its sorted hashes, as that version's docstring had it."""
+    with closing(sqlite3.connect(folder / "units.db")) as database:
+        database.execute("DROP TABLE spelling")
+        database.execute("PRAGMA user_version=1")
+        last = hashlib.sha256(b"choral/units/1").hexdigest()
+        for number, ledger, cohort, study in list(
+            database.execute("SELECT number, ledger, cohort, study FROM batch ORDER BY 1")
+        ):
+            hashes = sorted(row[0] for row in database.execute("SELECT hash FROM unit WHERE batch = ?", (number,)))
+            last = hashlib.sha256(f"{last}\n{ledger}\n{cohort}\n{study}\n".encode() + b"".join(hashes)).hexdigest()
+            database.execute("UPDATE batch SET digest = ? WHERE number = ?", (last, number))
+        database.commit()
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -58,12 +139,14 @@ def test_it_agrees_with_a_dictionary(tmp_path_factory: pytest.TempPathFactory, s
     for cohort, units in steps:
         known = sum(plain.get(unit) == cohort for unit in units)
         elsewhere = sum(plain.get(unit, cohort) != cohort for unit in units)
-        assert table.census(cohort, tags(*units)) == Census(len(units) - known - elsewhere, known, elsewhere)
+        others = bool(set(plain.values()) - {cohort})
+        found = table.census(cohort, *asked(*units))
+        assert found == Census(len(units) - known - elsewhere, known, elsewhere, others=others)
         if elsewhere:
             with pytest.raises(DataError):
-                table.include(cohort, STUDY, tags(*units))
+                table.include(cohort, STUDY, *asked(*units))
         else:
-            digests.append(table.include(cohort, STUDY, tags(*units)))
+            digests.append(table.include(cohort, STUDY, *asked(*units)))
             plain |= dict.fromkeys(units, cohort)
     if table.exists:
         table.verify(digests)
@@ -71,20 +154,21 @@ def test_it_agrees_with_a_dictionary(tmp_path_factory: pytest.TempPathFactory, s
 
 def test_the_same_again_changes_nothing_and_the_order_does_not_count(folder: Path, tmp_path: Path) -> None:
     table = UnitTable(folder, LEDGER)
-    digest = table.include("all", STUDY, tags(1, 2, 3))
-    assert table.include("all", "b" * 64, tags(3, 1)) == digest
+    digest = table.include("all", STUDY, *asked(1, 2, 3))
+    assert table.include("all", "b" * 64, *asked(3, 1)) == digest
     other = UnitTable(tmp_path / "other", LEDGER)
     (tmp_path / "other").mkdir()
     shutil.copy(folder / "units.key", tmp_path / "other" / "units.key")
-    assert other.include("all", STUDY, tags(3, 2, 1, 3)) == digest
+    assert other.include("all", STUDY, *asked(3, 2, 1, 3)) == digest
     third = UnitTable(tmp_path / "third", LEDGER)
-    assert third.include("all", STUDY, tags(1, 2, 3)) != digest, "another site's key gives other hashes"
+    assert third.include("all", STUDY, *asked(1, 2, 3)) != digest, "another site's key gives other hashes"
 
 
 def test_it_holds_no_id_and_no_tag_and_is_its_owners_alone(folder: Path) -> None:
-    UnitTable(folder, LEDGER).include("all", STUDY, tags(1, 2))
+    UnitTable(folder, LEDGER).include("all", STUDY, *asked(1, 2))
     content = b"".join(path.read_bytes() for path in folder.iterdir())
-    assert b"patient-" not in content and not any(unit_tag(f"patient-{n}") in content for n in (1, 2))
+    secret = [unit_tag(f"{start}{n}") for n in (1, 2) for start in ("patient-", "patient")]
+    assert b"patient" not in content and not any(tag in content for tag in secret)
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
@@ -97,11 +181,16 @@ def test_it_holds_no_id_and_no_tag_and_is_its_owners_alone(folder: Path) -> None
         "UPDATE unit SET batch = 2 WHERE hash = (SELECT min(hash) FROM unit WHERE batch = 1)",
         "INSERT INTO unit VALUES (zeroblob(16), 9)",
         "DELETE FROM unit WHERE batch = 2",
+        "DELETE FROM spelling WHERE batch = 2",
+        "DELETE FROM spelling",
+        "UPDATE spelling SET folded = zeroblob(16) WHERE hash = (SELECT min(hash) FROM spelling)",
+        "UPDATE spelling SET batch = 1",
+        "INSERT INTO spelling VALUES (zeroblob(16), zeroblob(16), 1)",
     ],
 )
 def test_an_edited_table_is_known(folder: Path, edit: str) -> None:
     table = UnitTable(folder, LEDGER)
-    digests = [table.include("a", STUDY, tags(1, 2)), table.include("b", STUDY, tags(3, 4))]
+    digests = [table.include("a", STUDY, *asked(1, 2)), table.include("b", STUDY, *asked(3, 4))]
     table.verify(digests)
     with closing(sqlite3.connect(folder / "units.db")) as database:
         database.execute(edit)
@@ -112,9 +201,9 @@ def test_an_edited_table_is_known(folder: Path, edit: str) -> None:
 
 def test_an_older_copy_a_lost_table_and_a_lost_key_are_known(folder: Path) -> None:
     table = UnitTable(folder, LEDGER)
-    digests = [table.include("a", STUDY, tags(1))]
+    digests = [table.include("a", STUDY, *asked(1))]
     older = (folder / "units.db").read_bytes()
-    digests.append(table.include("b", STUDY, tags(2)))
+    digests.append(table.include("b", STUDY, *asked(2)))
     (folder / "units.db").write_bytes(older)
     with pytest.raises(ChainError, match="older one"):
         table.verify(digests)
@@ -124,19 +213,19 @@ def test_an_older_copy_a_lost_table_and_a_lost_key_are_known(folder: Path) -> No
     (folder / "units.db").write_bytes(older)
     (folder / "units.key").unlink()
     with pytest.raises(StateError, match="key of the table of patients is missing"):
-        table.include("a", STUDY, tags(1))
+        table.include("a", STUDY, *asked(1))
 
 
 def test_a_damaged_file_is_refused_and_no_error_tells_of_a_patient(folder: Path) -> None:
     table = UnitTable(folder, LEDGER)
-    table.include("a", STUDY, tags(1, 2, 3))
+    table.include("a", STUDY, *asked(1, 2, 3))
     found: list[ChoralError] = []
     with pytest.raises(DataError) as refused:
-        table.include("b", STUDY, tags(2, 3))
+        table.include("b", STUDY, *asked(2, 3))
     found.append(refused.value)
     (folder / "units.db").write_bytes(os.urandom(8192))
     with pytest.raises(StateError, match="not a readable SQLite file") as broken:
-        table.census("a", tags(1))
+        table.census("a", *asked(1))
     found.append(broken.value)
     for error in found:
         text = str(error).replace(str(folder), "")
