@@ -53,12 +53,17 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus has no type
         self._noise = noise
         self._tap: Callable[[npt.NDArray[np.float32]], None] | None = None
         self.attach_step_hook(_count)
-        self.zero_grad()
+        self.zero_grad(set_to_none=True)
 
     @property
     def divisor(self) -> float:
         """q N: what every step's noised sum is divided by."""
         return float(self.expected_batch_size)
+
+    @property
+    def accumulated_iterations(self) -> int:
+        """1: a virtual step brings one sum. Opacus would count it over all parameters, once for each of them."""
+        return 1
 
     def add(self, clipped: ClippedSum) -> None:
         """Add one chunk, which an engine clipped to the plan's norm, to this step's sum; nothing is released.
@@ -69,7 +74,7 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus has no type
         self._closing = False
         self.signal_skip_step(True)
         self.step()
-        self.zero_grad()
+        self.zero_grad(set_to_none=True)
 
     def release(self, number: int, tap: Callable[[npt.NDArray[np.float32]], None] | None = None) -> None:
         """Noise, scale and apply this step's sum as the study's step `number`; `tap` sees the noised gradient [P]."""
@@ -82,7 +87,7 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus has no type
         self.descent.prepare(number)
         self._tap, self._closing = tap, True
         self.step()
-        self.zero_grad()
+        self.zero_grad(set_to_none=True)
 
     def _set_sum(self, clipped: ClippedSum) -> None:
         if clipped.clip_norm != self._privacy.max_grad_norm:
