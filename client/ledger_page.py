@@ -17,7 +17,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from ssl_core.privacy.statement import ADJACENCY, REPLACE_ONE, Epsilons, LedgerEntry, SiteStatement, Statement
+from ssl_core.privacy.statement import ADJACENCY, REPLACE_ONE, Epsilons, LedgerEntry, SiteStatement, Statement, most_found
 
 _WHAT = {"pretraining": "encoder", "finetuning": "private fine-tuning", "metric": "metric", "statistic": "statistic"}
 _FIXED: dict[str, JustifyMethod] = {
@@ -117,10 +117,11 @@ def _until(cohort: Statement) -> str:
 def _meaning(spent: float, delta: float) -> str:
     if not spent:
         return "nothing that leaves this hospital tells of any of these patients"
-    sure = 100 * math.exp(spent) / (1 + math.exp(spent))
     return (
-        "whoever holds it for as likely as not (50 %) that a given patient took part can, from all that left, become at most "
-        f"{sure:.{1 if sure < 99 else 3}f} % sure, but for a chance of {_chance(delta)}"
+        "somebody guesses, from all that left, whether a given patient took part. If he would say yes in at most 1 of 100 "
+        f"cases where the patient's records were not used, he says yes in at most {_of_100(most_found(spent, delta, 0.01))} of "
+        "100 where they were (a blind guess: 1); if in at most 1 of 1 000, in at most "
+        f"{_of_100(most_found(spent, delta, 0.001))} of 100 (a blind guess: 0.1)"
     )
 
 
@@ -167,10 +168,10 @@ def _footnotes(statement: SiteStatement) -> str:
     )
 
 
-def _chance(delta: float) -> str:
-    """Delta as people say it: 3e-05 is 3 in 100 000."""
-    power = math.ceil(-math.log10(delta))
-    return f"{delta * 10**power:.3g} in {10**power:,}".replace(",", " ")
+def _of_100(share: float) -> str:
+    """Rounded up, so that what is printed is a bound."""
+    digits = 1 if share < 0.99 else 3
+    return f"{math.ceil(100 * share * 10**digits) / 10**digits:g}"
 
 
 def _long(day: str) -> str:

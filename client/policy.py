@@ -18,7 +18,7 @@ from ssl_core.trust.roster import Roster
 DEFAULT_POLICY = """\
 # This hospital's limits. A study that passes any of them is declined, whatever the server says.
 max_epsilon = 10.0            # for life, for any patient, over all studies
-delta = 3e-5                  # of that epsilon; below 1 / number of patients
+delta = 3e-5                  # of that epsilon; below 1 / this site's nominal size in any plan
 composition = "smaller of RDP filter and sum"
 min_noise_multiplier = 0.5    # least sigma of a study
 max_sampling_rate = 0.1       # greatest q of a study
@@ -49,9 +49,10 @@ class SitePolicy(StrictModel):
     watch: bool = True
 
 
-def check_plan(plan: StudyPlan, policy: SitePolicy) -> None:
-    """Raise `PolicyError` for the first of this hospital's limits that the plan passes."""
+def check_plan(plan: StudyPlan, policy: SitePolicy, site: str) -> None:
+    """Raise `PolicyError` for the first of this hospital's limits that the plan passes; `site`: its name in the plan."""
     privacy, rounds = plan.privacy, plan.rounds
+    _check_delta(policy, plan.nominal_size(site))
     _at_least("privacy.noise_multiplier", privacy.noise_multiplier, policy.min_noise_multiplier)
     _at_most("privacy.sampling_rate", privacy.sampling_rate, policy.max_sampling_rate)
     _at_most("privacy.delta", privacy.delta, policy.delta)
@@ -96,6 +97,18 @@ def largest_share(plan: StudyPlan, corrupt: int) -> float:
     shares = (len(weights) + corrupt) // 2 + 1
     survivors = max(3, shares, corrupt + 2)
     return weights[-1] / (weights[-1] + sum(weights[: survivors - 1]))
+
+
+def _check_delta(policy: SitePolicy, nominal_size: int) -> None:
+    """At delta = 1 / N the guarantee for life would allow one patient's records to be published whole."""
+    if policy.delta >= 1 / nominal_size:
+        raise PolicyError(
+            "the delta for life of policy.toml is too great for as many patients as the plan declares for this site",
+            field="policy delta",
+            value=policy.delta,
+            limit=f"below 1 / nominal size = {1 / nominal_size:g}",
+            remedy="set a smaller delta in policy.toml after a decision of the hospital; what is spent is counted at it anew",
+        )
 
 
 def _at_most(field: str, value: float, limit: float) -> None:

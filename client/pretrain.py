@@ -96,6 +96,6 @@ def _read(home: SiteHome, path: Path) -> tuple[StudyPlan, Schedule]:
         raise ConfigError("plan names another site", field="sites", value=plan.sites[0].name, limit=home.config.name)
     if plan.rounds.max_void:
         raise ConfigError("nothing can void a round here", field="rounds.max_void", value=plan.rounds.max_void, limit=0)
-    check_plan(plan, home.policy)
+    check_plan(plan, home.policy, home.config.name)
     privacy = plan.privacy
     return plan, Schedule(privacy.noise_multiplier, privacy.sampling_rate, plan.total_steps)

@@ -239,7 +239,7 @@ class Study:
             raise PolicyError("a server never starts a study for one site alone", field="alone", value=True, limit=False)
         if self.home.config.name not in {site.name for site in plan.sites}:
             raise PolicyError("plan does not name this site", field="sites", value=self.home.config.name)
-        check_plan(plan, self.home.policy)
+        check_plan(plan, self.home.policy, self.home.config.name)
         check_members(plan, self.home.policy, roster, roster_digest, self.home.accepted())
 
     def check_roster(self) -> None:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ssl_core.config import SpeedSpec, StudyPlan, parse
+from ssl_core.config import Precision, SpeedSpec, StudyPlan, parse
 from ssl_core.data.patients import Patients, group
 from ssl_core.objectives.base import PretextModel, Views
 from ssl_core.privacy.engines import Choice
@@ -127,9 +127,10 @@ def observe(
     *,
     rounds: int = 1,
     engine: Choice = "auto",
+    precision: Precision | None = None,
     kind: type[Watching] = CanaryModel,
 ) -> Observed:
-    """`rounds` rounds of the product's training of a `kind` on `patients` by `engine`, each with a noise source of its own."""
+    """`rounds` rounds of the product's training of a `kind` on `patients`, each with a noise source of its own."""
     size = patients.records.shape[1]
     released: list[npt.NDArray[np.float32]] = []
     steps: list[npt.NDArray[np.int64]] = []
@@ -150,7 +151,7 @@ def observe(
             first_step=0,
             total_steps=plan.rounds.steps_per_round,
             state=None,
-            speed=SpeedSpec(chunk=_CHUNK, engine=engine),
+            speed=SpeedSpec(chunk=_CHUNK, engine=engine, precision=precision),
             tap=tap,
         )
     scale = plan.privacy.sampling_rate * NOMINAL_SIZE / plan.privacy.max_grad_norm

@@ -8,7 +8,7 @@ the product's `train_round` with a false alarm in 10^6 audits, all its compariso
   fresh noise    the same releases, cut into two halves (layers) each: correlation of every pair of halves, exactly
                  Student-t for independent normals; sees repeats within a release, between steps and between rounds
   contribution   patients with gradients of norm 2 C to 10^30 C or not finite: mean of 400 releases along each, at most C;
-                 by each engine that a site trains with
+                 by each engine in each precision that a site may train with; in float32 none may refuse them
   sampling       400 patients, 400 steps: all inclusions, those of each patient and of each step against the binomial;
                  neighbouring steps and neighbouring patients uncorrelated
   buckets        tasks that compare patients: noise of 32 releases of nobody, for 2 C in each layer and fresh as above; one
@@ -25,12 +25,20 @@ from scipy import stats
 
 from ssl_core.audit.bucket_canary import LOUD, along, bucket_plan, observe_buckets, turning
 from ssl_core.audit.canary import canaries, canary_plan, observe
-from ssl_core.errors import PrivacyError
+from ssl_core.config import Precision
+from ssl_core.errors import ConfigError, PrivacyError
 from ssl_core.privacy.bookkeeping import GAMMA
 from ssl_core.privacy.engines import Choice
 
 FALSE_ALARM = 1e-6
-ENGINES: tuple[Choice, ...] = ("auto", "vmap")
+WAYS: tuple[tuple[Choice, Precision], ...] = (
+    ("auto", "float32"),
+    ("hooks", "float32"),
+    ("vmap", "float32"),
+    ("reference", "float32"),
+    ("bookkeeping", "bfloat16"),
+)
+"""Engine and precision: all that a site may train with where patients are not compared."""
 
 _NORMS = (2.0, 3.0, 10.0, 1e3, 1e6, 1e15, 1e30, np.inf, np.nan)
 _FINITE_NORMS = 6
@@ -106,12 +114,20 @@ def check_contribution() -> Check:
         places = [number, 32 + number]
         directions[number, places] = np.sqrt(0.5)
         records[number, places] = norm * np.sqrt(0.5)
-    arrived = []
-    for engine in ENGINES:
-        sums = observe(plan, canaries(records), engine=engine).sums
+    arrived, refused = [], []
+    for engine, precision in WAYS:
+        try:
+            sums = observe(plan, canaries(records), engine=engine, precision=precision).sums
+        except (ConfigError, PrivacyError):
+            # A round is refused where a dry run finds other rows or sums than a loop of single units gives. In bfloat16 that
+            # may be this processor's doing, and nothing is trained so: it is said, and is no fault of the build.
+            refused.append((engine, precision))
+            continue
         # A build that does not clip releases infinities: they are its result, not a fault of this arithmetic.
         with np.errstate(invalid="ignore", over="ignore"):
             arrived.append(np.where(directions > 0, sums.mean(axis=0) * directions, 0.0).sum(axis=1))
+    if not arrived:
+        raise PrivacyError("the audit is broken: no engine takes the canaries", field="contribution")
     found = np.stack(arrived)
     error = (
         plan.privacy.noise_multiplier / np.sqrt(plan.rounds.steps_per_round) * float(stats.norm.isf(FALSE_ALARM / found.size))
@@ -120,7 +136,9 @@ def check_contribution() -> Check:
         raise PrivacyError("the audit is broken: a canary did not arrive in the release", field="contribution")
     greatest = f"{found.max():.3g} C" if np.isfinite(found).all() else "not a number"
     # Written so that a contribution that is not a number is a fault too.
-    return Check("contribution", bool((found <= 1.0 + error).all()), greatest, f"<= {1.0 + error:.3f} C")
+    passed = all(precision != "float32" for _, precision in refused) and bool((found <= 1.0 + error).all())
+    measured = "; ".join([greatest, *(f"{engine} in {precision} refused" for engine, precision in refused)])
+    return Check("contribution", passed, measured, f"<= {1.0 + error:.3f} C")
 
 
 def check_sampling() -> Check:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ssl_core.errors import PrivacyError
-from ssl_core.trust.random import fresh_stream
+from ssl_core.trust.random import FreshStream
 
 _CHUNK = 1 << 15
 
@@ -30,7 +30,7 @@ class GaussianNoise:
     __slots__ = ("_stream",)
 
     def __init__(self) -> None:
-        self._stream = fresh_stream()
+        self._stream = FreshStream()
 
     def normal(self, count: int, standard_deviation: float) -> Tensor:
         """float32 [count] independent draws of N(0, standard_deviation^2)."""

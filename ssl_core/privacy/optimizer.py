@@ -27,6 +27,7 @@ from ssl_core.errors import PrivacyError
 from ssl_core.privacy.descent import Descent
 from ssl_core.privacy.gradients import ClippedSum, empty_sum
 from ssl_core.privacy.noise import GaussianNoise
+from ssl_core.trust.random import FreshStream
 
 
 class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus has no types
@@ -36,8 +37,7 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus has no type
     """
 
     def __init__(self, descent: Descent, privacy: PrivacySpec, *, nominal_size: int, noise: GaussianNoise, reach: int) -> None:
-        if type(noise) is not GaussianNoise:
-            raise PrivacyError("noise source is not ours", field="noise", value=type(noise).__name__)
+        _check_source(noise)
         super().__init__(
             descent.inner,
             noise_multiplier=privacy.noise_multiplier,
@@ -119,12 +119,11 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus has no type
             _mark_as_processed(part)
 
     def add_noise(self) -> None:
-        """In place of Opacus' noise; fails closed when source, scale or clipping norm are not the plan's."""
+        """In place of Opacus' noise; fails closed when source, its stream, scale or clipping norm are not the plan's."""
         found = (self.noise_multiplier, self.max_grad_norm, self.generator, self.secure_mode)
         if found != (self._privacy.noise_multiplier, self._privacy.max_grad_norm, None, False):
             raise PrivacyError("noise is not that of the plan", field="noise_multiplier, max_grad_norm, generator")
-        if type(self._noise) is not GaussianNoise:
-            raise PrivacyError("noise source is not ours", field="noise", value=type(self._noise).__name__)
+        _check_source(self._noise)
         clipped = ClippedSum(tuple(p.summed_grad for p in self.params), self.max_grad_norm, self._reach)
         scale = self.noise_multiplier * clipped.sensitivity(self._privacy.adjacency)
         for parameter in self.params:
@@ -132,6 +131,13 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus has no type
             noise = self._noise.normal(parameter.numel(), scale).to(parameter.device)
             parameter.grad = parameter.summed_grad.add_(noise.view_as(parameter)).to(torch.float32)
             _mark_as_processed(parameter.summed_grad)
+
+
+def _check_source(noise: GaussianNoise) -> None:
+    """Exactly our source on exactly our stream: a subclass, or another stream in it, may give the same draws again."""
+    for found, ours in ((noise, GaussianNoise), (getattr(noise, "_stream", None), FreshStream)):
+        if type(found) is not ours:
+            raise PrivacyError("noise source is not ours", field="noise", value=type(found).__name__, limit=ours.__name__)
 
 
 def _count(optimizer: PrivateOptimizer) -> None:

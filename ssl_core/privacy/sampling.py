@@ -33,7 +33,12 @@ _FILL = 0.8
 
 
 def poisson_sample(tags: npt.NDArray[np.uint8], rate: float, coins: UnitCoins) -> npt.NDArray[np.int64]:
-    """Index int64 [B] of the units whose coin, uniform in (0, 1], is at most `rate`; every unit throws one."""
+    """Index int64 [B] of the units whose coin, uniform in (0, 1], is at most `rate`; every unit throws one.
+
+    `PrivacyError` for coins that are not exactly ours: amplification by sampling holds for coins that nobody else can know.
+    """
+    if type(coins) is not UnitCoins:
+        raise PrivacyError("coins are not ours", field="coins", value=type(coins).__name__, limit=UnitCoins.__name__)
     if not 0.0 < rate <= 1.0:
         raise PrivacyError("sampling rate is no probability", field="sampling_rate", value=rate, limit="(0, 1]")
     return np.flatnonzero(coins.uniform(tags, _COIN, 1)[:, 0] <= rate).astype(np.int64, copy=False)

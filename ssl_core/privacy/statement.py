@@ -8,6 +8,7 @@ are the plan's, dates are those of approvals and of rounds that started.
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -145,6 +146,16 @@ class SiteStatement:
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
         return asdict(self)
+
+
+def most_found(epsilon: float, delta: float, wrongly: float) -> float:
+    """The greatest chance of saying rightly that a patient took part, where it is said of an absent one by a chance `wrongly`.
+
+    From both sides of (epsilon, delta)-DP for adding or removing one: Kairouz, Oh, Viswanath, "The Composition Theorem for
+    Differential Privacy" (ICML 2015), theorem 2.1. What it does not bound is how sure somebody can become: with a chance that
+    may be many times delta, a release shifts odds by more than e^epsilon.
+    """
+    return min(math.exp(epsilon) * wrongly + delta, 1.0 - math.exp(-epsilon) * (1.0 - wrongly - delta))
 
 
 def pace_of(entries: Sequence[LedgerEntry], spent: float, remaining: float, today: datetime.date) -> Pace | None:

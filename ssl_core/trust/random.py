@@ -1,6 +1,6 @@
 """Random streams from AES-256-CTR, and per-unit coins from AES-256 as a pseudo-random function.
 
-`AesCtrStream` turns a 32-byte key into bytes, 53-bit uniforms and 32-bit integers. `fresh_stream()` draws its key from
+`AesCtrStream` turns a 32-byte key into bytes, 53-bit uniforms and 32-bit integers. `FreshStream` draws its key from
 `os.urandom` and re-keys itself in a forked child. `UnitCoins` gives every unit its own coins: one AES block of the
 unit's 128-bit tag under a key derived from the step key, so a coin depends on (step key, unit id) alone (rulings 16, 17).
 AES-CTR: NIST SP 800-38A section 6.5; derivation: HKDF, RFC 5869.
@@ -34,6 +34,8 @@ class AesCtrStream:
 
     `block` enters the stream that many 16-byte blocks after its beginning, so that threads can share out one stream.
     """
+
+    __slots__ = ("_encryptor", "_pid")
 
     def __init__(self, key: Secret, *, nonce: bytes = bytes(16), block: int = 0) -> None:
         if len(key) != 32:
@@ -78,17 +80,16 @@ class AesCtrStream:
         return to_uniform(out.view("<u8"))
 
 
-class _FreshStream(AesCtrStream):
+class FreshStream(AesCtrStream):
+    """A stream under a new key from the operating system; re-keyed in a forked child; its key is never stored."""
+
+    __slots__ = ()
+
     def __init__(self) -> None:
         super().__init__(Secret(os.urandom(32)))
 
     def _after_fork(self) -> None:
         self._start(Secret(os.urandom(32)), bytes(16))
-
-
-def fresh_stream() -> AesCtrStream:
-    """A stream under a new key from the operating system; re-keyed in a forked child; its key is never stored."""
-    return _FreshStream()
 
 
 def to_uniform(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
@@ -103,6 +104,8 @@ def unit_tag(unit: str) -> bytes:
 
 class UnitCoins:
     """Coins of one step: for each unit a function of (step key, unit tag) alone, whatever the other units are."""
+
+    __slots__ = ("_step_key",)
 
     def __init__(self, step_key: Secret) -> None:
         self._step_key = step_key

@@ -22,7 +22,7 @@ from ssl_core.secure_sum.codec import decode
 from ssl_core.secure_sum.evidence import HeaderOf, Kind, evidence_of, proves
 from ssl_core.secure_sum.messages import Upload
 from ssl_core.trust.identity import Secret
-from ssl_core.trust.random import AesCtrStream, UnitCoins, fresh_stream, unit_tag
+from ssl_core.trust.random import AesCtrStream, FreshStream, UnitCoins, unit_tag
 
 END = math.sqrt(48 * math.log(2))
 """5.7681: where normals made of 24-bit uniforms end."""
@@ -147,7 +147,7 @@ class TailStream:
     share = 2.0**-20
 
     def __init__(self):
-        self._stream = fresh_stream()
+        self._stream = FreshStream()
 
     def uniform(self, count):
         drawn = self._stream.uniform(count)
@@ -179,27 +179,27 @@ def test_row_28_noise_reaches_beyond_5_77_sigma_at_the_gaussian_rate(monkeypatch
     """Importance sampling: |X| > 5.27 needs a radius with u < 2^-20, so that only such radii are drawn, in the stream
     that the real source reads; every draw then stands for 2^20. 2^21 draws do what 2 10^12 plain ones would.
     """
-    monkeypatch.setattr(noise, "fresh_stream", TailStream)
+    monkeypatch.setattr(noise, "FreshStream", TailStream)
     counts = tail_counts(GaussianNoise().normal(COUNT, 1.0))
     assert counts.sum() > 10_000 and follows_gauss(counts, COUNT / TailStream.share)
 
 
 def test_row_28_b_a_swapped_in_torch_normal_fails_the_same_test(monkeypatch):
-    monkeypatch.setattr(noise, "fresh_stream", TailStream)
+    monkeypatch.setattr(noise, "FreshStream", TailStream)
     monkeypatch.setattr(GaussianNoise, "normal", lambda self, count, scale: torch.normal(0.0, scale, (count,)))
     counts = tail_counts(GaussianNoise().normal(COUNT, 1.0))
     assert counts.sum() == 0 and not follows_gauss(counts, COUNT / TailStream.share)
 
 
 def test_row_28_c_uniforms_of_24_bits_fail_the_same_test(monkeypatch):
-    monkeypatch.setattr(noise, "fresh_stream", CoarseStream)
+    monkeypatch.setattr(noise, "FreshStream", CoarseStream)
     counts = tail_counts(GaussianNoise().normal(COUNT, 1.0))
     assert not follows_gauss(counts, COUNT / TailStream.share)
 
 
 def test_row_28_d_the_real_stream_has_the_resolution_that_the_tail_needs():
     """53 bits: the lowest of them are as even as the highest, and the least of many uniforms is as small as it should be."""
-    drawn = fresh_stream().uniform(1 << 21)
+    drawn = FreshStream().uniform(1 << 21)
     low = (drawn * 2.0**53).astype(np.uint64).view(np.uint8).reshape(-1, 8)[:, 0]
     assert stats.chisquare(np.bincount(low, minlength=256)).pvalue > 1e-7
     for power in (8, 12, 16):

@@ -23,7 +23,7 @@ from ssl_core.privacy.noise import GaussianNoise
 from ssl_core.secure_sum.codec import decode
 from ssl_core.secure_sum.messages import Answer
 from ssl_core.trust.identity import Secret
-from ssl_core.trust.random import fresh_stream
+from ssl_core.trust.random import FreshStream
 
 WIDTH = 16
 """Bytes of a secret that are looked for: as unlikely by chance as a whole one."""
@@ -179,7 +179,7 @@ def test_row_26_c_no_secret_stays_in_a_file_a_repr_or_a_pickle(study, tmp_path):
     study_ = services[federation.names[0]]._study(plan_hash)
     site, identity = study_.secure_sum, federation.site(federation.names[0]).identity
     journal = SiteJournal(federation.site(federation.names[0]).chain, tmp_path / "keys", plan_hash)
-    hidden = (site, site._vault, site._vault._now, site._vault._now.chains, identity, GaussianNoise(), fresh_stream())
+    hidden = (site, site._vault, site._vault._now, site._vault._now.chains, identity, GaussianNoise(), FreshStream())
     for held in (*hidden, journal, study_, services[federation.names[0]], make_app(federation.root / federation.names[0])):
         assert not watch.found_in_text(repr(held)) and not watch.found_in_text(str(held))
     for held in hidden:

@@ -8,17 +8,17 @@ from scipy import stats
 from tests_broken_builds import fixed_batches, no_clipping, no_noise, quarter_noise
 from torch import nn
 
-from ssl_core.chain import Chain
+from client.budget import site_ledger
+from server.exchange import LocalExchange
+from server.rounds import run_study
 from ssl_core.config import SpeedSpec
 from ssl_core.data.patients import Patients, group
 from ssl_core.encoders.vector import to_vector
 from ssl_core.errors import PrivacyError
 from ssl_core.objectives.build import build_model
 from ssl_core.privacy import gradients, isolation, training
-from ssl_core.privacy.accountant import Schedule
 from ssl_core.privacy.bookkeeping import GAMMA
 from ssl_core.privacy.gradients import PerUnitGradients
-from ssl_core.privacy.ledger import Ledger
 from ssl_core.privacy.sampling import draw_coins
 from ssl_core.privacy.synthetic import synthetic_patients
 from ssl_core.privacy.training import train_round
@@ -85,17 +85,23 @@ def test_row_29_b_each_fault_is_found(make_plan, monkeypatch, sabotage, wanted):
     assert wanted in faults(make_plan)
 
 
-def test_row_32_an_empty_sample_is_noised_stepped_and_charged(plan, tmp_path):
-    """Who skips it tells that it was empty. With nobody there every sample is."""
-    ledger = Ledger(Chain(tmp_path / "chain.db", create=True), max_epsilon=50.0, delta=1e-5)
-    ledger.reserve("a" * 64, plan.name, Schedule(1.0, 0.25, plan.total_steps), 1e-5)
-    ledger.commit("a" * 64, 1, plan.rounds.steps_per_round)
+def test_row_32_an_empty_sample_is_noised_stepped_and_charged(plan, make_federation, monkeypatch):
+    """Who skips it tells that it was empty. With nobody there every sample is; then real sites, whose samples are all empty."""
     nobody = synthetic_patients(plan.data, 1).take(np.arange(0))
     released, sizes, result = trained(plan, nobody)
     assert sizes == [] and len(released) == plan.rounds.steps_per_round == result.state.steps
     assert (released != 0).all() and len(np.unique(released)) > released.size * 0.9 and (result.delta != 0).all()
-    entry = ledger.statement().entries[0]
-    assert entry.steps_started == 20 and entry.steps == plan.total_steps
+    federation = make_federation(3, patients=6)
+    plan_hash = federation.launch()
+    federation.invite_and_approve(plan_hash)
+    monkeypatch.setattr(training, "poisson_sample", lambda tags, rate, coins: np.arange(0))
+    run_study(federation.operator.root, plan_hash, LocalExchange(federation.services()))
+    for name in federation.names:
+        study = federation.study(name, plan_hash)
+        rounds = study.plan.rounds
+        entry = site_ledger(study.home).statement().entries[0]
+        assert (entry.rounds_started, entry.steps_started) == (rounds.rounds, rounds.rounds * rounds.steps_per_round)
+        assert entry.steps == study.plan.total_steps
 
 
 def coupled(model):

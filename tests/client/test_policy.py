@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tomli_w
+from tests_material import small_plan
 
-from client.policy import DEFAULT_POLICY, SitePolicy, largest_share
+from client.policy import DEFAULT_POLICY, SitePolicy, check_plan, largest_share
+from client.pretrain import quote_alone
 from client.site_service import SiteService
 from client.study import store_plan
 from deploy.console import rows_to_text
@@ -30,6 +33,29 @@ def test_a_plan_whose_sum_would_be_one_sites_update_is_refused(make_federation: 
     plan = (federation.operator.study(plan_hash) / "plan.json").read_bytes()
     with pytest.raises(PolicyError, match="largest share of a sum"):
         store_plan(federation.site("site-b"), plan).approve("person")
+
+
+def test_a_delta_for_life_of_one_patient_in_the_sites_size_or_more_is_refused(make_federation: Callable[..., Any]) -> None:
+    """At delta 1 / N whole records of one patient in N could be published: whatever the plan's own delta is."""
+    federation = make_federation(3, patients=6)
+    home = federation.site("site-a")
+    sizes = {"site-a": 50000, "site-b": 30000, "site-c": 30000}
+    plan_hash = federation.launch(sites=[{"name": name, "nominal_size": size} for name, size in sizes.items()])
+    plan = (federation.operator.study(plan_hash) / "plan.json").read_bytes()
+    with pytest.raises(PolicyError, match=r"field: policy delta; value: 3e-05; limit: .*size = 2e-05; remedy: set a smaller"):
+        store_plan(home, plan).check()
+    with pytest.raises(PolicyError, match="policy delta"):
+        check_plan(store_plan(home, plan).plan, home.policy.model_copy(update={"delta": 2e-5}), "site-a")
+    # Of another site's size nothing is asked here, and of a smaller delta neither.
+    store_plan(federation.site("site-b"), plan).check()
+    policy = (home.root / "policy.toml").read_text()
+    (home.root / "policy.toml").write_text(policy.replace("delta = 3e-5", "delta = 1.9e-5"))
+    store_plan(federation.site("site-a"), plan).check()
+    alone = federation.root / "alone.toml"
+    body = small_plan(["site-a"], alone=True, rounds__max_void=0, sites=[{"name": "site-a", "nominal_size": 60000}])
+    alone.write_text(tomli_w.dumps(body))
+    with pytest.raises(PolicyError, match="policy delta"):
+        quote_alone(federation.site("site-a"), alone)
 
 
 def test_the_share_counts_the_lightest_survivors(make_federation: Callable[..., Any]) -> None:

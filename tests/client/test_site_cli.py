@@ -19,7 +19,7 @@ from client.site_service import SiteService
 from deploy.demo_data.padchest import FETCH_COMMAND, WHEEL_VARIABLE
 from deploy.supervisor import StateLock
 from ssl_core.card import load_encoder
-from ssl_core.errors import BudgetError
+from ssl_core.errors import BudgetError, ProtocolError
 from ssl_core.parcel import IncomingKind, OutgoingKind, Parcel
 from ssl_core.session import Approval, open_approval, open_plan
 from ssl_core.trust.envelope import canonical, seal
@@ -78,6 +78,9 @@ def test_invited_approved_and_charged_once(federation: Any) -> None:
     home = federation.root / "site-a"
     plan_hash = federation.launch()
     assert invite(federation, "site-a", plan_hash).status == "waiting"
+    for kind in set(IncomingKind) - {IncomingKind.INVITE}:
+        with pytest.raises(ProtocolError, match="study is not approved at this site"):
+            SiteService(home).handle(Parcel(kind, bytes.fromhex(plan_hash) + bytes(8)))
     (study,) = json.loads(run("site", "status", "--home", home, "--json").stdout)["studies"]
     assert (study["plan"], study["rounds_answered"]) == (plan_hash, 0)
     assert study["state"].startswith("waiting") and study["bytes_out"] > 0
@@ -390,6 +393,9 @@ def test_a_plan_to_pretrain_alone_that_does_not_fit_this_site_is_refused(federat
     refused(run("site", "pretrain", plan, "--home", home, "--yes"), "field: rounds.roundz", "alone.toml")
     federation.launch()
     refused(run("site", "pretrain", federation.root / "plan.toml", "--home", home, "--yes"), "for a federation", "alone = true")
+    write(plan, right)
+    edit(plan, sites=[{"name": "site-a", "nominal_size": 50000}])
+    refused(run("site", "pretrain", plan, "--home", home, "--yes"), "policy delta", "value: 3e-05", "nominal size = 2e-05")
     write(plan, right)
     edit(home / "policy.toml", max_epsilon=0.01)
     refused(run("site", "pretrain", plan, "--home", home, "--yes"), "BudgetError", "limit: 0.01")

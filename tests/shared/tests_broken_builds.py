@@ -20,7 +20,9 @@ from ssl_core.privacy import training
 from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.buckets import BucketEngine
 from ssl_core.privacy.gradients import ClippedSum, PerUnitGradients
+from ssl_core.privacy.hooks import HooksEngine
 from ssl_core.privacy.noise import GaussianNoise
+from ssl_core.privacy.reference import LoopEngine
 
 Sabotage = Callable[[pytest.MonkeyPatch], None]
 
@@ -41,7 +43,7 @@ def quarter_noise(patch):
 
 def clip_by(patch, clipped: Callable[..., ClippedSum]):
     """Every engine of single units that a site trains with takes its sum from `clipped(rows, clip_norm)`."""
-    for engine in (BookkeepingEngine, PerUnitGradients):
+    for engine in (BookkeepingEngine, HooksEngine, PerUnitGradients, LoopEngine):
         patch.setattr(engine, "clipped_sum", lambda self, views, clip_norm: clipped(self.rows(views), clip_norm))
 
 

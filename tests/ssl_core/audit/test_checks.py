@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -10,13 +12,26 @@ from tests_broken_builds import clip_by
 
 from ssl_core.audit import checks
 from ssl_core.audit.bucket_canary import TurningModel, along, turning
+from ssl_core.audit.canary import CanaryModel, canaries
+from ssl_core.config import SpeedSpec
 from ssl_core.errors import PrivacyError
 from ssl_core.privacy import training
+from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.buckets import BucketEngine
-from ssl_core.privacy.gradients import ClippedSum, clip_and_sum, empty_sum
+from ssl_core.privacy.engines import choose_engine
+from ssl_core.privacy.gradients import ClippedSum, PerUnitGradients, clip_and_sum, empty_sum
+from ssl_core.privacy.hooks import HooksEngine
 from ssl_core.privacy.noise import GaussianNoise
+from ssl_core.privacy.reference import LoopEngine
 
 REAL_NOISE = GaussianNoise.normal
+
+
+def canary_views():
+    """The canaries' model, and views of three of them."""
+    patients = canaries(np.eye(3, 64, dtype=np.float32))
+    model = CanaryModel(64, patients)
+    return model, model.draw(patients, np.arange(3), np.zeros((3, 0)))
 
 
 def noise_checks():
@@ -89,7 +104,44 @@ def test_rows_that_are_not_finite_are_part_of_the_check(monkeypatch):
 
     clip_by(monkeypatch, careless)
     found = checks.check_contribution()
-    assert (found.passed, found.measured) == (False, "not a number")
+    assert not found.passed and found.measured.startswith("not a number")
+
+
+def test_every_engine_in_every_precision_that_a_site_may_choose_is_part_of_the_check(monkeypatch):
+    """An engine whose sum is twice what it should be is seen, or refused by its own dry run; either is a fault."""
+    engines = set(get_args(SpeedSpec.model_fields["engine"].annotation))
+    # Of the canaries' model "auto" takes bookkeeping; the others know float32 alone (privacy/planner.py).
+    assert {engine for engine, _ in checks.WAYS} == engines
+    assert ("bookkeeping", "bfloat16") in checks.WAYS and choose_engine(*canary_views(), "auto").name == "bookkeeping"
+    ways = {"hooks": HooksEngine, "vmap": PerUnitGradients, "reference": LoopEngine, "bookkeeping": BookkeepingEngine}
+    for way in checks.WAYS:
+        if way[0] == "auto":
+            continue
+        with monkeypatch.context() as patch:
+            honest = ways[way[0]].clipped_sum
+
+            def double(self, views, clip_norm, honest=honest, way=way):
+                found = honest(self, views, clip_norm)
+                return found + found if way[1] == getattr(self, "_precision", "float32") else found
+
+            if way[1] == "bfloat16":
+                # Looked at before each round: what the audit sees is what that look would let pass.
+                patch.setattr(training, "check_fixed_shape", lambda *_: None)
+            patch.setattr(checks, "WAYS", (("auto", "float32"), way))
+            patch.setattr(ways[way[0]], "clipped_sum", double)
+            found = checks.check_contribution()
+            refused = f"{way[0]} in {way[1]} refused" in found.measured
+            assert not found.passed and (refused if way[0] == "hooks" else found.measured.startswith("2")), way
+
+
+def test_a_processor_that_does_not_keep_units_apart_in_bfloat16_is_no_fault_of_the_build(monkeypatch):
+    def apart(*_):
+        raise PrivacyError("units of a batch are not kept apart")
+
+    monkeypatch.setattr(training, "check_fixed_shape", apart)
+    monkeypatch.setattr(checks, "WAYS", (("auto", "float32"), ("bookkeeping", "bfloat16")))
+    found = checks.check_contribution()
+    assert found.passed and found.measured.endswith("; bookkeeping in bfloat16 refused")
 
 
 def test_canaries_that_do_not_arrive_break_the_audit(monkeypatch):

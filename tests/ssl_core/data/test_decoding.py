@@ -49,6 +49,10 @@ def test_a_file_that_kills_fills_or_delays_its_worker_is_counted_and_the_next_ar
         1, Fault.CRASHED, 2, Fault.TOO_SLOW, 1, Fault.TOO_LARGE, 3, 0, Fault.UNREADABLE, Fault.EMPTY, 0, 1,
     ]  # fmt: skip
     assert "patient" not in "".join(capfd.readouterr())
+    # One whose worker ends once it has answered: the file after it, and the last one, are read all the same.
+    (tmp_path / "later").mkdir()
+    results = [found for _, found in decode_all(_files(tmp_path / "later", ["1", "then die", "3"]), decode, BOUNDS, workers=1)]
+    assert [len(found) for found in results if not isinstance(found, Fault)] == [1, 1, 3]
 
 
 def test_the_size_of_a_file_and_links_are_looked_at_before_it_is_opened(tmp_path: Path) -> None:

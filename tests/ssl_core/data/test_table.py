@@ -249,9 +249,10 @@ def test_of_two_neighbours_whose_tables_share_a_quote_one_is_not_trained_on(tmp_
     """With p2, whose note lost its quote, p3 and p4 would be missing; without him they are there."""
     neighbours = LOST_QUOTE, LOST_QUOTE.replace('p2,"xy zw\n', "").replace('p4,"\n', "p4,k\n")
     share = "max_bad_share = 0.9\n"
-    (tmp_path / "t.csv").write_text(neighbours[0], newline="")
-    with pytest.raises(DataError, match="no share of bad records allows that"):
-        load_patients(read_source(declare(tmp_path, share)), DATA)
+    for table in (neighbours[0], LOST_TO_THE_END, LOST_THEN_BROKEN):
+        (tmp_path / "t.csv").write_text(table, newline="")
+        with pytest.raises(DataError, match="no share of bad records allows that"):
+            load_patients(read_source(declare(tmp_path, share)), DATA)
     (tmp_path / "t.csv").write_text(neighbours[1], newline="")
     assert {"p3", "p4"} <= set(load_patients(read_source(declare(tmp_path, share)), DATA).units)
 

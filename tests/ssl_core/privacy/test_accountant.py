@@ -96,7 +96,8 @@ def test_renyi_dp_of_a_replacement_is_no_less_than_the_closed_form(sigma: float,
 
 
 def test_no_steps_cost_nothing_and_call_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accountant, "_event", None)
+    for name in ("_event", "_composed"):
+        monkeypatch.setattr(accountant, name, None)
     for schedules in ([], [Schedule(1.0, 0.1, 0)]):
         for found in (epsilon, epsilon_replace_one, epsilon_rdp, epsilon_rdp_replace_one, epsilon_prv, checked_epsilon):
             assert found(schedules, 1e-5) == 0.0

@@ -114,12 +114,23 @@ def test_worst_rounding_in_one_block_stays_below_gamma() -> None:
     assert abs(float(row_norms((row,))[0]) - true) <= GAMMA / 2 * true
 
 
-def test_worst_rounding_over_millions_of_entries_stays_below_gamma() -> None:
-    """The same for each of a processor's lanes: only blocks of bounded length keep the bound at this size."""
+def test_worst_rounding_of_norms_and_of_sums_stays_below_gamma() -> None:
+    """The same for each of a processor's lanes: only blocks of bounded length keep the bound at this size.
+
+    Then 200,000 units whose rows point the same way, added one after another: in float32 the last would move the sum by more
+    or less than it has, by up to C / 128. Each must add at most C, and within gamma what it adds alone.
+    """
     row = torch.full((1, 1 << 23), 2.0**-12.5)
     row[0, :64] = 1.0
     true = float(row.double().norm())
     assert abs(float(row_norms((row,))[0]) - true) <= GAMMA / 2 * true
+    rows = 1.0 + torch.rand(200_000, 3, generator=torch.Generator().manual_seed(0))
+    whole = _whole(clip_and_sum((rows,), 1.0).grads)
+    for place in (0, 77_777, 199_999):
+        rest = torch.cat([rows[:place], rows[place + 1 :]])
+        added = whole - _whole(clip_and_sum((rest,), 1.0).grads)
+        alone = _whole(clip_and_sum((rows[place : place + 1],), 1.0).grads)
+        assert float(added.norm()) <= 1.0 and float((added - alone).norm()) <= GAMMA / 2
 
 
 def test_one_unit_contributes_at_most_c_whatever_the_others_are(tiny: Any, patients: Patients) -> None:

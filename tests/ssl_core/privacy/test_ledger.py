@@ -131,6 +131,22 @@ def test_starting_less_gives_nothing_back(path: Path) -> None:
     assert ledger.statement().totals == before
 
 
+def test_nothing_is_given_back_for_a_short_round_and_its_number_is_used_once(path: Path) -> None:
+    """Never a refund: a short round of a study that used the limit up, and the next study finds the same as before it."""
+    ledger = _ledger(path, epsilon([SMALL], DELTA))
+    ledger.reserve("a" * 64, "first", SMALL, DELTA)
+    small = Schedule(100.0, 0.001, 1)
+    before = ledger.quote(small, DELTA)
+    ledger.commit("a" * 64, 1, 1)
+    assert ledger.quote(small, DELTA) == before and before.spent_before == epsilon([SMALL], DELTA)
+    for ask in (ledger.admit, lambda *study: ledger.reserve(study[0], "next", *study[1:])):
+        with pytest.raises(BudgetError):
+            ask("b" * 64, small, DELTA)
+    with pytest.raises(PrivacyError, match="never used again"):
+        ledger.commit("a" * 64, 1, 1)
+    assert _kinds(path) == ["reserve", "commit"]
+
+
 def test_the_statement_names_unit_and_neighbours_beside_each_epsilon(path: Path) -> None:
     ledger = _ledger(path)
     assert ledger.statement().totals.spent == 0.0 and ledger.statement().entries == ()

@@ -67,17 +67,6 @@ def test_the_stream_is_aes_256_ctr_by_the_published_vector() -> None:
     assert uniforms.tolist() == [((word >> 11) + 1) * 2.0**-53 for word in words]
 
 
-def test_sources_share_nothing_and_cannot_be_stored() -> None:
-    first, second = GaussianNoise(), GaussianNoise()
-    assert not torch.equal(first.normal(16, 1.0), second.normal(16, 1.0))
-    assert not torch.equal(first.normal(16, 1.0), first.normal(16, 1.0))
-    for way in (copy.copy, copy.deepcopy, pickle.dumps):
-        with pytest.raises(TypeError, match="never"):
-            way(first)
-    with pytest.raises(TypeError):
-        GaussianNoise(0)
-
-
 def test_sizes_and_scales_at_the_edges() -> None:
     source = GaussianNoise()
     for count in (0, 1, 2, (1 << 15) - 1, (1 << 15) + 1):
@@ -87,9 +76,15 @@ def test_sizes_and_scales_at_the_edges() -> None:
             source.normal(4, scale)
 
 
-def test_a_forked_child_draws_under_a_key_of_its_own() -> None:
+def test_no_source_is_repeated_by_a_fork_a_copy_or_a_second_one() -> None:
     source = GaussianNoise()
-    source.normal(4, 1.0)
+    assert not torch.equal(GaussianNoise().normal(16, 1.0), source.normal(16, 1.0))
+    assert not torch.equal(source.normal(16, 1.0), source.normal(16, 1.0))
+    for way in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="never"):
+            way(source)
+    with pytest.raises(TypeError):
+        GaussianNoise(0)
     read, write = os.pipe()
     with warnings.catch_warnings():
         # Python 3.12 warns of any fork beside threads; the child only draws eight numbers and leaves.

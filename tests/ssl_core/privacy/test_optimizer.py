@@ -18,7 +18,8 @@ from ssl_core.privacy.gradients import GAMMA, ClippedSum, PerUnitGradients
 from ssl_core.privacy.noise import GaussianNoise
 from ssl_core.privacy.optimizer import PrivateOptimizer
 from ssl_core.privacy.sampling import batches, draw_coins
-from ssl_core.trust.random import UnitCoins
+from ssl_core.trust.identity import Secret
+from ssl_core.trust.random import AesCtrStream, FreshStream, UnitCoins
 
 MakePlan = Callable[..., StudyPlan]
 
@@ -132,13 +133,27 @@ def test_it_fails_closed_when_the_noise_is_not_ours(tiny: Any, make_plan: MakePl
         def normal(self, count: int, standard_deviation: float) -> Tensor:
             return torch.zeros(count)
 
+    class Still(FreshStream):
+        def uniform(self, count: int) -> np.ndarray:
+            return np.full(count, 0.5)
+
+    class Alike:
+        uniform = Still.uniform
+
+    def reading(stream: Any) -> GaussianNoise:
+        source = GaussianNoise()
+        source._stream = stream
+        return source
+
     plan = make_plan()
     descent = Descent(tiny, plan.training, total_steps=10, state=None)
-    for source in (Quiet(), torch.Generator(), None):
+    foreign = [reading(stream) for stream in (Still(), Alike(), AesCtrStream(Secret(bytes(32))), None)]
+    for source in (Quiet(), torch.Generator(), None, *foreign):
         with pytest.raises(PrivacyError, match="noise"):
             PrivateOptimizer(descent, plan.privacy, nominal_size=40, noise=source, reach=1)
     for name, value in (
         ("_noise", Quiet()),
+        *(("_noise", source) for source in foreign),
         ("generator", torch.Generator()),
         ("secure_mode", True),
         ("noise_multiplier", 0.0),
@@ -149,6 +164,8 @@ def test_it_fails_closed_when_the_noise_is_not_ours(tiny: Any, make_plan: MakePl
         with pytest.raises(PrivacyError, match="noise"):
             optimizer.release(0)
         assert np.array_equal(before, to_vector(tiny)) and optimizer.releases == 0
+    with pytest.raises(AttributeError):
+        GaussianNoise()._stream.uniform = Still.uniform
 
 
 def test_a_gradient_is_never_used_twice(tiny: Any, make_plan: MakePlan, patients: Patients) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from ssl_core.config import SpeedSpec, StudyPlan
+from ssl_core.data.patients import Patients
 from ssl_core.encoders.vector import to_vector
 from ssl_core.errors import ConfigError
 from ssl_core.objectives.build import build_model
@@ -27,6 +28,7 @@ from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.engines import synthetic_views
 from ssl_core.privacy.gradients import ClippedSum, PerUnitGradients, units_of
 from ssl_core.privacy.live_memory import peak_bytes
+from ssl_core.privacy.noise import GaussianNoise
 from ssl_core.privacy.planner import choose_pace, clipped_sum_in_halves, greatest_batch, total_memory
 from ssl_core.privacy.sampling import poisson_sample
 from ssl_core.privacy.synthetic import synthetic_patients
@@ -178,32 +180,49 @@ def test_a_step_that_runs_out_of_memory_is_finished_on_the_same_sample(
     make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = make_plan(IMAGE)
-    model, patients = build_model(plan), synthetic_patients(plan.data, 40)
-    # Synthetic patients that repeat: which of them were summed is told by how many units were.
-    sampled, summed, released = list[int](), list[int](), list[Any]()
-    honest = BookkeepingEngine.clipped_sum
+    model, made = build_model(plan), synthetic_patients(plan.data, 40)
+    # Patient i has i + 1 in each pixel, so that views tell whose they are.
+    numbers = np.repeat(np.arange(40), made.counts())[:, None] + np.ones((1, 64))
+    patients = Patients(made.units, made.tags, made.offsets, numbers.astype(np.float32))
+    sampled, summed, steps, noised = list[list[int]](), list[int](), list[list[int]](), list[int]()
+    honest, noise = BookkeepingEngine.clipped_sum, GaussianNoise.normal
 
     def sample(*args: Any) -> Any:
         found = poisson_sample(*args)
-        sampled.append(len(found))
+        sampled.append(found.tolist())
         return found
 
     def short(self: BookkeepingEngine, views: dict[str, Tensor], clip_norm: float) -> ClippedSum:
         if units_of(views) > 2:
             raise OUT[0]
-        summed.append(units_of(views))
+        summed.extend(round(float(value)) - 1 for value in views["target"].flatten(1)[:, 0])
         return honest(self, views, clip_norm)
 
-    speed = SpeedSpec(chunk=16)
-    choose_pace(model, plan.data, speed, CPU)  # the survey of the engine is not part of a step
+    def released(_: Any) -> None:
+        steps.append(sorted(summed))
+        summed.clear()
+
+    def draws(self: GaussianNoise, count: int, scale: float) -> Tensor:
+        noised.append(count)
+        return noise(self, count, scale)
+
+    def trained(speed: SpeedSpec) -> None:
+        train_round(
+            model=model, patients=patients, plan=plan, nominal_size=40, start=start, first_step=0,
+            total_steps=plan.total_steps, state=None, speed=speed, tap=released,
+        )  # fmt: skip
+
+    start, coarse = to_vector(model), SpeedSpec(chunk=16, precision="bfloat16")
+    trained(coarse)  # the survey of the engine and the look at the shape are not part of a step
+    steps.clear()
     monkeypatch.setattr(BookkeepingEngine, "clipped_sum", short)
+    monkeypatch.setattr(GaussianNoise, "normal", draws)
     monkeypatch.setattr("ssl_core.privacy.training.poisson_sample", sample)
-    train_round(
-        model=model, patients=patients, plan=plan, nominal_size=40, start=to_vector(model), first_step=0,
-        total_steps=plan.total_steps, state=None, speed=speed, tap=released.append,
-    )  # fmt: skip
-    assert len(released) == len(sampled) == plan.rounds.steps_per_round
-    assert sum(summed) == sum(sampled) > 2
+    trained(SpeedSpec(chunk=16))
+    assert steps == sampled and max(map(len, sampled)) > 2 and len(steps) == plan.rounds.steps_per_round
+    assert sum(noised) == len(steps) * len(start)
+    with pytest.raises(ConfigError, match="in bfloat16 each has the one shape"):
+        trained(coarse)
 
 
 REAL = """

@@ -15,7 +15,7 @@ def _tags(count: int) -> np.ndarray:
     return np.frombuffer(b"".join(unit_tag(f"unit {i}") for i in range(count)), np.uint8).reshape(count, 16)
 
 
-def test_every_unit_enters_with_the_same_public_chance() -> None:
+def test_each_unit_enters_by_its_own_coin_with_the_public_chance(patients: Patients) -> None:
     tags, rate, steps = _tags(400), 0.1, 500
     times = np.zeros(400)
     sizes = []
@@ -28,9 +28,7 @@ def test_every_unit_enters_with_the_same_public_chance() -> None:
     assert stats.chi2.sf(statistic, 400) > 1e-7 and stats.chi2.cdf(statistic, 400) > 1e-7
     # The size of a sample varies as a binomial does: no fixed batch size, no permutation.
     assert 0.7 < np.var(sizes) / (400 * rate * (1 - rate)) < 1.4
-
-
-def test_a_units_coin_does_not_depend_on_who_else_is_there(patients: Patients) -> None:
+    # A function of step and unit alone, whoever else is there.
     coins = UnitCoins.fresh()
     everyone = poisson_sample(patients.tags, 0.5, coins)
     for place in (0, 7, 39):
@@ -40,6 +38,22 @@ def test_a_units_coin_does_not_depend_on_who_else_is_there(patients: Patients) -
     whole = draw_coins(patients.tags, coins, 5)
     assert np.array_equal(draw_coins(patients.tags[3:9], coins, 5), whole[3:9])
     assert not np.array_equal(whole[:, :1], coins.uniform(patients.tags, "sample", 1))
+
+
+def test_coins_that_are_not_exactly_ours_are_refused() -> None:
+    class Known(UnitCoins):
+        def uniform(self, tags: np.ndarray, label: str, count: int) -> np.ndarray:
+            return np.full((len(tags), count), 0.5)
+
+    class Alike:
+        uniform = Known.uniform
+
+    ours = UnitCoins.fresh()
+    for coins in (Known.fresh(), Alike(), None, np.random.default_rng(0)):
+        with pytest.raises(PrivacyError, match="coins are not ours"):
+            poisson_sample(_tags(3), 0.5, coins)
+    with pytest.raises(AttributeError):
+        ours.uniform = Known.uniform
 
 
 def test_steps_are_independent_and_bounds_hold() -> None:

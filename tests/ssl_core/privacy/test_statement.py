@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import datetime
 import logging
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import optimize, stats
 
 from ssl_core.chain import Chain
 from ssl_core.errors import PrivacyError
 from ssl_core.privacy import ledger_log
 from ssl_core.privacy.accountant import Schedule, epsilon
 from ssl_core.privacy.ledger import Ledger
-from ssl_core.privacy.statement import Pace
+from ssl_core.privacy.statement import Pace, most_found
 
 DELTA = 1e-5
 SMALL = Schedule(4.0, 0.1, 100)
@@ -131,3 +134,33 @@ def test_a_second_accountant_without_an_answer_withholds_no_statement(
         statement = site.ledger().statement()
     assert statement.accountants is not None and statement.accountants.prv is None and "no answer" in caplog.text
     assert statement.totals.spent > 0
+
+
+@pytest.mark.parametrize("sigma", [0.3, 0.5, 1.0, 2.0, 5.0, 20.0])
+@pytest.mark.parametrize("delta", [3e-5, 1e-6])
+def test_what_a_reader_is_told_holds_for_a_gaussian_mechanism_and_how_sure_one_becomes_does_not(
+    sigma: float, delta: float
+) -> None:
+    """N(0, sigma^2) against N(1, sigma^2): delta(epsilon) by Balle and Wang (ICML 2018), theorem 8; a cut guesses best."""
+    mu = 1 / sigma
+
+    def excess(epsilon: float) -> float:
+        log_delta = stats.norm.logsf(epsilon / mu - mu / 2)
+        less = math.exp(epsilon + stats.norm.logsf(epsilon / mu + mu / 2) - log_delta)
+        return float(log_delta + math.log1p(-less) - math.log(delta))
+
+    epsilon = optimize.brentq(excess, 0.0, 100.0)
+    wrongly = np.concatenate([np.logspace(-14, -1, 200), np.linspace(0.1, 1.0, 50), 1 - np.logspace(-9, -1, 100)])
+    rightly = stats.norm.cdf(stats.norm.ppf(wrongly) + mu)
+    assert (rightly <= [most_found(epsilon, delta, float(f)) * (1 + 1e-9) for f in wrongly]).all()
+    # The bound is met where the likelihood ratio is e^epsilon: no smaller one would do. On the other side likewise.
+    for threshold in (mu / 2 + epsilon / mu, mu / 2 - epsilon / mu):
+        met = most_found(epsilon, delta, float(stats.norm.sf(threshold)))
+        assert met == pytest.approx(float(stats.norm.sf(threshold - mu)), rel=1e-6)
+    # "At most e^epsilon to one sure, but for a chance of delta" is false: the chance of more is several times delta.
+    surer = float(stats.norm.sf(epsilon / mu - mu / 2))
+    assert surer > 2 * delta
+
+
+def test_of_nothing_spent_nobody_is_found_but_by_chance() -> None:
+    assert most_found(0.0, 0.0, 0.01) == pytest.approx(0.01) and most_found(50.0, 1e-5, 0.01) <= 1.0

@@ -14,10 +14,12 @@ from ssl_core.config import SpeedSpec, StudyPlan
 from ssl_core.data.patients import Patients
 from ssl_core.encoders.vector import to_vector
 from ssl_core.errors import ConfigError, PrivacyError, StateError
+from ssl_core.privacy import noise, training
 from ssl_core.privacy.descent import Descent, learning_rate
 from ssl_core.privacy.optimizer import PrivateOptimizer
 from ssl_core.privacy.synthetic import synthetic_patients
 from ssl_core.privacy.training import OptimizerState, RoundResult, replay_round, train_round
+from ssl_core.trust.random import UnitCoins
 
 MakePlan = Callable[..., StudyPlan]
 OPTIMIZERS = [
@@ -119,6 +121,44 @@ def test_noise_and_sample_differ_each_time(tiny: Any, make_plan: MakePlan, patie
     plan, start = make_plan(), to_vector(tiny)
     first, second = (_train(tiny, plan, patients, start=start).delta for _ in range(2))
     assert (first != second).all() and (first != 0).all()
+
+
+class Half:
+    """Coins, or a stream, that give the same each time."""
+
+    @classmethod
+    def fresh(cls) -> Half:
+        return cls()
+
+    def uniform(self, *given: Any) -> np.ndarray:
+        return np.full(given[0] if len(given) == 1 else (len(given[0]), given[-1]), 0.5)
+
+
+def test_no_step_is_released_with_coins_or_a_stream_that_are_not_ours(
+    tiny: Any, make_plan: MakePlan, patients: Patients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first step, or from the third on, with what came before it released and nothing after."""
+    plan, seen = make_plan(), list[np.ndarray]()
+    for owner, name in ((training, "UnitCoins"), (noise, "FreshStream")):
+        with monkeypatch.context() as patch, pytest.raises(PrivacyError, match="not ours"):
+            patch.setattr(owner, name, Half)
+            _train(tiny, plan, patients, tap=seen.append)
+    assert seen == []
+    honest, coins = PrivateOptimizer.release, iter([UnitCoins.fresh(), UnitCoins.fresh(), Half()])
+
+    def release(self: PrivateOptimizer, number: int, tap: Any = None) -> None:
+        if number == 2:
+            monkeypatch.setattr(self._noise, "_stream", Half())
+        honest(self, number, tap)
+
+    with monkeypatch.context() as patch, pytest.raises(PrivacyError, match="noise source is not ours"):
+        patch.setattr(PrivateOptimizer, "release", release)
+        _train(tiny, plan, patients, tap=seen.append)
+    assert len(seen) == 2
+    with monkeypatch.context() as patch, pytest.raises(PrivacyError, match="coins are not ours"):
+        patch.setattr(UnitCoins, "fresh", lambda: next(coins))
+        _train(tiny, plan, patients, tap=seen.append)
+    assert len(seen) == 4
 
 
 def test_sizes_of_the_hospital_change_nothing_that_is_public(

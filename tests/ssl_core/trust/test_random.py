@@ -8,7 +8,7 @@ from scipy import stats
 
 from ssl_core.errors import PrivacyError
 from ssl_core.trust.identity import Secret
-from ssl_core.trust.random import AesCtrStream, UnitCoins, fresh_stream, unit_tag
+from ssl_core.trust.random import AesCtrStream, FreshStream, UnitCoins, unit_tag
 
 
 def test_the_stream_is_nist_sp_800_38a_f_5_5() -> None:
@@ -53,7 +53,7 @@ def test_uniforms_are_uniform_and_never_zero() -> None:
 
 
 def test_a_forked_child_gets_another_stream() -> None:
-    stream = fresh_stream()
+    stream = FreshStream()
     stream.take(16)
     reader, writer = os.pipe()
     child = os.fork()
