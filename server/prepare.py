@@ -58,7 +58,7 @@ def prepare(
     from ssl_core.foreign_vit import translate
     from ssl_core.objectives.build import build_model
     from ssl_core.warm_start.coupled import Coupled
-    from ssl_core.warm_start.pretraining import pretrain
+    from ssl_core.warm_start.pretraining import check_batch, pretrain
     from ssl_core.warm_start.public import PublicUnits
 
     if out.exists():
@@ -87,10 +87,11 @@ def prepare(
     losses: dict[str, tuple[float, ...]] = {}
     data = None
     if schedule is not None:
+        coupled = None if task is None else Coupled(task, model, plan.data, schedule.seed)
+        check_batch(model, schedule.batch, units if public is None else None, coupled)
         given = PublicUnits.from_seed(schedule.seed, units, plan.data) if public is None else PublicUnits.from_corpus(
             public, plan.data
         )  # fmt: skip
-        coupled = None if task is None else Coupled(task, model, plan.data, schedule.seed)
         found = pretrain(model, given, schedule, coupled)
         losses = {name: values for name, values in asdict(found).items() if values}
         data = given.origin

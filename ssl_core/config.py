@@ -16,13 +16,14 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ssl_core.errors import ConfigError
-from ssl_core.spec.coupled import CoupledTask
+from ssl_core.spec.asked import answer
 from ssl_core.spec.data import Data
 from ssl_core.spec.encoder import Encoder
 from ssl_core.spec.fit import check_fit
+from ssl_core.spec.fitted import computed
 from ssl_core.spec.objective import Objective
-from ssl_core.spec.refused import REFUSED
 from ssl_core.spec.strict import StrictModel
+from ssl_core.spec.tables import table_at
 from ssl_core.toml_lines import line_of
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9\-]{0,39}$")]
@@ -45,25 +46,30 @@ def parse(model: type[ModelT], data: Mapping[str, Any], what: str, text: str | N
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in fault["loc"]) or what
-        asked = fault.get("ctx", {}).get("tag")
-        if field.split(".")[0] == "objective" and asked in REFUSED:
-            refused = REFUSED[asked]
-            public = f"; on public data alone: choral operator prepare --task {asked}" if asked in set(CoupledTask) else ""
-            raise ConfigError(
-                f"{what} asks for a pretext task that couples patients: {refused.reason}",
-                field="objective.name",
-                value=asked,
-                remedy=f"take {' or '.join(refused.instead)}{public}",
-            ) from error
         shown = fault.get("input")
         line = None if text is None else line_of(text, fault["loc"])
         where = "" if line is None else f" in line {line}"
+        remedy = _remedy(fault["type"], table_at(model, fault["loc"]), field)
+        if {"data", "encoder", "objective"} <= model.model_fields.keys():
+            asked = fault.get("ctx", {}).get("tag")
+            told = answer(data, fault["loc"], asked) if asked is not None and fault["loc"][0] == "objective" else None
+            if told is not None and told.problem is not None:
+                raise ConfigError(
+                    f"{what} asks{where} for {told.problem}", field=f"{field}.name", value=asked, remedy=told.remedy
+                ) from error
+            remedy = told.remedy if told is not None else remedy
+            value = shown if asked is None else asked
+            made = computed(data, fault["loc"], value, unknown=fault["type"] == "extra_forbidden")
+            if made is not None:
+                raise ConfigError(
+                    f"{what} asks{where} for {made.problem}", field=field, value=value, remedy=made.remedy
+                ) from error
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise ConfigError(
             f"{what} is not valid{where}{more}: {fault['msg']}",
             field=field,
             value=shown if isinstance(shown, str | int | float | bool) else None,
-            remedy=_remedy(fault["type"], model, field),
+            remedy=remedy,
         ) from error
 
 
@@ -237,11 +243,11 @@ def _json(data: Mapping[str, Any]) -> str:
         raise ConfigError("a value has no plain type (dates are not used here)", value=str(error)) from error
 
 
-def _remedy(kind: str, model: type[BaseModel], field: str) -> str | None:
+def _remedy(kind: str, table: type[BaseModel], field: str) -> str | None:
     if field.endswith(".bank_version"):
         return "operator and sites need releases of Choral that make the same bank; in a plan of one's own, leave it out"
     if kind == "extra_forbidden":
-        return f"remove it; known keys: {', '.join(sorted(model.model_fields))}"
+        return f"remove it; known keys: {', '.join(sorted(table.model_fields))}"
     if kind == "missing":
         return "add it"
     return None

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 WEIGHTS_FILE, FACTS_FILE = "start.safetensors", "start.json"
 _ENCODER = "encoder."
+_BATCH_NORM = ("running_mean", "running_var", "num_batches_tracked")
 _SHOWN = 8
 
 
@@ -170,10 +171,12 @@ def transplant(model: PretextModel, tensors: dict[str, Tensor], *, partial: bool
     """Copy the tensors that fit into `model`; unless `partial`, all must fit and none be left over.
 
     A tensor fits a parameter of its name, or of the encoder's under `encoder.` + its name, with the same shape; it must be
-    of floating type and finite, and is cast to float32. With `partial` one tensor of the encoder must fit at least.
+    of floating type and finite, and is cast to float32. With `partial` one tensor of the encoder must fit at least. A file with
+    the statistics of a BatchNorm is refused: its other weights were trained with that, and no model here has one.
     """
     import torch
 
+    _refuse_batch_norm(tensors)
     named = dict(model.named_parameters())
     given = {name if name in named else _ENCODER + name: tensor for name, tensor in tensors.items()}
     if len(given) != len(tensors):
@@ -203,11 +206,26 @@ def transplant(model: PretextModel, tensors: dict[str, Tensor], *, partial: bool
     return report
 
 
+def _refuse_batch_norm(tensors: dict[str, Tensor]) -> None:
+    # With a slash: of a vision transformer, which has LayerNorm; foreign_vit.py leaves over its head alone.
+    found = sorted(name for name in tensors if name.rpartition(".")[2] in _BATCH_NORM and "/" not in name)
+    if found:
+        raise ConfigError(
+            "these weights are of a model with BatchNorm, which couples patients: no encoder here has one", field="tensor",
+            value=f"{found[0]} and {len(found) - 1} more".encode("unicode_escape").decode(),
+            remedy="name weights of a model with GroupNorm or LayerNorm, such as a vision transformer for the encoder vit, or "
+            "none: generated or public data train the plan's own",
+        )  # fmt: skip
+
+
 def _refuse_misfit(report: Transplant, partial: bool) -> None:
     allow = "take what fits by --partial, or name weights of this model"
     if partial:
         if not any(name.startswith(_ENCODER) for name in report.matched):
-            raise ConfigError("no tensor of the file fits the encoder", field="path", value="; ".join(report.lines()))
+            raise ConfigError(
+                "no tensor of the file fits the encoder", field="path", value="; ".join(report.lines()),
+                remedy="name weights of the plan's encoder, of its size and patch, or none: generated or public data train it",
+            )  # fmt: skip
     elif report.other_shape:
         raise ConfigError(
             "weights are of another shape than the plan's model", field="tensor", value="; ".join(report.other_shape[:_SHOWN]),

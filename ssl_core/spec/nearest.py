@@ -59,13 +59,13 @@ def not_together(kinds: Kinds, together: Collection[Kinds]) -> str:
     return f"{task} needs {_NEEDS[task]}; nearest here: {found}"
 
 
-def nearest(kinds: Kinds, together: Collection[Kinds]) -> list[str]:
-    """At most three tasks of the same data and encoder, those of the same question first, in the order of _FAMILIES."""
+def nearest(kinds: Kinds, together: Collection[Kinds], most: int = 3) -> list[str]:
+    """At most `most` tasks of the same data and encoder, those of the same question first, in the order of _FAMILIES."""
     data, encoder, task = kinds
     fitting = {t for d, e, t in together if (d, e) == (data, encoder)}
     kin = [name for family in _FAMILIES if task in family for name in family]
     order = dict.fromkeys([*kin, *(name for family in _FAMILIES for name in family)])
-    return [name for name in order if name in fitting][:3]
+    return [name for name in order if name in fitting][:most]
 
 
 def _or(names: list[str]) -> str:

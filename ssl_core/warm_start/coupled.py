@@ -7,6 +7,7 @@ no hospital's code can import this package (import-linter). Here nobody is to be
   vicreg        Bardes et al., "VICReg" (ICLR 2022), section 4.1, equations 1 to 6: weights 25, 25, 1
   barlow-twins  Zbontar et al., "Barlow Twins" (ICML 2021), section 2.2: off-diagonal weight 5e-3
 Different: looks as in ssl_core/objectives/augment.py, and its Projector, with LayerNorm.
+Below LEAST records in a batch they teach nothing; pretraining.py refuses such a batch.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Coupled:
                 value=data.kind,
                 remedy="leave it out: the plan's own task trains on any data",
             )
-        self._loss, self._model, self._data = LOSSES[name], model, data
+        self.name, self._loss, self._model, self._data = name, LOSSES[name], model, data
         self.projector = Projector(model.encoder.feature_width, _WIDTH, _WIDTH)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
@@ -58,7 +59,7 @@ class Coupled:
                     layer.bias.zero_()
 
     def loss(self, patients: Patients, index: npt.NDArray[np.int64], rng: np.random.Generator) -> Tensor:
-        """Of two looks at the first record of each unit at `index` int64 [B], B >= 2."""
+        """Of two looks at the first record of each unit at `index` int64 [B], none twice, B >= LEAST."""
         records = np.asarray(patients.records[patients.offsets[index]], np.float32)
         looks = [augmented(records, 1.0 - rng.random((len(index), COINS)), self._data, _HOW) for _ in range(2)]
         first, second = (self.projector(self._model.encoder.embed(look)) for look in looks)
@@ -101,3 +102,7 @@ LOSSES: dict[CoupledTask, Callable[[Tensor, Tensor], Tensor]] = {
     CoupledTask.VICREG: vicreg,
     CoupledTask.BARLOW_TWINS: barlow_twins,
 }
+
+# One record has no negative and no variance. Two, standardised, are -1 and 1 whatever they are, so that every correlation of
+# them is -1 or 1 and no step changes it; VICReg's variances and covariances are not standardised.
+LEAST: dict[CoupledTask, int] = {CoupledTask.SIMCLR: 2, CoupledTask.VICREG: 2, CoupledTask.BARLOW_TWINS: 3}

@@ -9,8 +9,9 @@ Where the units know what they were made from (generated signals and sounds), a 
 factors beside the task, and is dropped: a multi-task loss as in Caruana, "Multitask Learning" (1997), section 2, the
 second task free because the data are synthetic. Tasks with weights that stand still within a round (slow copies, keys of a
 public bank) begin one at the first step, so with the weights that were loaded, and then every STEPS_A_ROUND steps, as a study
-does. A coupled task (coupled.py) trains the encoder alone; the plan's heads then start from its seed. Same model, units and
-schedule: the same bytes on one machine with one number of threads.
+does. A coupled task (coupled.py) trains the encoder alone; the plan's heads then start from its seed. A task that compares
+the units of a batch with each other draws them without replacement, since a record must not be its own negative. Same model,
+units and schedule: the same bytes on one machine with one number of threads.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 from ssl_core.errors import ConfigError
 from ssl_core.objectives.base import BucketModel, PretextModel, Views
-from ssl_core.warm_start.coupled import Coupled
+from ssl_core.warm_start.coupled import LEAST, Coupled
 from ssl_core.warm_start.public import PublicUnits
 
 # As many as the studies of deploy/studies take (6 to 10), so that the task is here what it is there; a bank of 512, embedded
@@ -65,8 +66,36 @@ class Losses:
     factors: tuple[float, ...]
 
 
+def check_batch(model: PretextModel, batch: int, units: int | None, coupled: Coupled | None = None) -> None:
+    """Refuse a batch in which the task would have nothing to compare, or one of more than the `units`; None: not known yet."""
+    if coupled is not None:
+        task, least, why = coupled.name.value, LEAST[coupled.name], "nothing is learnt from fewer"
+    elif isinstance(model, BucketModel):
+        task, least, why = "simclr-buckets", model.bucket_size, "the plan's bucket_size"
+    else:
+        return
+    if batch < least:
+        raise ConfigError(
+            f"{task} compares the records of a batch with each other, and this one has too few", field="--batch", value=batch,
+            limit=f"{least} or more: {why}", remedy=f"--batch {least} or more",
+        )  # fmt: skip
+    if units is not None and units < batch:
+        raise ConfigError(
+            f"{task} compares the records of a batch with each other, and there are fewer units than a batch has",
+            field="--batch",
+            value=batch,
+            limit=f"{units} units",
+            remedy=f"--batch {units}, or more units" if units >= least else f"more units: {least} at least",
+        )
+
+
 def pretrain(model: PretextModel, public: PublicUnits, schedule: Schedule, coupled: Coupled | None = None) -> Losses:
-    """Train `model` in place; `ConfigError` when a loss is not finite. `coupled`: in place of the model's own task."""
+    """Train `model` in place. `coupled`: in place of the model's own task.
+
+    `ConfigError` when a loss is not finite, or as `check_batch`.
+    """
+    check_batch(model, schedule.batch, len(public.patients), coupled)
+    apart = coupled is not None or isinstance(model, BucketModel)
     factors = public.factors
     head = None if factors is None else _zero_head(model.encoder.feature_width, factors.shape[1])
     own = model if coupled is None else nn.ModuleList([model.encoder, coupled.projector])
@@ -77,8 +106,9 @@ def pretrain(model: PretextModel, public: PublicUnits, schedule: Schedule, coupl
     for step in range(schedule.steps):
         if coupled is None and step % STEPS_A_ROUND == 0:
             model.start_round()
-        # With replacement: no order to keep, and a batch may be larger than the corpus.
-        index = rng.integers(0, len(public.patients), schedule.batch)
+        # With replacement where units do not meet: no order to keep, and a batch may be larger than the corpus.
+        count = len(public.patients)
+        index = rng.choice(count, schedule.batch, replace=False) if apart else rng.integers(0, count, schedule.batch)
         if coupled is None:
             # (0, 1], as the coins of private training.
             views = model.draw(public.patients, index, 1.0 - rng.random((schedule.batch, model.coins)))

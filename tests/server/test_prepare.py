@@ -34,7 +34,8 @@ from ssl_core.trust.envelope import canonical, peek, seal
 from ssl_core.trust.identity import Identity, fingerprint
 
 run = partial(choral, "operator")
-QUICK = ("--steps", 3, "--batch", 4, "--units", 8)
+CORPUS = ("--steps", 3, "--batch", 4)
+QUICK = (*CORPUS, "--units", 8)
 
 
 @pytest.fixture
@@ -94,7 +95,12 @@ def test_the_same_command_gives_the_same_weights_and_words_for_people(plan: Path
         ((*QUICK, "--learning-rate", 0), ("above 0", "field: learning_rate")),
         (("--steps", 2, "--units", 10**9), ("would not fit in memory", "field: --units")),
         ((*QUICK, "--from", "nowhere"), ("file of weights is missing",)),
-        ((*QUICK, "--public", "nowhere.toml"), ("source file is missing",)),
+        ((*CORPUS, "--public", "nowhere.toml"), ("source file is missing",)),
+        (("--task", "simclr", "--batch", 1), ("compares the records", "field: --batch", "limit: 2 or more")),
+        (("--task", "barlow-twins", "--batch", 2), ("compares the records", "field: --batch", "limit: 3 or more")),
+        # Before anything is generated: so many units would not fit in memory.
+        (("--task", "vicreg", "--batch", 1, "--units", 10**9), ("compares the records", "limit: 2 or more")),
+        (("--task", "vicreg", "--units", 255), ("fewer units than a batch has", "limit: 255 units", "--batch 255")),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_leaves_nothing(
@@ -110,11 +116,11 @@ def test_words_need_a_public_corpus(federation: Any, tmp_path: Path) -> None:
     plan.write_text(tomli_w.dumps(small_plan(federation.names)))
     refused(run("prepare", plan, "--out", tmp_path / "start", *QUICK), "no procedural text", "--public")
     corpus = write_reports(tmp_path / "corpus", patients=9, seed=99)
-    facts = prepared(plan, tmp_path / "start", *QUICK, "--public", corpus)
+    facts = prepared(plan, tmp_path / "start", *CORPUS, "--public", corpus)
     assert facts["public"]["units"] == 9 and list(facts["public"]["sha256"]) == ["reports.csv"]
     hospitals = federation.root / "site-a" / "data"
     write_reports(hospitals, patients=9)
-    refused(run("prepare", plan, "--out", tmp_path / "no", *QUICK, "--public", hospitals / "source.toml"), "hospital's state")
+    refused(run("prepare", plan, "--out", tmp_path / "no", *CORPUS, "--public", hospitals / "source.toml"), "hospital's state")
 
 
 class Prepared:
@@ -126,7 +132,7 @@ class Prepared:
         self.path.write_text(tomli_w.dumps(small_plan(federation.names)))
         corpus = write_reports(federation.root / "corpus", patients=9, seed=99)
         # So far from the seed's weights that the noise of three rounds does not hide it.
-        self.facts = prepared(self.path, self.folder, *QUICK, "--public", corpus, "--learning-rate", 0.3)
+        self.facts = prepared(self.path, self.folder, *CORPUS, "--public", corpus, "--learning-rate", 0.3)
 
     def launch(self) -> str:
         signed = sign_plan(self.federation.operator, self.path, self.folder)
@@ -196,7 +202,7 @@ def test_published_start_weights_are_checked_by_a_site_against_its_roster_before
     publish_start(warm.folder, foreign, warm.federation.site("site-b").identity)
     refused(choral(*words, foreign), "start-card is not signed by the keys", operator)
     other = warm.federation.root / "other"
-    prepared(warm.path, other, *QUICK, "--public", warm.federation.root / "corpus/source.toml", "--seed", 1)
+    prepared(warm.path, other, *CORPUS, "--public", warm.federation.root / "corpus/source.toml", "--seed", 1)
     publish_start(other, warm.federation.root / "others", warm.federation.operator.operator)
     refused(choral(*words, warm.federation.root / "others"), "not the weights that the plan starts from", warm.facts["weights"])
     refused(choral(*words, warm.folder), "no signed start weights")

@@ -143,8 +143,28 @@ def test_a_public_model_names_its_encoder_alone_and_in_half_precision() -> None:
 
 def test_a_file_of_which_nothing_fits_the_encoder_is_refused() -> None:
     decoder = {"decoder.bias": named(moved())["decoder.bias"], "stem.weight": torch.ones(3)}
-    with pytest.raises(ConfigError, match=r"no tensor of the file fits the encoder.*stem\.weight"):
+    with pytest.raises(ConfigError, match=r"no tensor of the file fits the encoder.*stem\.weight.*remedy: name weights of"):
         transplant(build_model(PLAN), decoder, partial=True)
+
+
+@pytest.mark.parametrize("partial", [False, True])
+@pytest.mark.parametrize("layer", [torch.nn.BatchNorm1d, torch.nn.BatchNorm2d])
+def test_a_model_with_batch_norm_is_refused_for_that(layer: Any, partial: bool) -> None:
+    """The names are torch's own; the encoder's other tensors would fit."""
+    model = build_model(PLAN)
+    before = to_vector(model)
+    theirs = torch.nn.ModuleDict({"layer1": torch.nn.Sequential(torch.nn.Linear(3, 4), layer(4))}).state_dict()
+    with pytest.raises(ConfigError, match="BatchNorm, which couples patients") as caught:
+        transplant(model, named(moved()) | theirs, partial=partial)
+    error = caught.value
+    assert (error.field, error.value) == ("tensor", "layer1.1.num_batches_tracked and 2 more")
+    assert "GroupNorm or LayerNorm" in str(error.remedy) and np.array_equal(to_vector(model), before)
+
+
+def test_a_batch_norm_in_the_head_of_another_librarys_transformer_is_left_over() -> None:
+    head = {"timm/head.1.running_mean": torch.ones(3)}
+    report = transplant(build_model(PLAN), named(moved()) | head, partial=True)
+    assert report.unused == tuple(head)
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,15 @@ import torch
 from tests_plans import IMAGE, ORDER, ROTATION, SIGNAL, plan_of, written
 
 from ssl_core.config import StudyPlan, parse
+from ssl_core.data.patients import Patients
 from ssl_core.encoders.vector import to_vector
 from ssl_core.errors import ConfigError
 from ssl_core.objectives.build import build_model
 from ssl_core.spec.coupled import CoupledTask
 from ssl_core.spec.data import TextData
 from ssl_core.spec.refused import REFUSED
-from ssl_core.warm_start.coupled import LOSSES, Coupled
-from ssl_core.warm_start.pretraining import Schedule, pretrain
+from ssl_core.warm_start.coupled import LEAST, LOSSES, Coupled
+from ssl_core.warm_start.pretraining import Schedule, check_batch, pretrain
 from ssl_core.warm_start.public import PublicUnits
 
 PLANS = {"image": IMAGE, "rotation": ROTATION, "signal": SIGNAL, "order": ORDER}
@@ -98,6 +99,55 @@ def test_the_loss_falls_and_only_the_encoder_is_trained(task: CoupledTask, name:
     assert moved and all(key.startswith("encoder.") for key in moved)
     pretrain(again, public, schedule, Coupled(task, again, plan.data, schedule.seed))
     assert to_vector(again).tobytes() == to_vector(model).tobytes()
+
+
+@pytest.mark.parametrize("task", CoupledTask)
+def test_below_the_least_batch_there_is_nothing_to_learn_and_at_it_there_is(task: CoupledTask) -> None:
+    """The gradient by the looks: zero, or no number, of one record fewer."""
+    sizes = []
+    for count in (LEAST[task] - 1, LEAST[task]):
+        first, second = (torch.from_numpy(each[:count]) for each in _looks())
+        own = first.clone().requires_grad_()
+        sizes.append(torch.autograd.grad(LOSSES[task](own, second), own)[0].norm().item())
+    assert not sizes[0] > 1e-2 * sizes[1] and math.isfinite(sizes[1]) and sizes[1] > 1e-3
+
+
+@pytest.mark.parametrize("task", CoupledTask)
+def test_a_batch_too_small_or_larger_than_the_corpus_is_refused(task: CoupledTask) -> None:
+    plan = plan_of(IMAGE)
+    model, least = build_model(plan), LEAST[task]
+    coupled = Coupled(task, model, plan.data, 0)
+    before = to_vector(model)
+    for batch, units, limit, remedy in (
+        (least - 1, None, f"{least} or more: nothing is learnt from fewer", f"--batch {least} or more"),
+        (9, 8, "8 units", "--batch 8, or more units"),
+        (9, 1, "1 units", f"more units: {least} at least"),
+    ):
+        with pytest.raises(ConfigError, match=f"{task.value} compares the records of a batch") as caught:
+            check_batch(model, batch, units, coupled)
+        error = caught.value
+        assert (error.field, error.value, error.limit, error.remedy) == ("--batch", batch, limit, remedy)
+    check_batch(model, least, least, coupled)
+    check_batch(model, 9, 1)
+    with pytest.raises(ConfigError, match="fewer units"):
+        pretrain(model, PublicUnits.from_seed(1, 8, plan.data), Schedule(steps=1, batch=9), coupled)
+    assert np.array_equal(to_vector(model), before)
+
+
+def test_no_record_is_its_own_negative() -> None:
+    plan = plan_of(IMAGE)
+    model = build_model(plan)
+    coupled = Coupled(CoupledTask.SIMCLR, model, plan.data, 0)
+    honest, drawn = coupled.loss, list[np.ndarray]()
+
+    def heard(patients: Patients, index: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+        drawn.append(index)
+        return honest(patients, index, rng)
+
+    coupled.loss = heard  # type: ignore[method-assign]
+    pretrain(model, PublicUnits.from_seed(1, 12, plan.data), Schedule(steps=20, batch=10), coupled)
+    assert len(drawn) == 20 and all(len(set(index.tolist())) == 10 for index in drawn)
+    assert {place for index in drawn for place in index.tolist()} == set(range(12))
 
 
 def test_records_without_two_looks_are_refused() -> None:

@@ -13,7 +13,7 @@ from tests_tasks import plan as task_plan
 from ssl_core.encoders.vector import load_vector, to_vector
 from ssl_core.errors import ConfigError
 from ssl_core.objectives.build import build_model
-from ssl_core.warm_start.pretraining import STEPS_A_ROUND, Losses, Schedule, pretrain
+from ssl_core.warm_start.pretraining import STEPS_A_ROUND, Losses, Schedule, check_batch, pretrain
 from ssl_core.warm_start.public import PublicUnits
 
 ALL = {"image": IMAGE, "rotation": ROTATION, "signal": SIGNAL, "order": ORDER}
@@ -56,7 +56,7 @@ def test_a_task_with_buckets_is_the_mean_over_buckets_of_public_units() -> None:
     plan = plan.model_copy(update={"objective": plan.objective.model_copy(update={"bucket_size": 8})})
     model, public = build_model(plan), PublicUnits.from_seed(1, 24, plan.data)
     rng = np.random.default_rng([7, 24])
-    index, coins = rng.integers(0, 24, 19), 1.0 - rng.random((19, model.coins))
+    index, coins = rng.choice(24, 19, replace=False), 1.0 - rng.random((19, model.coins))
     views = model.draw(public.patients, index, coins)
     start, total = to_vector(model), np.zeros(len(to_vector(model)))
     for begin, end in ((0, 8), (8, 16), (16, 19)):
@@ -66,6 +66,18 @@ def test_a_task_with_buckets_is_the_mean_over_buckets_of_public_units() -> None:
     step, clear = to_vector(model).astype(float) - start, np.abs(total) > 1e-5
     assert clear.sum() > 100 and np.abs(step[clear] + rate * np.sign(total[clear])).max() < 0.02 * rate
     assert 0 < losses.task[0] < 10
+
+
+def test_a_batch_that_fills_no_bucket_or_is_larger_than_the_corpus_is_refused_for_a_task_with_buckets() -> None:
+    model = build_model(task_plan(("image", "resnet", "simclr-buckets"), 1))
+    with pytest.raises(ConfigError, match="simclr-buckets compares") as caught:
+        check_batch(model, 15, None)
+    error = caught.value
+    assert (error.field, error.value, error.limit) == ("--batch", 15, "16 or more: the plan's bucket_size")
+    assert error.remedy == "--batch 16 or more"
+    with pytest.raises(ConfigError, match="fewer units than a batch has"):
+        check_batch(model, 32, 31)
+    check_batch(model, 16, 16)
 
 
 @pytest.mark.parametrize("parts", ALL.values(), ids=ALL)
