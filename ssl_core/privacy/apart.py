@@ -6,7 +6,7 @@ are further apart than the sensitivity that they state themselves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from operator import add
 
@@ -41,25 +41,24 @@ def differences(mine: Rows, theirs: Rows) -> Tensor:
     return torch.where(apart == 0, 0.0, apart / norms.clamp(min=usual))
 
 
-def compare_sums(
-    what: str, runs: tuple[Sequence[Views], Sequence[Views]], engine: Engine, clip_norm: float, adjacency: Adjacency
-) -> float:
-    """How far the clipped sums of two runs' parts are apart, in units of C; `PrivacyError` beyond their sensitivity."""
-    sums: list[ClippedSum] = []
-    for run in runs:
-        parts = (engine.clipped_sum(views, clip_norm) for views in run)
-        sums.append(reduce(add, parts))
-    apart = [mine - theirs for mine, theirs in zip(sums[0].grads, sums[1].grads, strict=True)]
+def sum_of(run: Iterable[Views], engine: Engine, clip_norm: float) -> ClippedSum:
+    """The clipped sum of a run's parts."""
+    return reduce(add, (engine.clipped_sum(views, clip_norm) for views in run))
+
+
+def compare_sums(what: str, mine: ClippedSum, theirs: ClippedSum, adjacency: Adjacency) -> float:
+    """How far the clipped sums of two runs are apart, in units of C; `PrivacyError` beyond their sensitivity."""
+    apart = [one - other for one, other in zip(mine.grads, theirs.grads, strict=True)]
     difference = float(torch.stack([part.norm() for part in apart]).norm())
-    bound = sums[0].sensitivity(adjacency)
+    bound = mine.sensitivity(adjacency)
     if not difference <= bound:
         raise PrivacyError(
             "one patient changes the clipped sum by more than its sensitivity",
             field=f"pair with one patient {what}",
-            value=f"{difference / clip_norm:.6f} C",
-            limit=f"{bound / clip_norm:g} C",
+            value=f"{difference / mine.clip_norm:.6f} C",
+            limit=f"{bound / mine.clip_norm:g} C",
         )
-    return difference / clip_norm
+    return difference / mine.clip_norm
 
 
 def tight(rows: Rows) -> float:

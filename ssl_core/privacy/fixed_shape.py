@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ssl_core.errors import PrivacyError
 from ssl_core.objectives.base import Views
-from ssl_core.privacy.apart import TOLERANCE, compare_sums, same
+from ssl_core.privacy.apart import TOLERANCE, compare_sums, same, sum_of
 from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.gradients import Adjacency, units_of
 
@@ -30,7 +30,7 @@ _GREATEST = torch.finfo(torch.float32).max
 _NOBODY = "by what is no number"
 _BEYOND = "by the greatest numbers"
 _NOTHING = "by zeros"
-_REPLACED: dict[str, Callable[[Tensor], Tensor]] = {
+REPLACED: dict[str, Callable[[Tensor], Tensor]] = {
     "by another": lambda view: view,
     _NOTHING: torch.zeros_like,
     "by large numbers": lambda view: view * _LOUD,
@@ -48,8 +48,9 @@ def check_fixed_shape(engine: BookkeepingEngine, room: int, views: Views, clip_n
     place = torch.arange(room, device=device)
     views = {name: view[place % count] for name, view in views.items()}
     kept, middle = _kept(engine, views), place == room // 2
-    for what in _REPLACED:
-        replaced = _replaced(views, middle, what)
+    whole = sum_of([views], engine, clip_norm)
+    for what in REPLACED:
+        replaced = with_replaced(views, middle, what)
         if what not in {_BEYOND, _NOBODY}:
             others, there = _kept(engine, replaced), middle.cpu()
             if not all(torch.equal(mine[~there], theirs[~there]) for mine, theirs in zip(kept, others, strict=True)):
@@ -57,7 +58,7 @@ def check_fixed_shape(engine: BookkeepingEngine, room: int, views: Views, clip_n
             if what == _NOTHING and not all(bool(part[there].isfinite().all()) for part in others):
                 raise _coupled("zeros in place of a patient", "finite")
         adjacency: Adjacency = "add-or-remove-one" if what == _NOBODY else "replace-one"
-        compare_sums(f"replaced {what}", ([views], [replaced]), engine, clip_norm, adjacency)
+        compare_sums(f"replaced {what}", whole, sum_of([replaced], engine, clip_norm), adjacency)
     _compare_moved(kept, _kept(engine, {name: view.roll(1, 0) for name, view in views.items()}))
 
 
@@ -71,7 +72,7 @@ def _check_neighbours(engine: BookkeepingEngine, views: Views) -> None:
     place = torch.arange(len(rows), device=rows.device)
     for what in (_BEYOND, _NOBODY):
         for half in (place % 2 == 0, place % 2 == 1):
-            others = _rows(engine, _replaced(views, half, what))
+            others = _rows(engine, with_replaced(views, half, what))
             if not bool(half.all()) and not same(rows[~half], others[~half]):
                 raise _coupled(f"every second patient replaced {what}", TOLERANCE)
 
@@ -81,13 +82,13 @@ def _rows(engine: BookkeepingEngine, views: Views) -> Tensor:
     return torch.cat([row.flatten(1) for row in engine.rows(views)], dim=1)
 
 
-def _replaced(views: Views, places: Tensor, what: str) -> Views:
+def with_replaced(views: Views, places: Tensor, what: str) -> Views:
     """Views with the unit before, changed, at `places` bool [b]; whole numbers stay legal ones: that unit's, or 0."""
     found = {}
     for name, view in views.items():
         value = view.roll(1, 0)
         if view.is_floating_point() or what == _NOTHING:
-            value = _REPLACED[what](value)
+            value = REPLACED[what](value)
         found[name] = torch.where(places.view(-1, *[1] * (view.dim() - 1)), value, view)
     return found
 

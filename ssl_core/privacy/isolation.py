@@ -4,17 +4,20 @@ Comes in: a study plan, the site's `SpeedSpec` (chunk, memory, engine, threads a
 declares its files. Two synthetic folders in that format, which differ in one patient, go through reader -> sampler ->
 draw -> engine with the study's own model, on the device that the site trains on, in float32, under the same coins. Asked:
   the reader gives every other patient the same records, bit by bit (synthetic_files.py);
-  a batch is, to the model, the same as its units one by one, and the same again (alone.py);
+  a batch is, to the model, the same as its units one by one (alone.py), and the same again when the round begins anew;
+  a pass leaves nothing behind in the model, for whatever use later, and draws no coins of its own (traces.py);
   the same other units are sampled; each other unit's row differs by at most TOLERANCE of its norm
   (where that is less than the usual norm, `differences` of apart.py: of this);
   the clipped sums differ by at most the sensitivity that they state, C for a removed patient, 2 C for a changed one;
+  in a batch as full as training's, of which memory need not hold the rows, nobody changes another's part (full_batch.py);
   a folder of twice as many patients changes nothing of this for those of the first.
 Where the site trains in bfloat16, all of this is asked in float32 first: what the model does, it does there as well; a batch
 against its units one by one is looked at there alone, since of bfloat16 they differ by honest rounding. Then all the rest is
 asked again of the engine as it trains, in passes of the one shape in which it trains: TOLERANCE holds there, too, because a
 patient's absence changes no shape (bookkeeping.py). And fixed_shape.py fills that shape and asks for equal bits. What is so
 shown: on these inputs, in this shape, on this machine nobody's row depends on who else is in the batch, nor on the own
-place in it. Not shown: other weights, and how exact bfloat16 is, on which no promise rests.
+place in it. Not shown: other weights, records and coins; what begins beyond a full batch, which is the physical one or, if that
+is less, the nominal size; and how exact bfloat16 is, on which no promise rests.
 For a task that compares the patients of a bucket, rows are those of buckets: isolation_buckets.py has what is asked then.
 TOLERANCE, 1e-5: a neighbour's absence changes the order in which float32 products are added. Half of the checks of honest
 models found 2e-7 or less, one in some hundreds more than 1e-6 (where a row's own terms cancel), the worst of all 6e-6. Coupling
@@ -28,8 +31,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -43,20 +46,24 @@ from ssl_core.errors import PrivacyError
 from ssl_core.objectives.base import BucketModel, PretextModel, Views
 from ssl_core.objectives.build import build_model
 from ssl_core.privacy.alone import check_alone
-from ssl_core.privacy.apart import TOLERANCE, compare_sums, differences, same, tight
+from ssl_core.privacy.apart import TOLERANCE, compare_sums, differences, same, sum_of, tight
 from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.engines import Engine
 from ssl_core.privacy.fixed_shape import check_fixed_shape
+from ssl_core.privacy.full_batch import check_full_batch
 from ssl_core.privacy.gradients import Adjacency
 from ssl_core.privacy.isolation_buckets import UNITS, check_buckets
 from ssl_core.privacy.machine import keep_freed_memory, threads, training_device
-from ssl_core.privacy.planner import Pace, choose_pace
+from ssl_core.privacy.planner import Index, Pace, choose_pace
 from ssl_core.privacy.sampling import batches, draw_coins, group_count, poisson_sample
 from ssl_core.privacy.synthetic_files import SyntheticFolders, default_source, every_pair
+from ssl_core.privacy.traces import Traces
 from ssl_core.trust.random import UnitCoins
 
 _RATE = 0.9
 _MOST_ENTRIES = 1 << 25
+# Of four patients, the fewest there are, one try in seven fails.
+_TRIES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +117,15 @@ def check_isolation(
         checked = build_model(plan) if model is None else model
         pace = choose_pace(checked, plan.data, speed, device)
         with tempfile.TemporaryDirectory(prefix="choral-") as folder:
-            largest = max(site.nominal_size for site in plan.sites)
-            room = pace.room(plan.privacy.sampling_rate, nominal_size or largest)
-            return _check(plan, pace, room, checked, Path(folder), declared or default_source(plan.data))
+            nominal = nominal_size or max(site.nominal_size for site in plan.sites)
+            return _check(plan, pace, nominal, checked, Path(folder), declared or default_source(plan.data))
 
 
-def _check(
-    plan: StudyPlan, pace: Pace, room: int | None, model: PretextModel, root: Path, declared: Declared
-) -> IsolationReport:
+def _check(plan: StudyPlan, pace: Pace, nominal: int, model: PretextModel, root: Path, declared: Declared) -> IsolationReport:
     if isinstance(model, BucketModel):
         of = check_buckets(plan, pace.engine, model, SyntheticFolders(root, plan.data, declared, UNITS))
         return IsolationReport(of.pairs, UNITS, of.changed, of.contributed, pace.engine.name, pace.why)
+    room = pace.room(plan.privacy.sampling_rate, nominal)
     chunk = room or pace.size
     # In float32 first, whatever the site trains in.
     engine = pace.engine if room is None else BookkeepingEngine(model)
@@ -129,23 +134,42 @@ def _check(
     count = max(4, min(2 * chunk + 5, _MOST_ENTRIES // size))
     folders = SyntheticFolders(root, plan.data, declared, count)
     patients = folders.base()
-    coins = _coins(patients)
-    run = partial(_run, engine, model, coins, chunk)
-    base = run(patients)
-    _compare_again(base, run(patients))
+    coins = _coins(patients, chunk)
+    base, traces, run = _twice(engine, model, coins, chunk, patients)
     views, rows, unit = base.largest()
-    check_alone(model, views, rows)
+    with traces.none_of("a loss"):
+        check_alone(model, views, rows)
     pairs, larger = every_pair(folders, patients, unit), folders.larger()
     clip_norms = (plan.privacy.max_grad_norm, tight(base.rows))
     found = _compare_all(engine, run, base, pairs, larger, unit, clip_norms)
+    with traces.none_of("a full batch"):
+        check_full_batch(model, engine, patients, min(chunk, nominal), clip_norms[1])
     if room is not None:
         check_fixed_shape(BookkeepingEngine(model, pace.precision), room, views, clip_norms[1])
         engine = pace.within(room)
-        run = partial(_run, engine, model, coins, chunk)
-        base = run(patients)
-        _compare_again(base, run(patients))
+        base, traces, run = _twice(engine, model, coins, chunk, patients)
         found = _compare_all(engine, run, base, pairs, larger, unit, clip_norms)
+    with traces.none_of("a pass"):
+        pass
     return IsolationReport(tuple(what for what, _ in pairs), count, *found, engine.name, pace.why)
+
+
+def _twice(
+    engine: Engine, model: PretextModel, coins: UnitCoins, chunk: int, patients: Patients
+) -> tuple[_Run, Traces, Callable[[Patients], _Run]]:
+    """The run of `patients`, which leaves nothing behind and is the same when a round begins again at the same weights."""
+    runs = []
+    for _ in range(2):
+        model.start_round()
+        traces = Traces(model, patients)
+        runs.append(_run(engine, model, coins, chunk, patients, traces))
+    _compare_again(*runs)
+
+    def run(others: Patients) -> _Run:
+        with traces.none_of("a pass"):
+            return _run(engine, model, coins, chunk, others)
+
+    return runs[0], traces, run
 
 
 def _compare_all(
@@ -159,34 +183,49 @@ def _compare_all(
 ) -> tuple[float, float]:
     """The greatest change of another's row, and of the sum in units of C, for all pairs and the larger folder."""
     changed, contributed = 0.0, 0.0
+    seen: list[tuple[str, Sequence[Views]]] = []
     for what, patients in pairs:
-        adjacency: Adjacency = "add-or-remove-one" if what == "removed" else "replace-one"
         other = run(patients)
         changed = max(changed, _compare_rows(what, base, other, unit))
-        for clip_norm in clip_norms:
-            contributed = max(contributed, compare_sums(what, (base.views, other.views), engine, clip_norm, adjacency))
+        seen.append((what, other.views))
+    for clip_norm in clip_norms:
+        mine = sum_of(base.views, engine, clip_norm)
+        for what, parts in seen:
+            adjacency: Adjacency = "add-or-remove-one" if what == "removed" else "replace-one"
+            contributed = max(contributed, compare_sums(what, mine, sum_of(parts, engine, clip_norm), adjacency))
     _compare_size(base, run(larger))
     return changed, contributed
 
 
-def _coins(patients: Patients) -> UnitCoins:
-    """Coins that sample at least three units, so that there is one to change and others to look at."""
-    while True:
+def _coins(patients: Patients, chunk: int) -> UnitCoins:
+    """Coins that sample at least three units, of which two are in one part where `chunk` lets them: one has a neighbour."""
+    for _ in range(_TRIES):
         coins = UnitCoins.fresh()
-        if len(poisson_sample(patients.tags, _RATE, coins)) >= 3:
+        sizes = [len(part) for part in _parts(patients, coins, chunk)]
+        if sum(sizes) >= 3 and max(sizes) >= min(2, chunk):
             return coins
+    raise PrivacyError("no coins sample three units, two of them in one part", field="sample", limit=_TRIES)
 
 
-def _run(engine: Engine, model: PretextModel, coins: UnitCoins, chunk: int, patients: Patients) -> _Run:
-    device = next(model.parameters()).device
+def _parts(patients: Patients, coins: UnitCoins, chunk: int) -> list[Index]:
     sample = poisson_sample(patients.tags, _RATE, coins)
     groups = group_count(_RATE, 2 * chunk, chunk)
+    return list(batches(sample, patients.tags[sample], coins, groups=groups, size=chunk))
+
+
+def _run(
+    engine: Engine, model: PretextModel, coins: UnitCoins, chunk: int, patients: Patients, traces: Traces | None = None
+) -> _Run:
+    """traces: where each draw and each gradient is to be looked at by itself."""
+    device = next(model.parameters()).device
     rows, seen, units = [], [], []
-    for index in batches(sample, patients.tags[sample], coins, groups=groups, size=chunk):
+    for index in _parts(patients, coins, chunk):
         units += [patients.units[i] for i in index]
-        views = model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins))
+        with traces.none_of("a draw") if traces else nullcontext():
+            views = model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins))
         seen.append({name: view.to(device) for name, view in views.items()})
-        rows.append(torch.cat([row.reshape(len(index), -1) for row in engine.rows(seen[-1])], dim=1))
+        with traces.none_of("a gradient") if traces else nullcontext():
+            rows.append(torch.cat([row.reshape(len(index), -1) for row in engine.rows(seen[-1])], dim=1))
     return _Run(tuple(units), tuple(rows), tuple(seen))
 
 

@@ -5,8 +5,9 @@ Asked, with one patient removed, changed, emptied, longest, extreme:
   the same other units are sampled and fall into the same buckets; the patient is in exactly one bucket, where he is at all;
   every bucket without him has the same row, to TOLERANCE: same units, same shapes, so on a processor bit by bit;
   the clipped sums differ by at most the sensitivity that they state, 2 C for a removed patient, 4 C for a changed one;
-  a bucket's row is that of an ordinary backward pass, and the buckets in reverse order give the same rows again: nothing is
-  remembered from one to the next;
+  a bucket's row is that of an ordinary backward pass, and the buckets in reverse order give the same rows again, the round
+  begun anew: nothing is remembered from one to the next;
+  and nothing is kept for later: a pass changes no value that the model holds, and draws no coins (traces.py);
   a folder of twice as many patients changes, at the same number of buckets, nobody's bucket, and not the row of a
   bucket of the same units.
 The guarantee is the argument in buckets.py. Raises `PrivacyError`; no real patient is read.
@@ -14,6 +15,7 @@ The guarantee is the argument in buckets.py. Raises `PrivacyError`; no real pati
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,18 +26,19 @@ from ssl_core.config import StudyPlan
 from ssl_core.data.patients import Patients
 from ssl_core.errors import PrivacyError
 from ssl_core.objectives.base import BucketModel, Views
-from ssl_core.privacy.apart import TOLERANCE, compare_sums, differences, same, tight
+from ssl_core.privacy.apart import TOLERANCE, compare_sums, differences, same, sum_of, tight
 from ssl_core.privacy.engines import Engine
 from ssl_core.privacy.gradients import Adjacency
 from ssl_core.privacy.planner import Index
 from ssl_core.privacy.sampling import buckets, draw_coins, poisson_sample
 from ssl_core.privacy.synthetic_files import SyntheticFolders, every_pair
+from ssl_core.privacy.traces import Traces
 from ssl_core.trust.random import UnitCoins
 
 UNITS = 24
 """Made-up patients: some seven in each bucket."""
 
-_RATE, _COUNT, _LEAST = 0.9, 3, 3
+_RATE, _COUNT, _LEAST, _TRIES = 0.9, 3, 3, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,32 +69,44 @@ def check_buckets(plan: StudyPlan, engine: Engine, model: BucketModel, folders: 
     """Run all pairs; `PrivacyError` for what is demanded and does not hold."""
     patients = folders.base()
     coins = _coins(patients)
-    base = _run(engine, model, patients, coins)
-    _compare_again(base, _run(engine, model, patients, coins, backwards=True))
+    runs = []
+    for backwards in (False, True):
+        model.start_round()
+        traces = Traces(model, patients)
+        runs.append(_run(engine, model, patients, coins, traces, backwards=backwards))
+    base = runs[0]
+    _compare_again(*runs)
     largest = max(base.values(), key=lambda bucket: len(bucket.units))
-    _check_row(model, largest)
+    with traces.none_of("a loss"):
+        _check_row(model, largest)
     victim = largest.units[len(largest.units) // 2]
     pairs = every_pair(folders, patients, victim)
     changed, contributed = 0.0, 0.0
     clip_norms = (plan.privacy.max_grad_norm, tight(torch.stack([bucket.row for bucket in base.values()])))
+    seen: list[tuple[str, list[Views]]] = []
     for what, other_patients in pairs:
-        adjacency: Adjacency = "add-or-remove-one" if what == "removed" else "replace-one"
-        other = _run(engine, model, other_patients, coins)
+        with traces.none_of("a pass"):
+            other = _run(engine, model, other_patients, coins)
         changed = max(changed, _compare_rows(what, base, other, victim))
-        runs = tuple([bucket.views for bucket in run.values()] for run in (base, other))
+        seen.append((what, [bucket.views for bucket in other.values()]))
+    with traces.none_of("a pass"):
         for clip_norm in clip_norms:
-            contributed = max(contributed, compare_sums(what, (runs[0], runs[1]), engine, clip_norm, adjacency))
-    _compare_size(base, folders.larger(), coins, partial(_bucket, engine, model))
+            mine = sum_of([bucket.views for bucket in base.values()], engine, clip_norm)
+            for what, views in seen:
+                adjacency: Adjacency = "add-or-remove-one" if what == "removed" else "replace-one"
+                contributed = max(contributed, compare_sums(what, mine, sum_of(views, engine, clip_norm), adjacency))
+        _compare_size(base, folders.larger(), coins, partial(_bucket, engine, model))
     return Comparison(tuple(what for what, _ in pairs), changed, contributed)
 
 
 def _coins(patients: Patients) -> UnitCoins:
     """Coins that give two buckets or more, one of which has at least three units."""
-    while True:
+    for _ in range(_TRIES):
         coins = UnitCoins.fresh()
         sizes = [len(part) for _, part in _parts(patients, coins)]
         if len(sizes) >= 2 and max(sizes) >= _LEAST:
             return coins
+    raise PrivacyError("no coins give two buckets, three units in one of them", field="bucket", limit=_TRIES)
 
 
 def _parts(patients: Patients, coins: UnitCoins) -> list[tuple[int, Index]]:
@@ -99,17 +114,32 @@ def _parts(patients: Patients, coins: UnitCoins) -> list[tuple[int, Index]]:
     return list(buckets(sample, patients.tags[sample], coins, count=_COUNT))
 
 
-def _run(engine: Engine, model: BucketModel, patients: Patients, coins: UnitCoins, *, backwards: bool = False) -> _Run:
+def _run(
+    engine: Engine,
+    model: BucketModel,
+    patients: Patients,
+    coins: UnitCoins,
+    traces: Traces | None = None,
+    *,
+    backwards: bool = False,
+) -> _Run:
     parts = _parts(patients, coins)
-    found = {number: _bucket(engine, model, patients, coins, index) for number, index in (parts[::-1] if backwards else parts)}
+    if backwards:
+        parts = parts[::-1]
+    found = {number: _bucket(engine, model, patients, coins, index, traces) for number, index in parts}
     return dict(sorted(found.items()))
 
 
-def _bucket(engine: Engine, model: BucketModel, patients: Patients, coins: UnitCoins, index: Index) -> _Bucket:
+def _bucket(
+    engine: Engine, model: BucketModel, patients: Patients, coins: UnitCoins, index: Index, traces: Traces | None = None
+) -> _Bucket:
+    """traces: where the draw and the gradient are to be looked at by themselves."""
     device = next(model.parameters()).device
-    drawn = model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins))
+    with traces.none_of("a draw") if traces else nullcontext():
+        drawn = model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins))
     views = {name: view.to(device) for name, view in drawn.items()}
-    rows = torch.cat([row.reshape(len(row), -1) for row in engine.rows(views)], dim=1)
+    with traces.none_of("a gradient") if traces else nullcontext():
+        rows = torch.cat([row.reshape(len(row), -1) for row in engine.rows(views)], dim=1)
     if len(rows) != 1:
         raise PrivacyError("a bucket has another number of rows than one", field="rows", value=len(rows), limit=1)
     return _Bucket(tuple(patients.units[place] for place in index), rows[0], views)

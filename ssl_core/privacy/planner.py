@@ -159,7 +159,7 @@ def clipped_sum_in_halves(index: Index, sum_of: Callable[[Index], ClippedSum]) -
     try:
         return sum_of(index)
     except (RuntimeError, MemoryError) as error:
-        if not _out_of_memory(error) or len(index) < 2:
+        if not out_of_memory(error) or len(index) < 2:
             raise
     # Here, not above: the error holds what the failed try had made.
     _LOG.warning("a physical batch did not fit the device's memory and was halved; set speed.chunk or speed.memory_gib lower")
@@ -199,7 +199,7 @@ def _unsplit(index: Index, sum_of: Callable[[Index], ClippedSum], refused: Confi
     try:
         return sum_of(index)
     except (RuntimeError, MemoryError) as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
     raise refused
 
@@ -266,6 +266,6 @@ def _peak(engine: Engine, precision: Precision, unit: Views, size: int) -> int:
     return peak_bytes(lambda: engine.clipped_sum(views, _CLIP_NORM)) + times * sum(view.nbytes for view in views.values())
 
 
-def _out_of_memory(error: RuntimeError | MemoryError) -> bool:
+def out_of_memory(error: RuntimeError | MemoryError) -> bool:
     """torch has a type of its own for it on accelerators, and on the processor and in their libraries only words."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in _WORDS)

@@ -1,4 +1,4 @@
-"""Five ways in which self-supervised losses couple patients, as small real modules: the isolation check refuses each."""
+"""Ways in which self-supervised losses couple patients, as small real modules: the isolation check refuses each, always."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from ssl_core.objectives.augment import Augmentation
 from ssl_core.objectives.base import PretextModel, Views
 from ssl_core.objectives.build import build_model
 from ssl_core.objectives.text_target import TextTargetModel
+from ssl_core.privacy import isolation
 from ssl_core.privacy.gradients import PerUnitGradients
 from ssl_core.privacy.isolation import check_isolation
 
@@ -74,7 +75,14 @@ class TwoViews(PretextModel):
         return 0.0, 0.5
 
 
-class SimClr(TwoViews):
+class Batchwise(TwoViews):
+    """`forward` is what `losses` say of a batch of one: whoever refuses such a model has seen its patients meet."""
+
+    def forward(self, views: Views) -> Tensor:
+        return self.losses({name: view[None] for name, view in views.items()})[0]
+
+
+class SimClr(Batchwise):
     """Chen et al. (ICML 2020): the other units of the batch are the negatives."""
 
     def losses(self, views: Views) -> Tensor:
@@ -82,7 +90,7 @@ class SimClr(TwoViews):
         return F.cross_entropy(one @ two.t() / 0.5, torch.arange(len(one)), reduction="none")
 
 
-class VicReg(TwoViews):
+class VicReg(Batchwise):
     """Bardes et al. (ICLR 2022): covariance of the codes over the batch."""
 
     def losses(self, views: Views) -> Tensor:
@@ -112,6 +120,58 @@ class MoCo(TwoViews):
         return F.softplus((one * views["negative"]).sum() - (one * two).sum())
 
 
+class Later(TwoViews):
+    """He et al. again, whose queue no batch of the check would meet: the keys in use are zeros until it is over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys, self.gathered = torch.zeros(1, 3), list[Tensor]()
+
+    def draw(self, patients: Patients, index: np.ndarray, uniforms: np.ndarray) -> Views:
+        views = super().draw(patients, index, uniforms)
+        with torch.no_grad():
+            self.gather(F.normalize(self.encoder(views["two"]), dim=1))
+        views["negative"] = self.keys.expand(len(index), *self.keys.shape).clone()
+        return views
+
+    def gather(self, codes: Tensor) -> None:
+        self.gathered.append(codes)
+
+    def forward(self, views: Views) -> Tensor:
+        one, two = (F.normalize(code, dim=-1) for code in self.codes(views))
+        logits = torch.cat([(one * two).sum(-1, keepdim=True), views["negative"] @ one]) / 0.1
+        return torch.logsumexp(logits, -1) - logits[0]
+
+
+class FromTheNextRound(Later):
+    """The keys of a round's patients stand still in the next, as a slow copy does."""
+
+    def start_round(self) -> None:
+        if self.gathered:
+            self.keys, self.gathered = torch.cat(self.gathered)[-8:], []
+
+
+class OnceFull(Later):
+    """Caron et al. (NeurIPS 2020), section 4.1: a queue that is used from the epoch on in which it is full."""
+
+    def gather(self, codes: Tensor) -> None:
+        self.gathered = [torch.cat([*self.gathered, codes])[-3840:]]
+        if len(self.gathered[0]) == 3840:
+            self.keys = self.gathered[0][-8:]
+
+
+class HardestOfEight(Batchwise):
+    """Negatives are the nearest eight of the batch, where it has as many: a few made-up patients never meet."""
+
+    def losses(self, views: Views) -> Tensor:
+        code = self.encoder(views["one"])
+        own = (self.head(code) - views["two"]).square().mean(dim=1)
+        if len(own) < 8:
+            return own
+        one = F.normalize(code, dim=1)
+        return own + (one @ one.t()).topk(8, dim=1).values.mean(dim=1)
+
+
 class Tied(TwoViews):
     """The first layer's weight used again, transposed, by hand: hooks on the layer never see the second use."""
 
@@ -139,11 +199,16 @@ class SharesTheSize(TwoViews):
         return found / len(found)
 
 
+# Of two or three patients the covariance may be next to nothing; then more of them have to meet.
+BY_COVARIANCE = "losses of a batch are not those of its units|another patient's gradient|in a full batch one patient changes"
 CASES: dict[str, tuple[Callable[[], TwoViews], str]] = {
     "naive in-batch SimCLR": (SimClr, "losses of a batch are not those of its units"),
-    "VICReg covariance": (VicReg, "losses of a batch are not those of its units"),
+    "VICReg covariance": (VicReg, BY_COVARIANCE),
     "mean over the batch": (SharesTheSize, "losses of a batch are not those of its units"),
-    "private-key queue": (MoCo, "the model remembers earlier ones"),
+    "private-key queue": (MoCo, r"a draw of patients changes what the model holds.*MoCo\.queue"),
+    "queue from the next round on": (FromTheNextRound, r"a draw of patients changes.*FromTheNextRound\.gathered"),
+    "queue once it is full": (OnceFull, r"a draw of patients changes.*OnceFull\.gathered"),
+    "negatives from eight patients on": (HardestOfEight, "in a full batch one patient changes what is computed of another"),
     "functional weight tying": (Tied, r"functional weight tying.*encoder\.first\.weight.*2 uses in 1 calls"),
     "BatchNorm": (lambda: TwoViews(nn.BatchNorm1d(6)), r"couples units.*encoder\.norm.*BatchNorm1d"),
     "BatchNorm without weights": (
@@ -153,11 +218,41 @@ CASES: dict[str, tuple[Callable[[], TwoViews], str]] = {
 }
 
 
+@pytest.fixture
+def of_real_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory holds the rows of four made-up patients, as of a model with more than 6.7 million weights."""
+    monkeypatch.setattr(isolation, "_MOST_ENTRIES", 1)
+
+
+@pytest.mark.usefixtures("of_real_size")
 @pytest.mark.parametrize("case", CASES)
 def test_it_is_refused_by_its_own_line(make_plan: MakePlan, case: str) -> None:
     make, line = CASES[case]
-    with pytest.raises(PrivacyError, match=line):
-        check_isolation(make_plan(), speed=SpeedSpec(chunk=4), model=make())
+    for _ in range(5):
+        with pytest.raises(PrivacyError, match=line):
+            check_isolation(make_plan(), speed=SpeedSpec(chunk=8), model=make())
+
+
+@pytest.mark.parametrize("make", [SimClr, VicReg, SharesTheSize, HardestOfEight])
+def test_what_couples_a_batch_passes_where_nobody_has_a_neighbour(make_plan: MakePlan, make: Callable[[], TwoViews]) -> None:
+    """Positive control: nothing but the neighbours is wrong with them."""
+    assert check_isolation(make_plan(), speed=SpeedSpec(chunk=1), model=make()).greatest_change == 0
+
+
+@pytest.mark.usefixtures("of_real_size")
+@pytest.mark.parametrize("case", ["naive in-batch SimCLR", "VICReg covariance", "mean over the batch"])
+def test_four_made_up_patients_are_enough_whatever_the_coins_are(make_plan: MakePlan, case: str) -> None:
+    make, line = CASES[case]
+    for _ in range(20):
+        with pytest.raises(PrivacyError, match=line):
+            check_isolation(make_plan(), speed=SpeedSpec(chunk=64), model=make())
+
+
+@pytest.mark.usefixtures("of_real_size")
+def test_what_begins_in_a_batch_of_eight_is_met_in_a_batch_of_eight(make_plan: MakePlan) -> None:
+    assert check_isolation(make_plan(), speed=SpeedSpec(chunk=7), model=HardestOfEight()).units == 4
+    with pytest.raises(PrivacyError, match=r"in a full batch.*losses, one patient replaced by another"):
+        check_isolation(make_plan(), speed=SpeedSpec(chunk=64), model=HardestOfEight())
 
 
 def test_naive_clip_is_refused_by_its_own_line(make_plan: MakePlan) -> None:

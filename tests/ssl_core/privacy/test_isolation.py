@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from ssl_core.privacy.gradients import PerUnitGradients
 from ssl_core.privacy.isolation import check_isolation
 from ssl_core.privacy.reference import LoopEngine
 from ssl_core.privacy.synthetic import kinds, synthetic_patients, with_other_patient
+from ssl_core.privacy.traces import Traces
 
 MakePlan = Callable[..., StudyPlan]
 
@@ -119,13 +122,14 @@ def test_a_coupled_model_of_heavy_tailed_gradients_fails(
     with pytest.raises(PrivacyError, match="another patient's gradient"):
         check_isolation(make_plan(), speed=SpeedSpec(chunk=16), model=tiny)
     # By the mean alone the rows pass.
-    monkeypatch.setattr(isolation, "compare_sums", lambda *_: 0.0)
+    for name in ("compare_sums", "check_full_batch"):
+        monkeypatch.setattr(isolation, name, lambda *_: 0.0)
     for module in (isolation, apart):
         monkeypatch.setattr(module, "differences", by_the_mean)
     check_isolation(make_plan(), speed=SpeedSpec(chunk=16), model=tiny)
 
 
-def test_a_model_that_remembers_earlier_chunks_fails(make_plan: MakePlan, tiny: Any) -> None:
+def test_a_model_that_remembers_earlier_chunks_fails(make_plan: MakePlan, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = tiny.draw
     seen: list[Tensor] = []
 
@@ -136,6 +140,19 @@ def test_a_model_that_remembers_earlier_chunks_fails(make_plan: MakePlan, tiny: 
         return dict(views)
 
     tiny.draw = with_memory
+    with pytest.raises(PrivacyError, match=r"a draw of patients changes what the model holds.*TinyModel\.draw"):
+        check_isolation(make_plan(), speed=SpeedSpec(chunk=4), model=tiny)
+    # And without that line by its rows, which are others when the same batch comes again.
+    monkeypatch.setattr(Traces, "none_of", lambda *_: nullcontext())
+    with pytest.raises(PrivacyError, match="the model remembers earlier ones"):
+        check_isolation(make_plan(), speed=SpeedSpec(chunk=4), model=tiny)
+
+
+def test_a_start_of_a_round_that_is_another_at_the_same_weights_is_refused(make_plan: MakePlan, tiny: Any) -> None:
+    """What it made stand still was of something else than released weights and public data."""
+    honest, begun = tiny.draw, list[int]()
+    tiny.start_round = lambda: begun.append(1)
+    tiny.draw = lambda *given: {name: view * len(begun) for name, view in honest(*given).items()}
     with pytest.raises(PrivacyError, match="the model remembers earlier ones"):
         check_isolation(make_plan(), speed=SpeedSpec(chunk=4), model=tiny)
 
@@ -253,9 +270,11 @@ def test_model_views_and_rows_are_on_the_device_that_the_site_trains_on(
 
     monkeypatch.setattr(isolation, "training_device", device)
     monkeypatch.setattr(isolation, "_compare_rows", compared)
-    for name in ("check_alone", "_compare_again", "_compare_size"):
+    for name in ("check_alone", "check_full_batch", "_compare_again", "_compare_size"):
         monkeypatch.setattr(isolation, name, lambda *_: None)
-    monkeypatch.setattr(isolation, "compare_sums", lambda *_: 0.0)
+    monkeypatch.setattr(isolation, "Traces", lambda *_: SimpleNamespace(none_of=lambda _what: nullcontext()))
+    for name in ("compare_sums", "sum_of"):
+        monkeypatch.setattr(isolation, name, lambda *_: 0.0)
     monkeypatch.setattr(isolation, "tight", lambda _rows: 1.0)
     speed = SpeedSpec(chunk=3, device="cuda")
     report = check_isolation(make_plan(kind), speed=speed)
@@ -270,13 +289,13 @@ def test_a_device_that_is_not_there_is_refused_and_the_threads_are_the_sites(
     with pytest.raises(ConfigError, match=r"speed\.device"):
         check_isolation(make_plan(), speed=SpeedSpec(device="cuda"), model=tiny)
     before, seen = torch.get_num_threads(), list[int]()
-    honest = tiny.draw
+    honest = isolation.draw_coins
 
-    def draw(*args: Any) -> dict[str, Tensor]:
+    def draw_coins(*args: Any) -> Any:
         seen.append(torch.get_num_threads())
-        return dict(honest(*args))
+        return honest(*args)
 
-    tiny.draw = draw
+    monkeypatch.setattr(isolation, "draw_coins", draw_coins)
     check_isolation(make_plan(), speed=SpeedSpec(chunk=8, threads=before + 1), model=tiny)
     assert set(seen) == {before + 1} and torch.get_num_threads() == before
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,13 @@ from ssl_core.errors import ConfigError, PrivacyError
 from ssl_core.objectives.base import BucketModel, Views
 from ssl_core.objectives.build import MODELS
 from ssl_core.privacy import isolation_buckets
-from ssl_core.privacy.apart import compare_sums
+from ssl_core.privacy.apart import compare_sums, sum_of
 from ssl_core.privacy.buckets import BucketEngine
 from ssl_core.privacy.gradients import ClippedSum
 from ssl_core.privacy.isolation import check_isolation
 from ssl_core.privacy.isolation_buckets import UNITS
 from ssl_core.privacy.sampling import buckets, poisson_sample
+from ssl_core.privacy.traces import Traces
 
 MakePlan = Callable[..., StudyPlan]
 KINDS = sorted(kinds for kinds in MODELS if kinds[2] == "simclr-buckets")
@@ -92,9 +94,32 @@ class QueueOfRound(Queue):
         return super().forward(views)
 
 
+class FromTheNextRound(InBucket):
+    """The codes of a round's patients are used in the next alone: no bucket of the check would meet them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys, self.gathered = torch.zeros(1, 3), list[Tensor]()
+
+    def start_round(self) -> None:
+        self.keys, self.gathered = torch.cat([self.keys, *self.gathered])[-8:], []
+
+    def forward(self, views: Views) -> Tensor:
+        one, two = self.codes(views)
+        self.gathered.append(two.detach())
+        return F.cross_entropy(one @ torch.cat([two, self.keys]).t() / 0.5, torch.arange(len(one)))
+
+
 class OwnCoins(InBucket):
     def forward(self, views: Views) -> Tensor:
         return super().forward(views) * torch.rand(())
+
+
+class CoinsOfTheMachine(InBucket):
+    """From no generator that a program could look at."""
+
+    def forward(self, views: Views) -> Tensor:
+        return super().forward(views) * float(np.random.default_rng().random())
 
 
 class AllPatients(InBucket):
@@ -115,9 +140,11 @@ class Coarse(InBucket):
 
 
 CASES = {
-    "a queue": (Queue, "the model remembers earlier ones"),
-    "a queue that is emptied": (QueueOfRound, "the model remembers earlier ones"),
-    "coins of its own": (OwnCoins, "has coins of its own"),
+    "a queue": (Queue, r"a gradient of patients changes what the model holds.*Queue\.queue"),
+    "a queue that is emptied": (QueueOfRound, r"a gradient of patients changes.*QueueOfRound\.queue"),
+    "a queue for the next round": (FromTheNextRound, r"a gradient of patients changes.*FromTheNextRound\.gathered"),
+    "coins of its own": (OwnCoins, "draws coins of its own.*torch's generator"),
+    "coins of the machine": (CoinsOfTheMachine, "has coins of its own"),
     "a mean over all patients": (AllPatients, "a bucket that he is not in"),
     "the number of patients": (Coarse, "number of patients changes"),
 }
@@ -127,6 +154,13 @@ CASES = {
 def test_what_couples_buckets_is_refused_by_its_own_line(make_plan: MakePlan, case: str) -> None:
     make, line = CASES[case]
     with pytest.raises(PrivacyError, match=line):
+        check_isolation(make_plan(), speed=SpeedSpec(), model=make())
+
+
+@pytest.mark.parametrize("make", [Queue, QueueOfRound, OwnCoins])
+def test_it_is_refused_by_its_rows_too(make_plan: MakePlan, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Traces, "none_of", lambda *_: nullcontext())
+    with pytest.raises(PrivacyError, match="the model remembers earlier ones, or has coins of its own"):
         check_isolation(make_plan(), speed=SpeedSpec(), model=make())
 
 
@@ -186,7 +220,12 @@ def test_a_sum_that_moves_by_more_than_it_says_is_refused(monkeypatch: pytest.Mo
     away = torch.zeros(2, 16)
     away[0, 0], away[1, 0] = -10.0, 25.0
     runs = ([{"one": away}], [{"one": away[:1]}])
-    assert 1.99 < compare_sums("removed", runs, engine, 0.5, "add-or-remove-one") <= 2.0
+
+    def apart() -> float:
+        mine, theirs = (sum_of(run, engine, 0.5) for run in runs)
+        return compare_sums("removed", mine, theirs, "add-or-remove-one")
+
+    assert 1.99 < apart() <= 2.0
     honest = BucketEngine.clipped_sum
 
     def weak(self: Any, views: Any, clip_norm: float) -> ClippedSum:
@@ -194,7 +233,7 @@ def test_a_sum_that_moves_by_more_than_it_says_is_refused(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(BucketEngine, "clipped_sum", weak)
     with pytest.raises(PrivacyError, match="more than its sensitivity"):
-        compare_sums("removed", runs, engine, 0.5, "add-or-remove-one")
+        apart()
 
 
 def test_a_row_that_is_not_the_gradient_of_its_bucket_is_refused(make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
