@@ -28,6 +28,17 @@ def test_draws_are_independent_normals_of_the_asked_scale() -> None:
     assert abs(np.corrcoef(squares[:, 0].ravel(), squares[:, 1].ravel())[0, 1]) < 6 / math.sqrt(3 << 15)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is there")
+def test_what_a_device_shapes_of_the_same_bytes_is_what_the_processor_does() -> None:
+    key, sources = bytes(range(32)), [GaussianNoise(), GaussianNoise(device=torch.device("cuda"))]
+    for source in sources:
+        source._stream = AesCtrStream(Secret(key))  # type: ignore[assignment]
+    here, there = (source.normal(1 << 15, 1.5) for source in sources)
+    assert there.device.type == "cuda" and torch.allclose(there.cpu(), here, rtol=1e-6, atol=1e-6)
+    wide = GaussianNoise(device=torch.device("cuda")).normal((1 << 20) + 7, 1.0).cpu().numpy()
+    assert stats.kstest(wide, "norm").pvalue > 1e-7
+
+
 def test_several_samples_have_uniform_p_values() -> None:
     source = GaussianNoise()
     values = [stats.kstest(source.normal(5000, 1.0).numpy(), "norm").pvalue for _ in range(40)]
