@@ -63,7 +63,7 @@ class JigsawModel(PretextModel):
         size = self.tiles * pixels.shape[-2] * pixels.shape[-1]
         taken = np.take_along_axis(records, pixels.reshape(*rows.shape, size), axis=2)
         tiles = taken.reshape(*rows.shape, self.grid, self.grid, *pixels.shape[-2:])
-        found = present(tiles.reshape(*rows.shape, self.tiles, 1, -1))
+        found = present(tiles.reshape(*rows.shape, self.tiles, 1, size // self.tiles))
         return {
             "shown": torch.from_numpy(np.moveaxis(tiles, 4, 3).reshape(*rows.shape, size)),
             "places": torch.from_numpy(places),
