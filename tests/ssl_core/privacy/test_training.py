@@ -200,9 +200,11 @@ def test_every_objective_trains(make_plan: MakePlan, kind: dict[str, Any]) -> No
     from ssl_core.objectives.build import build_model
 
     plan = make_plan(kind)
-    model = build_model(plan)
-    result = _train(model, plan, synthetic_patients(plan.data, 30))
-    assert result.delta.dtype == np.float32 and (result.delta != 0).all()
+    model, seen = build_model(plan), list[np.ndarray]()
+    result = _train(model, plan, synthetic_patients(plan.data, 30), tap=seen.append)
+    assert len(seen) == 5 and all((gradient != 0).all() for gradient in seen)
+    # By rounding a weight comes back to where it was, once in some forty million.
+    assert result.delta.dtype == np.float32 and np.count_nonzero(result.delta == 0) <= 2
 
 
 def test_private_training_learns_when_the_noise_is_small(tiny: Any, make_plan: MakePlan) -> None:
