@@ -12,7 +12,7 @@ import json
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from client.study import Study
 from ssl_core.chain import write_durably
@@ -33,14 +33,14 @@ def check_study(study: Study, declared: Declared | None = None) -> IsolationRepo
 
 def keep_checked(study: Study) -> None:
     """Note with what the study's isolation was checked."""
-    write_durably(_path(study), json.dumps(_made_with(study), indent=1).encode())
+    write_durably(_path(study), _made_with(study))
 
 
 def warm_up(study: Study) -> None:
     """Load model and patients before a round asks for them; check the isolation unless it was, with what there is now."""
     _ = study.model, study.patients
     path = _path(study)
-    if not path.is_file() or path.read_bytes() != json.dumps(_made_with(study), indent=1).encode():
+    if not path.is_file() or path.read_bytes() != _made_with(study):
         check_study(study)
 
 
@@ -48,17 +48,18 @@ def _path(study: Study) -> Path:
     return study.folder / "isolation.json"
 
 
-def _made_with(study: Study) -> dict[str, Any]:
+def _made_with(study: Study) -> bytes:
     import torch
 
     speed = study.home.config.speed
     device = torch.backends.cpu.get_cpu_capability()
     if speed.device == "cuda" and torch.cuda.is_available():
         device = torch.cuda.get_device_name()
-    return {
+    facts = {
         "choral": version("choral"),
         "opacus": version("opacus"),
         "torch": torch.__version__,
         "device": f"{platform.machine()} {device}",
         "speed": speed.model_dump(mode="json", exclude={"workers"}),
     }
+    return json.dumps(facts, indent=1).encode()

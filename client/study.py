@@ -265,9 +265,7 @@ class Study:
             return
         reservation = (self.plan_hash, self.plan.name, self.schedule, self.plan.privacy.delta)
         with self.kept_records.draft(self.checked.patients) as draft:
-            units = include(
-                self.home, self.plan_hash, self.cohort, self.checked.patients, different_people=different_people
-            )  # fmt: skip
+            units = include(self.home, self.plan_hash, self.cohort, self.checked.patients, different_people=different_people)
             with site_ledger(self.home, self.cohort).reserving(*reservation, units=units):
                 if not self.approved():
                     draft.keep()

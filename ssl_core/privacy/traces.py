@@ -47,7 +47,7 @@ class Traces:
 
     @contextmanager
     def none_of(self, what: str) -> Iterator[None]:
-        """`PrivacyError` where all is not as it was when this was made, or coins were drawn inside; `what`: for people."""
+        """`look` after what is inside, and `PrivacyError` where coins were drawn inside."""
         coins = _generators()
         yield
         after = _generators()
@@ -56,6 +56,10 @@ class Traces:
                 raise PrivacyError(
                     f"{what} of patients draws coins of its own", field=name, remedy="take randomness from the unit's coins"
                 )
+        self.look(what)
+
+    def look(self, what: str) -> None:
+        """`PrivacyError` where all is not as it was when this was made; `what`, for people, is what came between."""
         for mine, theirs in zip_longest(self._before, self._digests()):
             if mine != theirs:
                 raise PrivacyError(

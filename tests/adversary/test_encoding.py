@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 import tracemalloc
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from tests_benches import bench_module
 from tests_federation import Federation, make_params, signed_view
 from tests_malicious import MaliciousServer
 
@@ -24,8 +22,6 @@ from ssl_core.secure_sum.statements import read_signed, sign
 from ssl_core.secure_sum.upload import make_upload
 from ssl_core.secure_sum.vault import Vault
 from ssl_core.trust.identity import Identity, Secret
-
-BENCH = Path(__file__).resolve().parents[1] / "bench" / "bench_secure_sum.py"
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -230,10 +226,7 @@ def test_row_36_a_site_masks_in_three_vectors_of_memory():
 
 
 def test_row_36_b_the_bench_measures_masks_against_raw_aes(tmp_path):
-    spec = importlib.util.spec_from_file_location("bench_secure_sum_of_row_36", BENCH)
-    bench = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = bench
-    spec.loader.exec_module(bench)
-    assert bench.main(["--quick", "--json", str(tmp_path / "rows.json")]) == 0
+    with bench_module("bench_secure_sum") as bench:
+        assert bench.main(["--quick", "--json", str(tmp_path / "rows.json")]) == 0
     rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
     assert rows and all(row["share_of_raw_aes"] > 0 and row["memory_vectors"] > 0 for row in rows)

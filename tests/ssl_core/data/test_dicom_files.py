@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,13 +14,13 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+from tests_benches import bench_module
 
 from ssl_core.data.dicom import DicomDecoder
 from ssl_core.data.dicom_pixels import grey_frame
 from ssl_core.data.reading import Fault
 from ssl_core.spec.data import ImageData
 
-SCRIPT = Path(__file__).resolve().parents[2] / "bench" / "dicom_files.py"
 DOC = Path(__file__).resolve().parents[3] / "docs" / "data-images.md"
 # Malformed, each in its own way: no value of a number, pixels cut off, none at all, a delimiter within a codestream.
 UNREADABLE = {
@@ -33,14 +32,9 @@ NO_CODEC = {"JPEG-lossy.dcm", "JPGExtended.dcm"}
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("dicom_files", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up by name.
-    sys.modules["dicom_files"] = made
-    spec.loader.exec_module(made)
-    return made
+def script() -> Iterator[ModuleType]:
+    with bench_module("dicom_files") as module:
+        yield module
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
+from tests_benches import bench_module
 
 from ssl_core.encoders.vector import to_vector
 from ssl_core.errors import ConfigError, DataError
@@ -21,21 +21,11 @@ from ssl_core.objectives.build import build_model
 from ssl_core.privacy.accountant import Schedule, epsilon
 from ssl_core.spec.fit import TOGETHER
 
-BENCH = Path(__file__).resolve().parents[2] / "bench"
-PARTS = ("objectives_data", "objectives_arms", "objectives_table", "bench_objectives")
-
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(BENCH))
-    spec = importlib.util.spec_from_file_location("bench_objectives", BENCH / "bench_objectives.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    yield module
-    for name in PARTS[:-1]:
-        sys.modules.pop(name)
+def bench() -> Iterator[ModuleType]:
+    with bench_module("bench_objectives") as module:
+        yield module
 
 
 def write_arrays(folder: Path) -> None:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
-BENCH = Path(__file__).resolve().parents[2] / "bench" / "bench_secure_sum.py"
+from tests_benches import bench_module
 
 
 def test_quick_bench_prints_a_table_and_writes_rows(tmp_path, capsys):
-    spec = importlib.util.spec_from_file_location("bench_secure_sum", BENCH)
-    bench = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = bench
-    spec.loader.exec_module(bench)
-    assert bench.main(["--quick", "--json", str(tmp_path / "rows.json")]) == 0
+    with bench_module("bench_secure_sum") as bench:
+        assert bench.main(["--quick", "--json", str(tmp_path / "rows.json")]) == 0
     shown = capsys.readouterr().out
     assert "clipping_range=8.0, quantization_range=4194304, modulus_range=4294967296" in " ".join(shown.split())
     written = json.loads((tmp_path / "rows.json").read_text())
