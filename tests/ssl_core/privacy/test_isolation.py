@@ -272,7 +272,8 @@ def test_model_views_and_rows_are_on_the_device_that_the_site_trains_on(
     monkeypatch.setattr(isolation, "_compare_rows", compared)
     for name in ("check_alone", "check_full_batch", "_compare_again", "_compare_size"):
         monkeypatch.setattr(isolation, name, lambda *_: None)
-    monkeypatch.setattr(isolation, "Traces", lambda *_: SimpleNamespace(none_of=lambda _what: nullcontext()))
+    blind = SimpleNamespace(none_of=lambda _what: nullcontext(), look=lambda _what: None)
+    monkeypatch.setattr(isolation, "Traces", lambda *_: blind)
     for name in ("compare_sums", "sum_of"):
         monkeypatch.setattr(isolation, name, lambda *_: 0.0)
     monkeypatch.setattr(isolation, "tight", lambda _rows: 1.0)
