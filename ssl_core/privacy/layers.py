@@ -78,7 +78,7 @@ def _embedding(module: nn.Embedding, given: Tensor, grad: Tensor, units: int) ->
     index, grads = given.reshape(units, -1).long(), grad.float().reshape(units, -1, grad.shape[-1])
     if module.padding_idx is not None:
         grads = torch.where((index == module.padding_idx)[:, :, None], 0.0, grads)
-    return {"weight": Lookups(index, grads, module.num_embeddings)}
+    return {"weight": Lookups(index, grads, module.num_embeddings).cheapest()}
 
 
 def _last_norm(module: nn.LayerNorm | nn.RMSNorm, given: Tensor, grad: Tensor, units: int) -> Parts:

@@ -102,6 +102,19 @@ def test_tables_are_bounded_likewise(seed: int, units: int, tokens: int, high: i
     torch.testing.assert_close(part.weighted(factors, None), torch.einsum("utc,uth->ch", hot, part.grads.double()))
 
 
+def test_a_small_table_is_written_out_and_a_large_one_is_not() -> None:
+    """By its shapes: the same sum and, but for the mass, the same bound."""
+    generator = torch.Generator().manual_seed(0)
+    grads, factors = torch.randn(3, 4, 5, generator=generator), torch.rand(3, dtype=torch.float64, generator=generator)
+    for count, kind in ((1, Rows), (8, Rows), (9, Lookups)):
+        table = Lookups(torch.randint(0, count, (3, 4), generator=generator), grads, count)
+        part = table.cheapest()
+        assert type(part) is kind
+        torch.testing.assert_close(part.weighted(factors, None), table.weighted(factors, None), rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(part.bound().square, table.bound().square, rtol=1e-6, atol=0)
+        torch.testing.assert_close(part.bound().square.sqrt(), _true(table), rtol=1e-6, atol=0)
+
+
 def test_ordinary_units_are_clipped_by_their_norm_as_found() -> None:
     """The proof must not cost ordinary units anything beyond GAMMA, or the engines would not agree."""
     generator = torch.Generator().manual_seed(0)
