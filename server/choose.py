@@ -49,6 +49,8 @@ def price(plan: StudyPlan, trainings: int) -> float:
 
 def lines(plan: StudyPlan, ranking: Ranking) -> list[tuple[str, str]]:
     """For a terminal: scores, what they say, and the price of any other way."""
+    from ssl_core.warm_start.choosing import by_chance
+
     tasks, seeds = ranking.tasks, len(ranking.seeds)
     rows = [
         ("measured by", f"{ranking.measure}, frozen features, units not trained on"),
@@ -57,6 +59,11 @@ def lines(plan: StudyPlan, ranking: Ranking) -> list[tuple[str, str]]:
         ("task", "mean gain (least to greatest), start weights -> after (least to greatest)"),
     ]
     rows += [(_name(plan, each.task), _scores(each)) for each in tasks]
+    if seeds > 1:
+        share = by_chance(len(tasks), seeds)
+        rows.append(
+            ("by chance", f"the best of {len(tasks)} is clear of its start weights {share:.0%} of the time if none gains")
+        )
     rows += [(f"{task} left out", why) for task, why in ranking.unfit.items()]
     rows.append(("choose", _verdict(plan, ranking)))
     if ranking.flattered:

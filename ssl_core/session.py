@@ -14,6 +14,7 @@ from pydantic import Field
 from ssl_core.config import Name, Sha256Hex, StudyPlan, parse
 from ssl_core.errors import ConfigError, TrustError
 from ssl_core.secure_sum.params import MOST_BACKUP_SITES, Member, SumParams
+from ssl_core.spec.objective import Joint
 from ssl_core.spec.strict import StrictModel
 from ssl_core.trust.envelope import open_envelope, seal
 from ssl_core.trust.identity import Identity
@@ -42,6 +43,13 @@ def open_plan(data: bytes, operator: bytes) -> tuple[StudyPlan, str]:
         raise TrustError(
             "signed plan names two start weights", field="start", value=plan.start, limit=plan.initial_weights,
             remedy="ask the operator for a plan that was signed by choral operator launch",
+        )  # fmt: skip
+    tasks = plan.objective.tasks if isinstance(plan.objective, Joint) else (plan.objective,)
+    if any("bank_version" in type(task).model_fields and "bank_version" not in task.model_fields_set for task in tasks):
+        # A default would be the reader's, and each site's build has its own.
+        raise TrustError(
+            "signed plan does not name the version of its bank", field="objective.bank_version",
+            remedy="ask the operator to launch the study anew: this plan was signed before the version existed",
         )  # fmt: skip
     return plan, digest
 

@@ -85,7 +85,7 @@ class _BankLooks(_Looks):
     projector: Annotated[int, Field(ge=8, le=4096)] = 64
     bank: Annotated[int, Field(ge=64, le=4096)] = 512
     bank_seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 20181
-    bank_version: Literal[1] = 1
+    bank_version: Literal[2] = 2
 
 
 class SimclrBank(_BankLooks):

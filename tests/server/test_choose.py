@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from ssl_core.privacy.accountant import Schedule, epsilon
 from ssl_core.spec.fit import TOGETHER
 from ssl_core.spec.objective import Joint
 from ssl_core.warm_start import choosing
-from ssl_core.warm_start.choosing import Ranked, Ranking, clear, explained, generated_exam, rank
+from ssl_core.warm_start.choosing import Ranked, Ranking, by_chance, clear, explained, generated_exam, rank
 from ssl_core.warm_start.pretraining import Schedule as Steps
 
 run = partial(choral, "operator", "prepare")
@@ -162,6 +163,18 @@ def test_a_winner_is_clear_of_the_others_seed_by_seed_or_there_is_none() -> None
 )  # fmt: skip
 def test_a_lead_is_clear_where_its_mean_is_above_its_range(leads: tuple[float, ...], found: bool) -> None:
     assert clear(leads) == found
+
+
+def test_how_often_chance_alone_is_clear_grows_with_the_tasks_and_is_printed() -> None:
+    # Of two normal numbers the mean is above the distance in the share of a circle that lies within atan(1/2) of a half line.
+    assert by_chance(1, 2) == pytest.approx(math.atan(0.5) / math.pi, abs=0.015)
+    # Of three, one time in 25 (Lord, 1947).
+    assert by_chance(1, 3) == pytest.approx(0.04, abs=0.006)
+    shares = [by_chance(tasks, 3) for tasks in (1, 4, 12)]
+    assert shares == sorted(shares) and shares[2] > 0.15
+    tasks = tuple(Ranked(str(number), (0.0,) * 3, (0.1, 0.2, 0.3)) for number in range(12))
+    said = dict(lines(plan_of(SIGNAL), Ranking("R squared", (0, 1, 2), (0.0,) * 3, tasks, {}, ())))["by chance"]
+    assert said == f"the best of 12 is clear of its start weights {shares[2]:.0%} of the time if none gains"
 
 
 def test_three_normal_numbers_around_nothing_are_clear_one_time_in_twenty_five() -> None:

@@ -28,6 +28,7 @@ from ssl_core.encoders.vector import to_vector, weights_hash
 from ssl_core.errors import ProtocolError, StateError, TrustError
 from ssl_core.objectives.build import build_model
 from ssl_core.session import open_plan
+from ssl_core.spec.looks import SimclrBank
 from ssl_core.start_card import load_start, publish_start
 from ssl_core.start_weights import StartFacts, start_hash, start_weights
 from ssl_core.trust.envelope import canonical, peek, seal
@@ -266,6 +267,21 @@ def test_other_start_weights_than_the_seeds_must_be_named(federation: Any) -> No
 def test_a_plan_that_names_two_starts_counts_nowhere(federation: Any) -> None:
     with pytest.raises(TrustError, match="two start weights"):
         open_plan(resigned(federation, start="ab" * 32), federation.operator.operator.public)
+
+
+def test_a_signed_plan_leaves_no_bank_to_the_build_of_who_reads_it(federation: Any) -> None:
+    data = {"kind": "image", "height": 16, "width": 16}
+    bank = {"name": "simclr-bank"}
+    plain = {"name": "masked-autoencoding", "mask_fraction": 0.5, "decoder_width": 32, "decoder_depth": 1}
+    for objective in (bank, {"name": "joint", "tasks": [plain, bank], "weights": [1.0, 1.0]}):
+        parts: dict[str, Any] = {"data": data, "encoder": {"name": "vit", "size": "nano", "patch": 4}, "objective": objective}
+        with pytest.raises(TrustError, match=r"does not name the version of its bank.*objective\.bank_version"):
+            open_plan(resigned(federation, **parts), federation.operator.operator.public)
+        bank["bank_version"] = SimclrBank(name="simclr-bank").bank_version
+        assert (
+            open_plan(resigned(federation, **parts), federation.operator.operator.public)[0].objective.name == objective["name"]
+        )
+        del bank["bank_version"]
 
 
 def test_the_plan_and_the_weights_given_must_agree(warm: Prepared, tmp_path: Path) -> None:
