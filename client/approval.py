@@ -19,6 +19,7 @@ from client.study import Study
 from deploy.console import confirm
 from ssl_core.data.source import read_source
 from ssl_core.errors import ConfigError, PolicyError, TrustError
+from ssl_core.privacy.cohorts import Census
 from ssl_core.spec.objective import clip_line
 from ssl_core.trust.identity import fingerprint
 
@@ -46,11 +47,11 @@ def consent_screen(study: Study) -> list[tuple[str, Any]]:
     ]
 
 
-def prepare(study: Study) -> tuple[str, bool]:
+def prepare(study: Study) -> tuple[str, Census]:
     """Check the declared data and the isolation of the study's gradients; raises `DataError` or `PrivacyError`.
 
-    Goes out: what a person reads before the answer, and whether ids are spelled alike, of which only a person can say whose
-    they are. `PolicyError` where the plan says that it starts from its seed, and names other weights.
+    Goes out: what a person reads before the answer, and the numbers of patients in it: who some of them are, only a person
+    can say. `PolicyError` where the plan says that it starts from its seed, and names other weights.
     """
     check_start(study)
     check_size(study)
@@ -60,7 +61,7 @@ def prepare(study: Study) -> tuple[str, bool]:
     census = take_census(study.home, study.cohort, study.checked.patients)
     passed = f"Isolation check passed: on synthetic patients, changing one changed no {whose} gradient."
     lines = [*report.lines(), *census_lines(study.cohort, census), passed, isolation.why]
-    return "\n".join(lines), census.alike
+    return "\n".join(lines), census
 
 
 def people_differ(alike: bool, said: bool, yes: bool) -> bool:

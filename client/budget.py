@@ -14,7 +14,7 @@ import numpy as np
 
 from client.home import SiteHome
 from ssl_core.data.patients import folded_id
-from ssl_core.errors import ConfigError, StateError
+from ssl_core.errors import ConfigError, DataError, StateError
 from ssl_core.privacy.cohorts import Census, Tags
 from ssl_core.privacy.ledger import RULE, Ledger
 from ssl_core.privacy.ledger_log import utc_today
@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from ssl_core.data.patients import Patients
 
 _INCLUDED = "units"
-_SPELLING = "capitals, full-width characters, blanks, hyphens, leading zeros, a trailing .0"
+# As `folded_id` has it: 12 3456 and 123456, P-007 and P-7, P-12.0 and P-12 may well be different people.
+_SPELLING = (
+    "capitals, full-width characters, blanks or hyphens not between two digits, one of these for another there, "
+    "zeros at the start before a letter or digit, .0 after digits alone"
+)
 
 
 def site_ledger(home: SiteHome, cohort: str = COHORT) -> Ledger:
@@ -95,6 +99,23 @@ def census_lines(cohort: str, found: Census) -> list[str]:
             "If some are not, their ids were changed since, and each of them gets a second whole budget."
         )
     return lines
+
+
+def check_for_rule(found: Census) -> None:
+    """Of whatever `census_lines` tells a person beside the counts no rule decides: `DataError`, without a number."""
+    reason = ""
+    if found.alike:
+        reason = "ids of this source differ from others in spelling alone"
+    elif found.uncompared:
+        reason = "ids of this source could not be compared with those that an older version of this software included"
+    elif found.strangers:
+        reason = "no patient of this source is known here, though this hospital has earlier cohorts"
+    if reason:
+        raise DataError(
+            reason,
+            field="patient ids",
+            remedy="a person looks at the screen of choral site approve: right if nobody was ever included under another id",
+        )
 
 
 def include(home: SiteHome, study: str, cohort: str, patients: Patients, *, different_people: bool) -> str:

@@ -138,11 +138,11 @@ def approve(
     if not json_:
         typer.echo(rows_to_text(screen))
     study.admit()
-    (report, alike), watched = prepare(study), labels_line(site, study.checked.patients)
+    (report, census), watched = prepare(study), labels_line(site, study.checked.patients)
     screen += [] if watched is None else [("watch", watched)]
     if not json_:
         typer.echo(report if watched is None else f"{report}\nWatch: {watched}.")
-    differ = people_differ(alike, different, yes)
+    differ = people_differ(census.alike, different, yes)
     confirm(yes, "Approve this study and reserve its budget?")
     study.approve("person", different_people=differ)
     say(json_, {**dict(screen), "approved": True}, "Approved. The budget is reserved and is never given back.")
@@ -151,10 +151,10 @@ def approve(
 def _copy_again(study: Study, different: bool, yes: bool, json_: bool) -> None:
     from client.approval import people_differ, prepare
 
-    report, alike = prepare(study)
+    report, census = prepare(study)
     if not json_:
         typer.echo(report)
-    differ = people_differ(alike, different, yes)
+    differ = people_differ(census.alike, different, yes)
     confirm(yes, "The site's copy of the approved records is gone. Copy them again? Nothing is charged.")
     study.copy_records_again(different_people=differ)
     say(json_, {"plan hash": study.plan_hash, "copied": True}, "Copied. The study goes on once its keys are renewed.")

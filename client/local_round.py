@@ -31,7 +31,7 @@ def _train_and_mask(study: Study, start: bytes, total: Words | None) -> MaskedUp
     plan = study.plan
     study.check()
     # A copy that is gone or damaged, or a failed check, must end the round before it is begun and charged.
-    warm_up(study)
+    pace = warm_up(study)
     ticket = study.secure_sum.begin(start, total)
     site_ledger(study.home).commit(study.plan_hash, ticket.round, plan.rounds.steps_per_round)
     result = train_round(
@@ -44,6 +44,7 @@ def _train_and_mask(study: Study, start: bytes, total: Words | None) -> MaskedUp
         total_steps=plan.rounds.rounds * plan.rounds.steps_per_round,
         state=study.optimizer_state(before=ticket.round),
         speed=study.home.config.speed,
+        pace=pace,
     )
     study.keep_optimizer_state(ticket.round, result.state)
     return study.secure_sum.upload(ticket.round, result.delta)

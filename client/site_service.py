@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from client.approval import prepare
+from client.budget import check_for_rule
 from client.home import SiteHome
 from client.isolation import warm_up
 from client.leftovers import drop_leftovers
@@ -136,14 +137,17 @@ class SiteService:
         return "waiting"
 
     def _approve_by_rule(self, study: Study, limit: float) -> Literal["approved", "waiting"]:
-        """A failed check leaves the study to a person; it is made once, so that repeated invitations read nothing anew."""
+        """A failed check, and whatever a person would be asked or told of ids, leave the study to a person.
+
+        All is checked once, so that repeated invitations read nothing anew.
+        """
         if study.plan_hash in self._left_to_a_person:
             return "waiting"
         try:
             if study.quote().study_epsilon > limit:
                 return "waiting"
             study.admit()
-            prepare(study)
+            check_for_rule(prepare(study)[1])
             study.approve("policy rule")
         except (BudgetError, ChainError):
             raise

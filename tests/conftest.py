@@ -13,7 +13,7 @@ import tomli_w
 from tests_material import small_plan, write_reports
 
 from client.home import SiteHome, create_site
-from client.isolation import keep_checked
+from client.isolation import keep_checked, pace_of
 from client.site_service import SiteService
 from client.study import Study, store_plan
 from server.home import OperatorHome, create_operator
@@ -47,9 +47,11 @@ class Federation:
     def invite_and_approve(self, plan_hash: str) -> None:
         """What `choral site approve` records at every site; the isolation check itself is left out, it takes a second each."""
         plan = (self.operator.study(plan_hash) / "plan.json").read_bytes()
-        for name in self.names:
-            study = store_plan(self.site(name), plan)
-            keep_checked(study)
+        studies = [store_plan(self.site(name), plan) for name in self.names]
+        # The same everywhere: all sites have one plan and one site.toml.
+        pace = pace_of(studies[0])
+        for study in studies:
+            keep_checked(study, pace)
             study.approve("person")
 
     def study(self, name: str, plan_hash: str) -> Study:

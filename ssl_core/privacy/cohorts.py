@@ -62,7 +62,10 @@ _ALIKE_BEFORE = (
     "SELECT count(*) FROM fresh WHERE EXISTS (SELECT 1 FROM spelling WHERE spelling.folded = fresh.folded"
     " AND spelling.hash NOT IN (SELECT hash FROM asked))"
 )
-_UNCOMPARED = "SELECT count(*) FROM unit WHERE hash NOT IN (SELECT hash FROM asked) AND hash NOT IN (SELECT hash FROM spelling)"
+_UNCOMPARED = (
+    "SELECT count(*) FROM unit WHERE hash NOT IN (SELECT hash FROM asked) AND hash NOT IN (SELECT hash FROM spelling)"
+    " AND EXISTS (SELECT 1 FROM fresh)"
+)
 _ROWS = "SELECT batch, 0 AS kind, hash, x'' FROM unit UNION ALL SELECT batch, 1, folded, hash FROM spelling ORDER BY 1, 2, 3, 4"
 Row = tuple[int, bytes, bytes]
 
@@ -73,7 +76,8 @@ class Census:
 
     alike_here, alike_before: whose id, met for the first time, differs in spelling alone from another of the source, and from
         that of a unit which was included before and is not in the source.
-    uncompared: units that a version without spellings included, and that are not in the source: nothing was compared with them.
+    uncompared: units that a version without spellings included, and that are not in the source: no id that is met for the first
+        time was compared with theirs. 0 where none is.
     others: was anybody ever included in another cohort, or under an earlier ledger?
     """
 

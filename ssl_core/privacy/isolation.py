@@ -74,8 +74,17 @@ class IsolationReport:
     units: int
     greatest_change: float
     greatest_contribution: float
-    engine: str
-    why: str
+    pace: Pace
+
+    @property
+    def engine(self) -> str:
+        """The name of the engine that was checked."""
+        return self.pace.engine.name
+
+    @property
+    def why(self) -> str:
+        """Why this engine, precision and size, for people."""
+        return self.pace.why
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +133,7 @@ def check_isolation(
 def _check(plan: StudyPlan, pace: Pace, nominal: int, model: PretextModel, root: Path, declared: Declared) -> IsolationReport:
     if isinstance(model, BucketModel):
         of = check_buckets(plan, pace.engine, model, SyntheticFolders(root, plan.data, declared, UNITS))
-        return IsolationReport(of.pairs, UNITS, of.changed, of.contributed, pace.engine.name, pace.why)
+        return IsolationReport(of.pairs, UNITS, of.changed, of.contributed, pace)
     room = pace.room(plan.privacy.sampling_rate, nominal)
     chunk = room or pace.size
     # In float32 first, whatever the site trains in.
@@ -150,7 +159,7 @@ def _check(plan: StudyPlan, pace: Pace, nominal: int, model: PretextModel, root:
         base, traces, run = _twice(engine, model, coins, chunk, patients)
         found = _compare_all(engine, run, base, pairs, larger, unit, clip_norms)
     traces.look("a sum")
-    return IsolationReport(tuple(what for what, _ in pairs), count, *found, engine.name, pace.why)
+    return IsolationReport(tuple(what for what, _ in pairs), count, *found, pace)
 
 
 def _twice(

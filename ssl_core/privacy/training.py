@@ -69,11 +69,13 @@ def train_round(
     total_steps: int,
     state: OptimizerState | None,
     speed: SpeedSpec,
+    pace: Pace | None = None,
     tap: Callable[[Vector], None] | None = None,
 ) -> RoundResult:
     """One round from `start`. COMMIT it in the ledger first: its noise is spent whether or not it ends.
 
     nominal_size: the plan's, never len(patients). first_step: number of the round's first step in the study, from 0.
+    pace: what `choose_pace` gave for this very model, where the isolation check is known to have looked at it; else found here.
     tap: is given the noised gradient float32 [P] of each step; meant for `replay_round`.
     """
     privacy = plan.privacy
@@ -81,7 +83,7 @@ def train_round(
     keep_freed_memory()
     with threads(speed.threads):
         load_vector(model, start)
-        pace = choose_pace(model, plan.data, speed, device)
+        pace = pace or choose_pace(model, plan.data, speed, device)
         model.start_round()
         descent = _descent(model, plan, total_steps, state)
         noise, reach = GaussianNoise(device=device), reach_of(model)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,17 @@ import pytest
 import tomli_w
 from tests_commands import edit, refused, run
 from tests_material import small_plan, write_reports
+from tests_units import as_an_older_version_left_it
 
 from client import approval, cli
+from client.budget import census_lines, check_for_rule
 from client.home import create_site
 from client.site_service import SiteService
 from client.study import Study, store_plan
 from ssl_core.chain import write_durably
+from ssl_core.errors import DataError
 from ssl_core.parcel import Parcel
+from ssl_core.privacy import cohorts
 from ssl_core.session import open_approval
 
 
@@ -190,6 +196,63 @@ def test_ids_in_another_spelling_wait_for_a_person_who_says_that_they_are_other_
     said = approve(federation, third)
     assert said.exit_code == 0 and "0 new patients, 6 known in it" in said.output and "WARNING" not in said.output
     site.chain.verify()
+
+
+def test_ids_that_cannot_be_compared_wait_for_a_person_whatever_the_rule_is(
+    federation: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    honest = cohorts.UnitTable.include
+
+    def of_an_older_version(self: Any, *given: Any, **said: Any) -> str:
+        honest(self, *given, **said)
+        return as_an_older_version_left_it(self._path)
+
+    site = federation.site("site-a")
+    with monkeypatch.context() as patch:
+        patch.setattr(cohorts.UnitTable, "include", of_an_older_version)
+        assert approve(federation, invited(federation)).exit_code == 0
+    second, third = invited(federation, seed=11), invited(federation, seed=12)
+    respelled(federation, str.upper, cohort="year-2027")
+    assert invite(federation, second)[0] == "waiting" and len(site.chain.entries("reserve")) == 1
+    assert "could not be compared" in caplog.messages[-1]
+    assert not any(char.isdigit() for char in caplog.messages[-1].replace(second, "")), "no number is in the log"
+    seen = approve(federation, second)
+    assert seen.exit_code == 0 and "6 patients were included by a version that wrote down no spellings" in seen.output
+    assert invite(federation, third)[0] == "approved", "whom a person let in, a rule lets in again"
+    site.chain.verify()
+
+
+def test_where_nobody_is_known_though_there_are_earlier_cohorts_a_rule_approves_nothing(
+    federation: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = federation.site("site-a")
+    assert invite(federation, invited(federation))[0] == "approved", "the first study of all"
+    second, third = invited(federation, seed=11), invited(federation, seed=12)
+    other_patients(federation, "year-2027")
+    assert invite(federation, second)[0] == "waiting" and len(site.chain.entries("reserve")) == 1
+    assert "no patient of this source is known here" in caplog.messages[-1]
+    seen = approve(federation, second)
+    assert seen.exit_code == 0 and "None of these patients is known here" in seen.output
+    assert invite(federation, third)[0] == "approved"
+
+
+@pytest.mark.parametrize("others", [False, True])
+@pytest.mark.parametrize(("known", "elsewhere"), [(0, 0), (1, 0), (0, 1)])
+@pytest.mark.parametrize("counts", list(itertools.product((0, 2), repeat=3)), ids=str)
+def test_a_rule_decides_where_a_person_would_read_the_counts_and_nothing_else(
+    counts: tuple[int, int, int], known: int, elsewhere: int, others: bool
+) -> None:
+    census = cohorts.Census(4, known, elsewhere, *counts, others=others)
+    more = len(census_lines("all", census)) > 1
+    with pytest.raises(DataError) if more else nullcontext() as refusal:
+        check_for_rule(census)
+    assert refusal is None or not any(char.isdigit() for char in str(refusal.value))
+
+
+def test_the_page_shows_the_screen_as_it_is_printed() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "continual.md").read_text()
+    for line in census_lines("year-2027", cohorts.Census(6, 0, 0, alike_before=6, others=True)):
+        assert f"\n{line}\n" in page
 
 
 def test_two_spellings_within_one_export_are_counted_and_an_option_says_that_they_are_two_people(federation: Any) -> None:

@@ -75,6 +75,23 @@ def test_what_an_export_changes_by_itself_is_folded(folded: str, spellings: list
     assert {folded_id(unit_id(each)) for each in spellings} == {folded}
 
 
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("12 3456", "123456"),
+        ("123-456-789", "123456789"),
+        ("MRN 12 34", "MRN1234"),
+        ("P-007", "P-7"),
+        ("P-12.0", "P-12"),
+        ("0-5", "-5"),
+        ("0.5", ".5"),
+    ],
+)
+def test_what_may_well_be_different_people_is_not_folded(pair: tuple[str, str]) -> None:
+    """The exceptions that the screen of an approval and docs/privacy.md name."""
+    assert len({folded_id(unit_id(each)) for each in pair}) == 2
+
+
 @given(st.text(), st.text("0.7-aB ", min_size=1))
 def test_folding_leaves_something_of_every_id_and_is_done_at_once(text: str, plain: str) -> None:
     assert bool(folded_id(unit_id(text))) == bool(unit_id(text))

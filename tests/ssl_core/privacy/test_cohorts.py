@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sqlite3
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests_units import as_an_older_version_left_it
 
 from ssl_core.data.patients import folded_id
 from ssl_core.errors import ChainError, ChoralError, DataError, StateError
@@ -101,7 +101,7 @@ def test_a_table_of_an_older_version_is_read_as_it_is_and_learns_the_spellings_o
     table = UnitTable(folder, LEDGER)
     table.include("old", STUDY, *asked("00123", "mrn-9"))
     table.include("old", "b" * 64, *asked("7"))
-    _as_an_older_version_left_it(folder)
+    as_an_older_version_left_it(folder / "units.db")
     with closing(sqlite3.connect(folder / "units.db")) as database:
         older = [row[0] for row in database.execute("SELECT digest FROM batch ORDER BY number")]
     content = (folder / "units.db").read_bytes()
@@ -113,22 +113,9 @@ def test_a_table_of_an_older_version_is_read_as_it_is_and_learns_the_spellings_o
     assert table.include("old", "d" * 64, *asked("00123", "mrn-9")) == digest
     table.verify([*older, digest])
     assert table.census("new", *asked("123")) == Census(1, 0, 0, alike_before=1, uncompared=1, others=True)
+    assert table.census("old", *asked("00123", "mrn-9")) == Census(0, 2, 0), "nobody of these is met for the first time"
+    assert table.census("old", *asked("00123", "mrn-9", "07")) == Census(1, 2, 0, uncompared=1)
     assert table.census("old", *asked("00123", "mrn-9", "7")) == Census(0, 3, 0)
-
-
-def _as_an_older_version_left_it(folder: Path) -> None:
-    """Schema 1: no spellings, each batch's digest over its sorted hashes, as that version's docstring had it."""
-    with closing(sqlite3.connect(folder / "units.db")) as database:
-        database.execute("DROP TABLE spelling")
-        database.execute("PRAGMA user_version=1")
-        last = hashlib.sha256(b"choral/units/1").hexdigest()
-        for number, ledger, cohort, study in list(
-            database.execute("SELECT number, ledger, cohort, study FROM batch ORDER BY 1")
-        ):
-            hashes = sorted(row[0] for row in database.execute("SELECT hash FROM unit WHERE batch = ?", (number,)))
-            last = hashlib.sha256(f"{last}\n{ledger}\n{cohort}\n{study}\n".encode() + b"".join(hashes)).hexdigest()
-            database.execute("UPDATE batch SET digest = ? WHERE number = ?", (last, number))
-        database.commit()
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
