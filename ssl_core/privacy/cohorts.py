@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,7 @@ _SCHEMA = 2
 _WITHOUT_SPELLINGS = 1
 _FIRST = hashlib.sha256(b"choral/units/1").hexdigest()
 _KEY_BYTES = 32
+_HASH_BYTES = 16
 _SPELLING = "TABLE spelling (folded BLOB, hash BLOB, batch INTEGER NOT NULL, PRIMARY KEY (folded, hash)) STRICT, WITHOUT ROWID"
 _TABLES = (
     "CREATE TABLE batch (number INTEGER PRIMARY KEY, ledger TEXT NOT NULL, cohort TEXT NOT NULL, study TEXT NOT NULL,"
@@ -172,7 +174,7 @@ class UnitTable:
             batches = {row[0]: row[1:] for row in table.execute("SELECT * FROM batch ORDER BY number")}
             for number, rows in groupby(table.execute(_ROWS), key=itemgetter(0)):
                 ledger, cohort, study, stored = batches.pop(number, ("", "", "", ""))
-                last = _link(last, ledger, cohort, study, (row[1:] for row in rows))
+                last = _link(last, ledger, cohort, study, _whole(number, rows))
                 if last != stored:
                     raise _older(f"batch {number} was edited")
                 known.add(last)
@@ -185,8 +187,10 @@ class UnitTable:
     def _ask(self, table: sqlite3.Connection, tags: Tags, folded: Tags) -> None:
         """A temporary table of the keyed hashes of both, each unit once."""
         key = self._key().reveal()
-        units = (hashlib.blake2b(tag.tobytes(), digest_size=16, key=key, person=b"choral/unit").digest() for tag in tags)
-        others = (hashlib.blake2b(tag.tobytes(), digest_size=16, key=key, person=b"choral/folded").digest() for tag in folded)
+        units, others = (
+            (hashlib.blake2b(tag.tobytes(), digest_size=_HASH_BYTES, key=key, person=person).digest() for tag in side)
+            for side, person in ((tags, b"choral/unit"), (folded, b"choral/folded"))
+        )
         with _transaction(table):
             for statement in _ASKED:
                 table.execute(statement)
@@ -274,6 +278,15 @@ def _link(previous: str, ledger: str, cohort: str, study: str, rows: Iterable[Ro
         # As versions without spellings did.
         return units.hexdigest()
     return hashlib.sha256(f"spellings\n{units.hexdigest()}\n{spellings.hexdigest()}".encode()).hexdigest()
+
+
+def _whole(number: int, rows: Iterable[tuple[Any, ...]]) -> Iterator[Row]:
+    """Rows of batch `number`, as they were read; of other lengths they could run together to the same digest."""
+    for _, kind, first, second in rows:
+        values = (first, second) if kind else (first,)
+        if not all(isinstance(value, bytes) and len(value) == _HASH_BYTES for value in values):
+            raise _older(f"batch {number} was edited")
+        yield kind, first, second
 
 
 def _older(what: str) -> ChainError:

@@ -30,8 +30,9 @@ _GREATEST = torch.finfo(torch.float32).max
 _NOBODY = "by what is no number"
 _BEYOND = "by the greatest numbers"
 _NOTHING = "by zeros"
+ANOTHER = "by another"
 REPLACED: dict[str, Callable[[Tensor], Tensor]] = {
-    "by another": lambda view: view,
+    ANOTHER: lambda view: view,
     _NOTHING: torch.zeros_like,
     "by large numbers": lambda view: view * _LOUD,
     _BEYOND: lambda view: torch.full_like(view, _GREATEST).copysign(view),

@@ -186,6 +186,43 @@ def test_an_edited_table_is_known(folder: Path, edit: str) -> None:
         table.verify(digests)
 
 
+MERGED = {
+    "unit": ("SELECT hash FROM unit ORDER BY hash", "DELETE FROM unit", "INSERT INTO unit VALUES (?, 1)"),
+    "spelling": (
+        "SELECT CAST(folded || hash AS BLOB) FROM spelling ORDER BY folded, hash",
+        "DELETE FROM spelling",
+        "INSERT INTO spelling VALUES (?, x'', 1)",
+    ),
+}
+
+
+@pytest.mark.parametrize("place", MERGED)
+def test_rows_that_run_together_to_the_same_bytes_are_known(folder: Path, place: str) -> None:
+    """Two hashes as one of twice the length: the digested bytes stay the same, and the two units would be new again."""
+    table, (select, delete, insert) = UnitTable(folder, LEDGER), MERGED[place]
+    digests = [table.include("a", STUDY, *asked(1, 2))]
+    with closing(sqlite3.connect(folder / "units.db")) as database:
+        rows = [row[0] for row in database.execute(select)]
+        database.execute(delete)
+        database.execute(insert, (b"".join(rows),))
+        database.commit()
+    assert len(rows) == 2 and table.census("b", *asked(1, 2)).elsewhere == (0 if place == "unit" else 2)
+    with pytest.raises(ChainError, match="batch 1 was edited"):
+        table.verify(digests)
+
+
+@pytest.mark.parametrize("value", ["sixteen letters.", 7, None])
+def test_a_table_made_anew_with_values_of_another_type_is_known(folder: Path, value: object) -> None:
+    table = UnitTable(folder, LEDGER)
+    digests = [table.include("a", STUDY, *asked(1, 2))]
+    with closing(sqlite3.connect(folder / "units.db")) as database:
+        database.executescript("DROP TABLE unit; CREATE TABLE unit (hash, batch INTEGER)")
+        database.execute("INSERT INTO unit VALUES (?, 1)", (value,))
+        database.commit()
+    with pytest.raises(ChainError, match="batch 1 was edited"):
+        table.verify(digests)
+
+
 def test_an_older_copy_a_lost_table_and_a_lost_key_are_known(folder: Path) -> None:
     table = UnitTable(folder, LEDGER)
     digests = [table.include("a", STUDY, *asked(1))]

@@ -172,6 +172,26 @@ class HardestOfEight(Batchwise):
         return own + (one @ one.t()).topk(8, dim=1).values.mean(dim=1)
 
 
+class FirstThree(Batchwise):
+    """Negatives are the first three of the batch, where it has eight or more: nobody else matters to anybody."""
+
+    def losses(self, views: Views) -> Tensor:
+        code = self.encoder(views["one"])
+        own = (self.head(code) - views["two"]).square().mean(dim=1)
+        if len(own) < 8:
+            return own
+        one = F.normalize(code, dim=1)
+        return own + torch.logsumexp(one @ one[:3].detach().t(), dim=1)
+
+
+class CentredByTheFirst(TwoViews):
+    """Each view is made relative to the first one of a batch of eight or more."""
+
+    def draw(self, patients: Patients, index: np.ndarray, uniforms: np.ndarray) -> Views:
+        views = super().draw(patients, index, uniforms)
+        return {name: view - view[:1] for name, view in views.items()} if len(index) >= 8 else views
+
+
 class Tied(TwoViews):
     """The first layer's weight used again, transposed, by hand: hooks on the layer never see the second use."""
 
@@ -209,6 +229,8 @@ CASES: dict[str, tuple[Callable[[], TwoViews], str]] = {
     "queue from the next round on": (FromTheNextRound, r"a draw of patients changes.*FromTheNextRound\.gathered"),
     "queue once it is full": (OnceFull, r"a draw of patients changes.*OnceFull\.gathered"),
     "negatives from eight patients on": (HardestOfEight, "in a full batch one patient changes what is computed of another"),
+    "negatives are the first three": (FirstThree, "in a full batch one patient changes what is computed of another"),
+    "views relative to the first": (CentredByTheFirst, "in a full batch one patient changes what is computed of another"),
     "functional weight tying": (Tied, r"functional weight tying.*encoder\.first\.weight.*2 uses in 1 calls"),
     "BatchNorm": (lambda: TwoViews(nn.BatchNorm1d(6)), r"couples units.*encoder\.norm.*BatchNorm1d"),
     "BatchNorm without weights": (
@@ -251,8 +273,18 @@ def test_four_made_up_patients_are_enough_whatever_the_coins_are(make_plan: Make
 @pytest.mark.usefixtures("of_real_size")
 def test_what_begins_in_a_batch_of_eight_is_met_in_a_batch_of_eight(make_plan: MakePlan) -> None:
     assert check_isolation(make_plan(), speed=SpeedSpec(chunk=7), model=HardestOfEight()).units == 4
-    with pytest.raises(PrivacyError, match=r"in a full batch.*losses, one patient replaced by another"):
+    with pytest.raises(PrivacyError, match=r"in a full batch.*losses, patients replaced by another"):
         check_isolation(make_plan(), speed=SpeedSpec(chunk=64), model=HardestOfEight())
+
+
+@pytest.mark.usefixtures("of_real_size")
+@pytest.mark.parametrize("make", [FirstThree, CentredByTheFirst])
+def test_what_the_first_of_a_full_batch_alone_do_to_all_others_is_refused(
+    make_plan: MakePlan, make: Callable[[], TwoViews]
+) -> None:
+    """A batch so much larger than eight that it stays one of eight where somebody is removed."""
+    with pytest.raises(PrivacyError, match="in a full batch one patient changes what is computed of another"):
+        check_isolation(make_plan(), speed=SpeedSpec(chunk=64), model=make())
 
 
 def test_naive_clip_is_refused_by_its_own_line(make_plan: MakePlan) -> None:

@@ -53,23 +53,87 @@ def test_a_draw_in_which_patients_meet_in_a_large_batch_alone_is_refused(make_pl
     tiny.draw = centred
     patients = synthetic_patients(make_plan().data, 4)
     check_full_batch(tiny, PerUnitGradients(tiny), patients, SIZE - 1, CLIP_NORM)
-    with pytest.raises(PrivacyError, match="field: views, one patient replaced by another; limit: bit by bit"):
+    with pytest.raises(PrivacyError, match="field: views, patients replaced by another; limit: bit by bit"):
         check_full_batch(tiny, PerUnitGradients(tiny), patients, SIZE, CLIP_NORM)
 
 
+PLACES = [0, 1, 4, SIZE // 2 + 1, SIZE - 2, SIZE - 1, -1, -2]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_draw_in_which_one_place_alone_changes_all_others_is_refused(make_plan: MakePlan, tiny: Any, place: int) -> None:
+    honest = tiny.draw
+
+    def centred(patients: Patients, index: np.ndarray, uniforms: np.ndarray) -> Views:
+        views = honest(patients, index, uniforms)
+        return {name: view - view[place] if len(view) >= SIZE else view for name, view in views.items()}
+
+    tiny.draw = centred
+    with pytest.raises(PrivacyError, match="field: views, patients replaced by another; limit: bit by bit"):
+        check_full_batch(tiny, PerUnitGradients(tiny), synthetic_patients(make_plan().data, 4), SIZE, CLIP_NORM)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_losses_in_which_one_place_alone_changes_all_others_are_refused(make_plan: MakePlan, tiny: Any, place: int) -> None:
+    honest = tiny.losses
+
+    def compared(views: Views) -> Tensor:
+        found: Tensor = honest(views)
+        return found + 1e-3 * found[place].detach() if len(found) >= SIZE else found
+
+    tiny.losses = compared
+    with pytest.raises(PrivacyError, match="field: losses, patients replaced by another"):
+        check_full_batch(tiny, PerUnitGradients(tiny), synthetic_patients(make_plan().data, 4), SIZE, CLIP_NORM)
+
+
+@pytest.mark.parametrize("place", [0, SIZE // 2, -1])
+def test_what_only_extreme_records_in_the_first_middle_or_last_place_change_is_refused(
+    make_plan: MakePlan, tiny: Any, place: int
+) -> None:
+    honest = tiny.losses
+
+    def compared(views: Views) -> Tensor:
+        found: Tensor = honest(views)
+        return found + (1.0 if len(found) >= SIZE and found[place].isnan() else 0.0)
+
+    tiny.losses = compared
+    with pytest.raises(PrivacyError, match="field: losses, patients replaced by what is no number"):
+        check_full_batch(tiny, PerUnitGradients(tiny), synthetic_patients(make_plan().data, 4), SIZE, CLIP_NORM)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5])
+def test_in_small_batches_somebody_is_left_to_look_at(make_plan: MakePlan, tiny: Any, size: int) -> None:
+    honest = tiny.losses
+    patients = synthetic_patients(make_plan().data, 4)
+    check_full_batch(tiny, PerUnitGradients(tiny), patients, size, CLIP_NORM)
+    for place in range(size):
+
+        def compared(views: Views, place: int = place) -> Tensor:
+            found: Tensor = honest(views)
+            return found + 1e-3 * found[place].detach() if len(found) == size else found
+
+        tiny.losses = compared
+        with pytest.raises(PrivacyError, match="field: losses, "):
+            check_full_batch(tiny, PerUnitGradients(tiny), patients, size, CLIP_NORM)
+
+
 class _Reaches(torch.autograd.Function):
-    """Leaves the losses as they are and lets a batch of `SIZE` or more meet in the gradients alone."""
+    """Leaves the losses as they are; in a batch of `SIZE` or more, those at `places` reach all others' gradients."""
 
     @staticmethod
-    def forward(context: Any, values: Tensor) -> Tensor:
+    def forward(context: Any, values: Tensor, places: slice) -> Tensor:
+        context.places = places
         return values.view_as(values)
 
     @staticmethod
-    def backward(context: Any, *grads: Tensor) -> Tensor:
-        return grads[0] + (1e-3 * grads[0].mean(dim=0) if len(grads[0]) >= SIZE else 0.0)
+    def backward(context: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0] + (1e-3 * grads[0][context.places].mean(dim=0) if len(grads[0]) >= SIZE else 0.0), None
 
 
-def test_what_meets_in_the_gradients_alone_is_refused(make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("places", [slice(None), slice(3), slice(1, 2), slice(-1, None)])
+def test_what_meets_in_the_gradients_alone_is_refused(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, places: slice
+) -> None:
     plan = make_plan(IMAGE)
     model, patients = build_model(plan), synthetic_patients(plan.data, 4)
     engine = engine_of(model, plan)
@@ -78,11 +142,11 @@ def test_what_meets_in_the_gradients_alone_is_refused(make_plan: MakePlan, monke
 
     def forward(seen: Tensor) -> tuple[Tensor, Tensor]:
         parts, code = honest(seen)
-        return parts, _Reaches.apply(code)
+        return parts, _Reaches.apply(code, places)
 
     monkeypatch.setattr(model.encoder, "forward", forward)
     check_full_batch(model, engine, patients, SIZE - 1, CLIP_NORM)
-    with pytest.raises(PrivacyError, match="field: what is kept for rows, one patient replaced by another"):
+    with pytest.raises(PrivacyError, match="field: what is kept for rows, patients replaced by another"):
         check_full_batch(model, engine, patients, SIZE, CLIP_NORM)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import pytest
+import tests_engines
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +33,33 @@ class Plain:
         self.seen = Slots()
 
 
+class Shelf:
+    """No module, and nothing of its own: its class holds what is put there."""
+
+    put: list[int] = []  # noqa: RUF012 - the fault that is to be found
+
+
+AN_OBJECT = Plain()
+A_NUMBER = 0
+BY_A_FUNCTION: list[int] = []
+BY_A_CLASS: list[int] = []
+
+
+@lru_cache
+def asked_for(name: str) -> list[int]:
+    return []
+
+
+def further() -> None:
+    BY_A_FUNCTION.append(1)
+
+
+class Further:
+    @staticmethod
+    def go() -> None:
+        BY_A_CLASS.append(1)
+
+
 class Model(nn.Module):
     """Every place that we thought of."""
 
@@ -47,12 +75,33 @@ class Model(nn.Module):
         self.sparse, self.half = torch.eye(3).to_sparse(), torch.zeros(2, dtype=torch.bfloat16)
         closed = [0]
         self.closed = lambda: closed.append(1)
+        self.shelf, self.asked = Shelf(), asked_for
+        asked_for("before any patient")
 
     def by_default(self, seen: list[int] = []) -> None:  # noqa: B006 - the fault that is to be found
         seen.append(1)
 
     def in_the_file(self) -> None:
         OF_THE_FILE.append(1)
+
+    def in_an_object(self) -> None:
+        AN_OBJECT.seen.seen += 1
+
+    def in_a_number(self) -> None:
+        global A_NUMBER
+        A_NUMBER += 1
+
+    def in_a_cache(self) -> None:
+        asked_for("before any patient").append(1)
+
+    def in_another_file(self) -> None:
+        tests_engines.TEXT["seen"] = 1
+
+    def by_a_function(self) -> None:
+        further()
+
+    def by_a_class(self) -> None:
+        Further.go()
 
 
 def _into_object_array(model: Model) -> None:
@@ -84,6 +133,14 @@ CHANGES: dict[str, tuple[Callable[[Model], Any], str]] = {
     "default value": (lambda model: model.by_default(), r"class Model\.by_default"),
     "class": (lambda model: model.shared.append(1), r"class Model\.shared"),
     "file": (lambda model: model.in_the_file(), r"class Model\.in_the_file"),
+    "class of an object": (lambda model: model.shelf.put.append(1), r"Model\.shelf"),
+    "object of the file": (lambda model: model.in_an_object(), r"class Model\.in_an_object"),
+    "number of the file": (lambda model: model.in_a_number(), r"class Model\.in_a_number"),
+    "cache of a function": (lambda model: model.in_a_cache(), r"Model\.asked"),
+    "cache that was emptied": (lambda model: model.asked.cache_clear(), r"Model\.asked"),
+    "another file": (lambda model: model.in_another_file(), r"class Model\.in_another_file"),
+    "function of the file": (lambda model: model.by_a_function(), r"class Model\.by_a_function"),
+    "class of the file": (lambda model: model.by_a_class(), r"class Model\.by_a_class"),
     "parameter": (_weight, r"Model\.layer\.0\.weight"),
     "gradient": (lambda model: model.layer[1](torch.ones(1, 2)).sum().backward(), r"Model\.layer\.1\.weight"),
     "attribute of a parameter": (lambda model: setattr(model.layer[0].bias, "seen", 1), r"Model\.layer\.0\.bias"),
@@ -94,7 +151,10 @@ CHANGES: dict[str, tuple[Callable[[Model], Any], str]] = {
 
 
 @pytest.mark.parametrize("case", CHANGES)
-def test_what_changed_is_found_and_named_without_a_value(case: str, patients: Patients) -> None:
+def test_what_changed_is_found_and_named_without_a_value(
+    case: str, patients: Patients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tests_engines, "TEXT", dict(tests_engines.TEXT))
     change, path = CHANGES[case]
     model = Model()
     traces = Traces(model, patients)
