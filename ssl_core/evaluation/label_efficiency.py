@@ -32,7 +32,7 @@ from ssl_core.spec.data import Data
 
 _Array = npt.NDArray[np.float64]
 COMBINED_WEIGHT = 0.5
-"""Length of the encoder's part beside the floor's rows of length 1 in the combined arm; chosen on label-pool patients."""
+"""Of the encoder's part beside the floor's in the combined arm, both of mean square 1; chosen on label-pool patients."""
 
 
 class Arm(StrEnum):
@@ -139,7 +139,8 @@ def label_efficiency(
             continue
         features = raw if arm is Arm.FLOOR else _frozen(encoders[_ENCODER[arm]], pool, test)
         if arm is Arm.COMBINED:
-            features = _beside(raw[0], features[0]), _beside(raw[1], features[1])
+            length = _length(raw[0])
+            features = _beside(raw[0] / length, features[0]), _beside(raw[1] / length, features[1])
         rows += _probed(arm, features[0], features[1], pool.labels, test.labels, chosen)
     short = {budget: drawn.short for budget, drawn in chosen.items()}
     return Efficiency(tuple(rows), short, tuple(budget for budget in budgets if budget not in possible))
@@ -150,6 +151,11 @@ def _frozen(encoder: Encoder, pool: Labelled, test: Labelled) -> tuple[_Array, _
     own = [side.patients.mean_by_unit(encoder.features(side.patients.whole)) for side in (pool, test)]
     scaling = standardise(own[0])
     return scaling(own[0]), scaling(own[1])
+
+
+def _length(raw: _Array) -> float:
+    """Root mean square of the rows [n, F] around their mean: pixels, decibels and words are of very different sizes."""
+    return math.sqrt(float(raw.var(axis=0).sum())) or 1.0
 
 
 def _beside(raw: _Array, features: _Array) -> _Array:

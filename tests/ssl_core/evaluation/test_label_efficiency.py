@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,12 @@ from scipy.stats import ttest_rel
 
 from ssl_core.data.patients import group
 from ssl_core.data.words import encode
+from ssl_core.encoders.base import Encoder
 from ssl_core.encoders.hashed_words import HashedWords
 from ssl_core.errors import DataError
 from ssl_core.evaluation.floor import floor_data
 from ssl_core.evaluation.label_efficiency import Arm, Labelled, label_efficiency, paired_difference
-from ssl_core.spec.data import TextData
+from ssl_core.spec.data import ImageData, TextData
 
 DATA = TextData(kind="text", words=8, codes=2, buckets=64)
 
@@ -75,6 +78,36 @@ def test_the_same_encoder_scores_the_same_in_two_arms() -> None:
 def test_arms_without_an_encoder_are_left_out() -> None:
     found = label_efficiency(POOL, TEST, {}, data=DATA, budgets=(20,), draws=2)
     assert [row.arm for row in found.rows] == [Arm.FLOOR]
+
+
+class Products(Encoder):
+    """Of each two numbers of a record their product, which no linear model on the record knows."""
+
+    feature_width = 3
+
+    def forward(self, records: Any) -> torch.Tensor:
+        return records[..., 0:6:2] * records[..., 1:6:2]
+
+    def embed(self, records: Any) -> torch.Tensor:
+        return self(torch.from_numpy(np.asarray(records, np.float32)))
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_the_encoder_counts_beside_raw_records_of_any_size(size: float) -> None:
+    data = ImageData(kind="image", height=8, width=8)
+
+    def drawn(name: str, count: int, seed: int) -> Labelled:
+        records = np.random.default_rng(seed).standard_normal((count, 64)).astype(np.float32)
+        labels = (records[:, 0:6:2] * records[:, 1:6:2] > 0).astype(np.int8)
+        owners = [f"{name}{number:04d}" for number in range(count)]
+        return Labelled(group(owners, records), group(owners, records * np.float32(size)), labels)
+
+    found = label_efficiency(
+        drawn("p", 120, 1), drawn("t", 150, 2), {Arm.FEDERATED: Products()}, data=data, arms=(Arm.FLOOR, Arm.COMBINED),
+        budgets=(50,), draws=4,
+    )  # fmt: skip
+    scores = {row.arm: np.mean(row.auroc) for row in found.rows}
+    assert scores[Arm.COMBINED] > scores[Arm.FLOOR] + 0.1
 
 
 def test_labels_of_test_patients_are_never_trained_on() -> None:
