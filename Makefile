@@ -10,7 +10,7 @@ CANDIDATES := python3 python3.13 python3.12 python3.11
 
 help:
 	@echo 'make demo    set up, fetch the demo data, run a whole federation on this machine (5 minutes)'
-	@echo 'make demo-nightly  the demo on generated images, signals, tables, sounds, events, pairs (30 minutes)'
+	@echo 'make demo-nightly  the demo on generated images, signals, tables, sounds, events, pairs (25 minutes)'
 	@echo 'make test    set up, run the tests'
 	@echo 'make check   ruff, mypy --strict, import-linter'
 	@echo 'make proofs  every schedule of a hostile server on a model of the secure sum (2 minutes)'
