@@ -14,7 +14,7 @@ help:
 	@echo 'make test    set up, run the tests'
 	@echo 'make check   ruff, mypy --strict, import-linter'
 	@echo 'make proofs  every schedule of a hostile server on a model of the secure sum (2 minutes)'
-	@echo 'make audit   attack the private step, write audit.html; then builds broken on purpose (minutes)'
+	@echo 'make audit   attack the private step, write audit.html; then builds broken on purpose (3 minutes)'
 	@echo 'make chaos   kill the processes of real federations; every study must still end (13 minutes)'
 	@echo 'make nightly two thousand million draws of noise (1 minute)'
 	@echo 'make schedules  200,000 random schedules of the secure sum; make test tries 10,000 (30 minutes)'
