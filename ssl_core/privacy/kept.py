@@ -1,7 +1,7 @@
 """Step 4 of 12, fast path: what a layer keeps of one backward pass, and per-unit norms without per-unit gradients.
 
 A `Part` is the rows of one parameter for b units, written out or as a product that is not carried out:
-  Rows      rows float32 [b, *shape], written out: biases, scales of norms, and weights where that is `cheapest`;
+  Rows      rows float32 [b, *shape], written out: biases, scales of norms, and weights and tables where that is `cheapest`;
   Products  row = sum_t g_t (outer) a_t, inputs a float32 [b, T, p], output gradients g float32 [b, T, d] (weights); a
             convolution's inputs are unfolded a few units at a time, since they are up to p / channels as large as the input;
   Lookups   row = sum_t e_(i_t) (outer) g_t, indices i int64 [b, T], g float32 [b, T, d] (embedding tables).
@@ -174,13 +174,18 @@ class Lookups:
 
     def cheapest(self) -> Rows | Lookups:
         """Written out where the table has hardly more entries than a unit looks up: positions, or a single mask token."""
-        return Rows(self.rows()) if self.count <= _FEW * self.index.shape[1] else self
+        units, tokens = self.index.shape
+        if self.count > _FEW * tokens:
+            return self
+        # As a product: what `scatter_add_` adds up by place is in no fixed order on an accelerator.
+        places = self.grads.new_zeros(units, self.count, tokens).scatter_(1, self.index[:, None, :], 1.0)
+        return Rows(torch.bmm(places, self.grads))
 
     def rows(self) -> Tensor:
-        """float32 [b, count, d]; as a product, since adding up by place is in no fixed order on an accelerator."""
-        units, tokens = self.index.shape
-        places = self.grads.new_zeros(units, self.count, tokens).scatter_(1, self.index[:, None, :], 1.0)
-        return torch.bmm(places, self.grads)
+        """float32 [b, count, d]."""
+        out = self.grads.new_zeros(len(self.grads), self.count, self.grads.shape[2])
+        places = self.index[:, :, None].expand_as(self.grads)
+        return out.scatter_add_(1, places, self.grads)
 
     def bound(self) -> Bound:
         """See the module docstring."""

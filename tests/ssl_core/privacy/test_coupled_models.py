@@ -160,28 +160,30 @@ class OnceFull(Later):
             self.keys = self.gathered[0][-8:]
 
 
-class HardestOfEight(Batchwise):
-    """Negatives are the nearest eight of the batch, where it has as many: a few made-up patients never meet."""
+class FromEight(Batchwise):
+    """Units meet in a batch of eight or more alone: a few made-up patients never do."""
+
+    def negatives(self, one: Tensor) -> Tensor:
+        raise NotImplementedError
 
     def losses(self, views: Views) -> Tensor:
         code = self.encoder(views["one"])
         own = (self.head(code) - views["two"]).square().mean(dim=1)
-        if len(own) < 8:
-            return own
-        one = F.normalize(code, dim=1)
-        return own + (one @ one.t()).topk(8, dim=1).values.mean(dim=1)
+        return own if len(own) < 8 else own + self.negatives(F.normalize(code, dim=1))
 
 
-class FirstThree(Batchwise):
-    """Negatives are the first three of the batch, where it has eight or more: nobody else matters to anybody."""
+class HardestOfEight(FromEight):
+    """Negatives are the nearest eight of the batch."""
 
-    def losses(self, views: Views) -> Tensor:
-        code = self.encoder(views["one"])
-        own = (self.head(code) - views["two"]).square().mean(dim=1)
-        if len(own) < 8:
-            return own
-        one = F.normalize(code, dim=1)
-        return own + torch.logsumexp(one @ one[:3].detach().t(), dim=1)
+    def negatives(self, one: Tensor) -> Tensor:
+        return (one @ one.t()).topk(8, dim=1).values.mean(dim=1)
+
+
+class FirstThree(FromEight):
+    """Negatives are the first three of the batch: nobody else matters to anybody."""
+
+    def negatives(self, one: Tensor) -> Tensor:
+        return torch.logsumexp(one @ one[:3].detach().t(), dim=1)
 
 
 class CentredByTheFirst(TwoViews):
