@@ -6,8 +6,8 @@ take per-unit norms from them (kept.py), then the weighted gradient from the sam
 first one computes no gradient of a parameter. Clipping: Abadi et al. (CCS 2016), algorithm 1.
 
 Sensitivity. Entry i of `losses` is a function of unit i, so what is kept in row i is (objectives/base.py). Unit i's factor
-is min(1, C / D_i), D_i = max((1 + GAMMA) N_i, (1 + 2^-12) (U_i + gamma_1026 M_i)), with N_i its norm as found, U_i a proven
-upper bound of it and gamma_1026 M_i a bound of the rounding that its own row meets in float32 products of 1024
+is min(1, C / D_i), D_i = max((1 + GAMMA) N_i, (1 + 2^-12) (U_i + gamma_1088 M_i)), with N_i its norm as found, U_i a proven
+upper bound of it and gamma_1088 M_i a bound of the rounding that its own row meets in float32 products of 1024
 terms (kept.py). So it adds at most C, for any values: what cancels in float32 makes D larger, never too small. GAMMA is the
 room within which D_i = (1 + GAMMA) N_i for ordinary units, so that the engines agree. 2^-12 is for sums in float64, as
 in gradients.py. A unit for which D_i is not finite, or its square beyond float32, becomes an exact zero row: its kept
@@ -22,7 +22,7 @@ and float64 as above: the argument holds word for word. The losses' own kind doe
 
 What is not proven: that another unit's last bits stay when one unit is removed, because its neighbours in the batch change.
 Forward and backward passes of any batched engine have this (demanded: 1e-5 of the norm, isolation.py); the weighted sum
-adds, in the worst case, 2 gamma_1026 C M_j / N_j for another unit j: 1.2e-4 C where nothing cancels, up to 3e-3 C where a
+adds, in the worst case, 2 gamma_1088 C M_j / N_j for another unit j: 1.3e-4 C where nothing cancels, up to 3.3e-3 C where a
 task's rows cancel most (M / N of 25, own views compared with each other). Measured, passes and sum together: 4e-8 C for each
 other unit of the batch (transformers, batches of 32 to 256). Rows made to cancel, 64 of them, moved a sum by 5e-3 C in all;
 gamma does not cover that. It ends there: sampling.py parts a sample so that only the units of one group can be reached.
@@ -57,9 +57,11 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from ssl_core.config import Precision
 from ssl_core.errors import PrivacyError
 from ssl_core.objectives.base import PretextModel
+from ssl_core.privacy.bounds import Bound, Inner, bound_of_inner, gamma_of
 from ssl_core.privacy.gradients import MOST_SQUARE, ClippedSum, check_clip_norm, check_model, empty_sum, units_of
-from ssl_core.privacy.kept import TERMS, Bound, Part, Rows, gamma_of
-from ssl_core.privacy.layers import least_dims, parts_of
+from ssl_core.privacy.kept import PIECES, TERMS, Part, Products, Rows
+from ssl_core.privacy.layers import Moments, least_dims, moments, part_of
+from ssl_core.privacy.machine import check_products
 
 GAMMA = 2.0**-8
 _SUM = 2.0**-12
@@ -69,10 +71,12 @@ _Arrived = Callable[[nn.Module, Tensor], None]
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """Input of a layer, its version when the layer read it, and the output's place in the graph where nothing is below it."""
+    """Input of a layer, its version when the layer read it, its `moments`, and the output's place in the graph where nothing is
+    below it."""
 
     given: Tensor
     version: int
+    moments: Moments
     lowest: GradientEdge | None
 
 
@@ -93,6 +97,7 @@ class BookkeepingEngine:
         self._room: int | None = None
         owners = {name: m for name, m in model.named_modules() if any(True for _ in m.parameters(recurse=False))}
         self._names = {module: name for name, module in owners.items()}
+        self._own = {name: [f"{name}.{own}" for own, _ in m.named_parameters(recurse=False)] for name, m in owners.items()}
 
     def within(self, room: int) -> Self:
         """The same engine, whose passes are of `room` units always; more than so many are refused."""
@@ -106,8 +111,8 @@ class BookkeepingEngine:
         In bfloat16, of a unit whose views are not finite: zeros.
         """
         views, real = self._cleaned(views)
-        kept, _ = self._kept(views)
-        found = tuple(kept[name].rows() for name, _ in self._model.named_parameters())
+        parts, _ = self._kept(views)
+        found = self._in_order({name: part.rows() for name, part in parts.items()})
         if self._precision == "float32":
             return found
         finite = torch.stack([row.flatten(1).isfinite().all(dim=1) for row in found]).all(dim=0)
@@ -121,7 +126,8 @@ class BookkeepingEngine:
     def kept(self, views: dict[str, Tensor]) -> list[Tensor]:
         """Views as above to all tensors [b, ...] that their rows are made of, each as it was kept: for checks."""
         parts, _ = self._kept(views)
-        values = [getattr(part, field.name) for part in parts.values() for field in fields(part)]
+        fields_of = [getattr(part, field.name) for part in parts.values() for field in fields(part)]
+        values = [value for one in fields_of for value in (one if isinstance(one, tuple) else (one,))]
         return [value for value in values if isinstance(value, Tensor)]
 
     def clipped_sum(self, views: dict[str, Tensor], clip_norm: float) -> ClippedSum:
@@ -137,22 +143,29 @@ class BookkeepingEngine:
 
     def _summed(self, views: dict[str, Tensor], real: Tensor, clip_norm: float) -> tuple[ClippedSum, Tensor]:
         """The sum of one pass over `real` units, and whose rows are in it, bool [b]: those that are finite."""
-        kept, bounds = self._kept(views)
-        written = {name: kept.pop(name) for name in list(kept) if name not in bounds}
-        # Biases and norms are many and small: what is done once for all of them costs less than the doing of it.
+        parts, bounds = self._kept(views)
+        vectors = {name: part for name, part in parts.items() if _is_of_vectors(part)}
+        # Scales and shifts of norms are many and small: what is done once for all of them costs less than the doing of it.
         none = next(iter(views.values())).new_zeros((units_of(views), 0), dtype=torch.float32)
-        together = Rows(torch.cat([none, *(part.rows().flatten(1) for part in written.values())], dim=1))
-        sizes = [part.rows().shape[1:] for part in written.values()]
-        divisors = divisor([together.bound(), *bounds.values()])
+        flat = [row.flatten(1) for part in vectors.values() for row in part.rows()]
+        together = Rows((torch.cat([none, *flat], dim=1),))
+        divisors = divisor([together.bound(), *bounds])
         finite = (divisors.square() <= MOST_SQUARE) & real
         factors = torch.where(finite, (clip_norm / divisors).clamp(max=1.0), 0.0)
         used = None if bool(finite.all()) else finite
-        sums = torch.split(together.weighted(factors, used), [size.numel() for size in sizes])
-        found = {name: total.view(size) for name, total, size in zip(written, sums, sizes, strict=True)}
-        for name in list(kept):
-            # What was kept of a parameter is freed once it is added up.
-            found[name] = kept.pop(name).weighted(factors, used)
-        return ClippedSum(tuple(found[name] for name, _ in self._model.named_parameters()), clip_norm), finite
+        sums = iter(torch.split(together.weighted(factors, used)[0], [row.shape[1] for row in flat]))
+        found = {name: tuple(next(sums).view(row.shape[1:]) for row in part.rows()) for name, part in vectors.items()}
+        for name in list(parts):
+            # What was kept of a layer is freed once it is added up.
+            part = parts.pop(name)
+            if name not in found:
+                found[name] = part.weighted(factors, used)
+        return ClippedSum(self._in_order(found), clip_norm), finite
+
+    def _in_order(self, found: dict[str, tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """Of each layer by its name, to all in the order of the parameters."""
+        each = {own: value for name, values in found.items() for own, value in zip(self._own[name], values, strict=True)}
+        return tuple(each[name] for name, _ in self._model.named_parameters())
 
     def _cleaned(self, views: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """In bfloat16 zeros in place of units whose views are not finite; and which units count, bool [b]."""
@@ -174,24 +187,25 @@ class BookkeepingEngine:
             return []
         return [int(unit) for unit in (real & ~finite).nonzero()]
 
-    def _kept(self, views: dict[str, Tensor]) -> tuple[dict[str, Part], dict[str, Bound]]:
-        """What is kept of each parameter, and the bounds of all but vectors, by the parameters' names."""
+    def _kept(self, views: dict[str, Tensor]) -> tuple[dict[str, Part], list[Bound]]:
+        """What is kept of each layer, by its name, and the bounds of all layers but those of vectors alone."""
         units, device = units_of(views), next(iter(views.values())).device
-        _check_products(device)
+        check_products(device)
         views = views if self._room is None else _with_nobody(views, self._room)
         room = units_of(views)
         found: dict[str, Part] = {}
-        bounds: dict[str, Bound] = {}
+        bounds: list[Bound] = []
+        inners: list[Inner] = []
 
         def arrived(module: nn.Module, grad: Tensor) -> None:
             # In the backward pass, while the gradient is in the cache; what rows were made of is freed once they are written.
             call = calls.pop(module)
-            given, theirs = (part[: len(part) // room * units] for part in (call.given, grad))
-            for own, part in parts_of(module, given, theirs, units).items():
-                name = f"{self._names[module]}.{own}"
-                found[name] = part
-                if not isinstance(part, Rows) or part.values.dim() > 2:
-                    bounds[name] = part.bound()
+            given, theirs, *rest = (each[: len(each) // room * units] for each in (call.given, grad, *call.moments))
+            part = found[self._names[module]] = part_of(module, given, theirs, units, tuple(rest))
+            if isinstance(part, Products):
+                inners.append(part.inner())
+            elif not _is_of_vectors(part):
+                bounds.append(part.bound())
 
         with self._autocast(device):
             losses, calls = self._forward(views, arrived)
@@ -202,7 +216,7 @@ class BookkeepingEngine:
         torch.autograd.grad(losses, lowest, torch.ones_like(losses), allow_unused=True)
         for module in calls:
             raise self._misfit(self._names[module], "its output does not reach the loss")
-        return found, bounds
+        return found, [*bounds, bound_of_inner(inners)] if inners else bounds
 
     def _forward(self, views: dict[str, Tensor], arrived: _Arrived) -> tuple[Tensor, dict[nn.Module, _Call]]:
         units = units_of(views)
@@ -219,7 +233,9 @@ class BookkeepingEngine:
             if given[0].dim() < least_dims(module) or not len(given[0]) or len(given[0]) % units:
                 raise self._misfit(name, "its input has no leading dimension of units")
             lowest = None if given[0].requires_grad else get_gradient_edge(output)
-            calls[module] = _Call(given[0].detach(), given[0]._version, lowest)
+            taken, version = given[0].detach(), given[0]._version
+            at_hand = moments(module, output) if self._precision == "float32" else ()
+            calls[module] = _Call(taken, version, at_hand, lowest)
             output.register_hook(partial(arrived, module))  # type: ignore[no-untyped-call]  # torch has no types for it
 
         hooks = [module.register_forward_hook(keep) for module in self._names]
@@ -252,6 +268,10 @@ def _only(views: dict[str, Tensor], unit: int) -> dict[str, Tensor]:
     return {name: view[unit : unit + 1] for name, view in views.items()}
 
 
+def _is_of_vectors(part: Part) -> bool:
+    return isinstance(part, Rows) and all(row.dim() == 2 for row in part.rows())
+
+
 def _with_nobody(views: dict[str, Tensor], room: int) -> dict[str, Tensor]:
     """Views of `room` units: those there are, then zeros. `PrivacyError` where there are more."""
     if units_of(views) > room:
@@ -259,36 +279,9 @@ def _with_nobody(views: dict[str, Tensor], room: int) -> dict[str, Tensor]:
     return {name: torch.cat([view, view.new_zeros(room - len(view), *view.shape[1:])]) for name, view in views.items()}
 
 
-def _check_products(device: torch.device) -> None:
-    """Refuse settings under which what is computed of kept values in float32 would be less exact than that."""
-    precision = _matmul_precision()
-    if precision != "highest":
-        raise PrivacyError(
-            "products are less exact than float32",
-            field="float32_matmul_precision",
-            value=precision,
-            remedy='torch.set_float32_matmul_precision("highest")',
-        )
-    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
-        raise PrivacyError(
-            "products are less exact than float32",
-            field="torch.autocast",
-            value="enabled by the caller",
-            remedy="call the engine outside of it; it turns autocast on for the forward pass alone",
-        )
-
-
-def _matmul_precision() -> str:
-    try:
-        return str(torch.get_float32_matmul_precision())
-    except RuntimeError:
-        # torch has two ways to set it, and refuses to say what holds where both were used.
-        return "set by torch.backends"
-
-
 def divisor(bounds: Sequence[Bound]) -> Tensor:
     """D of the module docstring, float64 [b], for all parameters' bounds: never below what any unit can add at factor 1."""
     bound = reduce(add, bounds)
-    proven = bound.upper.sqrt() + gamma_of(TERMS + 2) * bound.mass.sqrt()
+    proven = bound.upper.sqrt() + gamma_of(TERMS + PIECES) * bound.mass.sqrt()
     # `maximum` hands on what is not a number.
     return torch.maximum((1.0 + GAMMA) * bound.square.sqrt(), (1.0 + _SUM) * proven)

@@ -73,14 +73,14 @@ def _whole(found: ClippedSum) -> Tensor:
 def _square(part: Part) -> Tensor:
     """float64 [b]: squares of the norms of the rows that the kept values stand for, as they are defined."""
     if isinstance(part, Rows):
-        rows = part.values.double()
+        rows = [values.double() for values in part.values]
     elif isinstance(part, Lookups):
         hot = torch.nn.functional.one_hot(part.index, part.count).double()
-        rows = hot.transpose(1, 2) @ part.grads.double()
+        rows = [hot.transpose(1, 2) @ part.grads.double()]
     else:
-        inputs = part.inputs.double() if part.unfold is None else part.unfold(part.inputs.double())
-        rows = part.grads.double().transpose(1, 2) @ inputs
-    return rows.flatten(1).square().sum(dim=1)
+        inputs, grads = part.inputs.double() if part.unfold is None else part.unfold(part.inputs.double()), part.grads.double()
+        rows = [grads.transpose(1, 2) @ inputs, *([grads.sum(dim=1)] if part.bias else [])]
+    return torch.stack([row.flatten(1).square().sum(dim=1) for row in rows]).sum(dim=0)
 
 
 def _vit(make_plan: MakePlan, units: int) -> tuple[Any, Views]:
@@ -118,7 +118,7 @@ def test_products_are_kept_in_bfloat16_and_everything_else_in_float32() -> None:
     for make, views in MODELS.values():
         kept, _ = BookkeepingEngine(with_weights(make()), "bfloat16")._kept(views(3))
         kinds |= {part.grads.dtype for part in kept.values() if isinstance(part, Products)}
-        assert {part.values.dtype for part in kept.values() if isinstance(part, Rows)} <= {torch.float32}
+        assert {rows.dtype for part in kept.values() if isinstance(part, Rows) for rows in part.values} <= {torch.float32}
         assert {part.grads.dtype for part in kept.values() if isinstance(part, Lookups)} <= {torch.float32}
     assert kinds == {torch.bfloat16}
 
@@ -131,10 +131,9 @@ def test_one_unit_adds_at_most_c_whatever_its_values_are(name: str, fate: str, c
     make, views_of = MODELS[name]
     engine, views = BookkeepingEngine(with_weights(make()), "bfloat16"), views_of(3)
     views["weight"] = views["weight"] * FATES[fate]
-    kept, bounds = engine._kept(views)
+    kept, _ = engine._kept(views)
     square = torch.stack([_square(part) for part in kept.values()]).sum(dim=0)
-    parts = [bounds.get(own) or part.bound() for own, part in kept.items()]
-    divisors = divisor(parts)
+    divisors = divisor([part.bound() for part in kept.values()])
     finite = divisors.square() <= torch.finfo(torch.float32).max
     # By the definition of the row: factor times norm, in float64.
     assert bool((square.sqrt() * (clip_norm / divisors).clamp(max=1.0) <= clip_norm)[finite].all())
@@ -151,9 +150,10 @@ def test_one_unit_adds_at_most_c_whatever_its_values_are(name: str, fate: str, c
 def test_such_rows_cancel_and_the_bound_is_what_holds_them() -> None:
     """Positive control of the model above: its rows are a hundredth of their terms or less."""
     kept, bounds = BookkeepingEngine(with_weights(Cancelling()), "bfloat16")._kept(Cancelling.views(3))
-    assert isinstance(kept["layer.weight"], Products)
-    assert bool((bounds["layer.weight"].upper >= _square(kept["layer.weight"])).all())
-    assert bool((bounds["layer.weight"].mass > 1e4 * _square(kept["layer.weight"])).all())
+    (part,), (bound,) = kept.values(), bounds
+    assert isinstance(part, Products)
+    assert bool((bound.upper >= _square(part)).all())
+    assert bool((bound.mass > 1e4 * _square(part)).all())
 
 
 @RMS

@@ -14,18 +14,27 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ssl_core.privacy.bookkeeping import GAMMA, divisor
-from ssl_core.privacy.kept import TERMS, Bound, Lookups, Products, Rows
+from ssl_core.privacy.bounds import Bound, bound_of_inner
+from ssl_core.privacy.kept import PIECES, TERMS, Lookups, Part, Products, Rows
 
 
-def _true(part: Products | Lookups | Rows) -> Tensor:
+def _true(part: Part) -> Tensor:
     """Norms in float64 of the rows that the kept values stand for."""
     if isinstance(part, Rows):
-        return part.values.double().flatten(1).norm(dim=1)
+        return torch.cat([row.double().flatten(1) for row in part.values], dim=1).norm(dim=1)
     grads = part.grads.double()
     if isinstance(part, Products):
-        return torch.bmm(grads.transpose(1, 2), part.inputs.double()).flatten(1).norm(dim=1)
+        inputs = part.inputs.double()
+        if part.bias:
+            inputs = torch.cat([inputs, torch.ones_like(inputs[:, :, :1])], dim=2)
+        return torch.bmm(grads.transpose(1, 2), inputs).flatten(1).norm(dim=1)
     hot = torch.nn.functional.one_hot(part.index, part.count).double()
     return torch.bmm(hot.transpose(1, 2), grads).flatten(1).norm(dim=1)
+
+
+def _flat(found: tuple[Tensor, ...]) -> Tensor:
+    """All of a weighted sum."""
+    return torch.cat([part.flatten() for part in found])
 
 
 def _cancelling(seed: int, tokens: int, wide: int, high: int, left: float) -> tuple[Tensor, Tensor]:
@@ -47,21 +56,30 @@ def _cancelling(seed: int, tokens: int, wide: int, high: int, left: float) -> tu
     scales=st.tuples(st.integers(-30, 15), st.integers(-30, 15)),
     clip_exponent=st.integers(-6, 3),
     kinds=st.tuples(*2 * [st.sampled_from([torch.float32, torch.bfloat16])]),
+    bias=st.booleans(),
 )
 def test_no_unit_adds_more_than_c_however_its_terms_cancel(
-    seed: int, tokens: int, wide: int, high: int, left: float, scales: tuple[int, int], clip_exponent: int, kinds: Any
+    seed: int,
+    tokens: int,
+    wide: int,
+    high: int,
+    left: float,
+    scales: tuple[int, int],
+    clip_exponent: int,
+    kinds: Any,
+    bias: bool,
 ) -> None:
-    """Also where squares vanish or pass float32; kept as a product, of either kind of numbers, and written out."""
+    """Also where squares vanish or pass float32; kept as a product, of either kind of numbers, and written out; with a bias."""
     pair = zip(_cancelling(seed, tokens, wide, high, 10.0**left), scales, kinds, strict=True)
     inputs, grads = ((part * 10.0**scale).to(kind) for part, scale, kind in pair)
-    products = Products(inputs, grads, torch.Size((high, wide)))
+    products = Products(inputs, grads, torch.Size((high, wide)), bias)
     for part in (products, Rows(products.rows())):
         clip_norm, bound, true = 10.0**clip_exponent, part.bound(), _true(part)
         assert float(bound.upper.sqrt()) >= float(true) or not bool(bound.upper.isfinite())
         found = divisor([bound])
         if found.square() <= torch.finfo(torch.float32).max:
             factor = (clip_norm / found).clamp(max=1.0)
-            assert float(part.weighted(factor, None).norm()) <= clip_norm
+            assert float(_flat(part.weighted(factor, None)).norm()) <= clip_norm
 
 
 @pytest.mark.parametrize(("tokens", "wide", "high"), [(8, 64, 64), (40, 8, 8)])
@@ -95,11 +113,11 @@ def test_tables_are_bounded_likewise(seed: int, units: int, tokens: int, high: i
     part = Lookups(index, torch.from_numpy(grads.astype(np.float32)), count)
     bound, true = part.bound(), _true(part)
     assert (bound.upper.sqrt() >= true).all()
-    assert torch.allclose(part.rows().double().flatten(1).norm(dim=1), true, rtol=1e-4, atol=1e-5)
+    assert torch.allclose(part.rows()[0].double().flatten(1).norm(dim=1), true, rtol=1e-4, atol=1e-5)
     factors = (1e-3 / divisor([part.bound()])).clamp(max=1.0)
-    assert float(part.weighted(factors, None).norm()) <= units * 1e-3
+    assert float(_flat(part.weighted(factors, None)).norm()) <= units * 1e-3
     hot = torch.nn.functional.one_hot(index, count).double() * factors[:, None, None]
-    torch.testing.assert_close(part.weighted(factors, None), torch.einsum("utc,uth->ch", hot, part.grads.double()))
+    torch.testing.assert_close(part.weighted(factors, None)[0], torch.einsum("utc,uth->ch", hot, part.grads.double()))
 
 
 def test_a_small_table_is_written_out_and_a_large_one_is_not() -> None:
@@ -128,7 +146,7 @@ def test_ordinary_units_are_clipped_by_their_norm_as_found() -> None:
         (400, 20, 30),
     ):
         inputs, grads = (torch.randn(2, tokens, size, generator=generator) for size in (wide, high))
-        part = Products(inputs, grads, torch.Size((high, wide))).cheapest()
+        part = Products(inputs, grads, torch.Size((high, wide)), bias=True).cheapest()
         torch.testing.assert_close(divisor([part.bound()]), (1 + GAMMA) * part.bound().square.sqrt(), rtol=1e-12, atol=0)
         torch.testing.assert_close(part.bound().square.sqrt(), _true(part), rtol=1e-6, atol=0)
 
@@ -138,13 +156,14 @@ def test_ordinary_units_are_clipped_by_their_norm_as_found() -> None:
 def test_a_unit_that_is_not_finite_is_seen_and_left_out_of_the_sum(bad: float, where: str) -> None:
     generator = torch.Generator().manual_seed(0)
     kept = torch.tensor([True, False, True])
-    of_both: list[Callable[[Tensor, Tensor], Products | Lookups | Rows]] = [
+    of_both: list[Callable[[Tensor, Tensor], Part]] = [
         lambda a, g: Products(a, g, torch.Size((6, 5))),
+        lambda a, g: Products(a, g, torch.Size((6, 5)), bias=True),
         lambda a, g: Rows(Products(a, g, torch.Size((6, 5))).rows()),
     ]
-    of_grads: list[Callable[[Tensor, Tensor], Products | Lookups | Rows]] = [
+    of_grads: list[Callable[[Tensor, Tensor], Part]] = [
         lambda _a, g: Lookups(torch.tensor([[0, 1, 1]] * 3), g, 2),
-        lambda _a, g: Rows(g),
+        lambda _a, g: Rows((g,)),
     ]
     for make in of_both if where == "inputs" else [*of_both, *of_grads]:
         inputs, grads = torch.randn(3, 3, 5, generator=generator), torch.randn(3, 3, 6, generator=generator)
@@ -155,7 +174,7 @@ def test_a_unit_that_is_not_finite_is_seen_and_left_out_of_the_sum(bad: float, w
         assert (found.square() <= torch.finfo(torch.float32).max).tolist() == kept.tolist()
         torch.testing.assert_close(found[kept], divisor([clean.bound()])[kept])
         factors = torch.tensor([0.5, 0.0, 0.25], dtype=torch.float64)
-        assert torch.equal(spoilt.weighted(factors, kept), clean.weighted(factors, kept))
+        assert torch.equal(_flat(spoilt.weighted(factors, kept)), _flat(clean.weighted(factors, kept)))
 
 
 def test_many_units_written_out_are_added_as_a_loop_would() -> None:
@@ -164,7 +183,55 @@ def test_many_units_written_out_are_added_as_a_loop_would() -> None:
     values = torch.randn(TERMS + 40, 3, 5, generator=generator)
     factors = torch.rand(len(values), dtype=torch.float64, generator=generator)
     wanted = (values.double() * factors[:, None, None]).sum(dim=0)
-    torch.testing.assert_close(Rows(values).weighted(factors, None), wanted, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(Rows((values,)).weighted(factors, None)[0], wanted, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("wide", "high"), [(2, 3), (3, 2)])
+def test_many_tokens_are_added_as_in_float64(wide: int, high: int, bias: bool) -> None:
+    """More terms than float32 products take, and more of these products than are added up in float32: either factor scaled."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = 2 * PIECES + 3
+    inputs, grads = (torch.randn(TERMS, tokens, size, generator=generator) for size in (wide, high))
+    factors = torch.rand(TERMS, dtype=torch.float64, generator=generator)
+    found = Products(inputs, grads, torch.Size((high, wide)), bias).weighted(factors, None)
+    scaled = grads.double() * factors[:, None, None]
+    wanted = [torch.einsum("utd,utp->dp", scaled, inputs.double()), scaled.sum(dim=(0, 1))][: 1 + bias]
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert mine.dtype == torch.float64
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-3)
+
+
+def test_a_bias_is_one_more_column_of_ones() -> None:
+    """Rows, bound and sum of a weight with its bias are those of a weight that has the column."""
+    generator = torch.Generator().manual_seed(0)
+    for tokens in (3, 80):
+        inputs, grads = (torch.randn(4, tokens, size, generator=generator) for size in (200, 7))
+        with_ones = torch.cat([inputs, torch.ones(4, tokens, 1)], dim=2)
+        joint = Products(inputs, grads, torch.Size((7, 200)), bias=True)
+        whole = Products(with_ones, grads, torch.Size((7, 201)))
+        factors = torch.rand(4, dtype=torch.float64, generator=generator)
+        for mine, theirs in ((joint.rows(), whole.rows()), (joint.weighted(factors, None), whole.weighted(factors, None))):
+            weight, bias = mine
+            torch.testing.assert_close(torch.cat([weight, bias[..., None]], dim=-1), theirs[0], rtol=1e-5, atol=1e-5)
+        for name in ("square", "upper", "mass"):
+            mine, theirs = (getattr(part.bound(), name) for part in (joint, whole))
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=0)
+
+
+def test_layers_are_bounded_together_as_each_by_itself() -> None:
+    """Of two numbers of tokens, and of so many units that their Gram matrices are taken a few at a time."""
+    generator = torch.Generator().manual_seed(0)
+    parts = [
+        Products(*(torch.randn(3, tokens, size, generator=generator) for size in (9, 5)), torch.Size((5, 9)), bias=bias)
+        for tokens, bias in ((4, True), (1300, False), (4, False), (1300, True))
+    ]
+    together, each = bound_of_inner([part.inner() for part in parts]), [part.bound() for part in parts]
+    for name in ("square", "upper", "mass"):
+        torch.testing.assert_close(getattr(together, name), sum(getattr(bound, name) for bound in each), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        together.square.sqrt(), torch.stack([_true(part) for part in parts]).norm(dim=0), rtol=1e-6, atol=0
+    )
 
 
 def test_bounds_add_up() -> None:
@@ -173,12 +240,12 @@ def test_bounds_add_up() -> None:
     assert (both.square, both.upper, both.mass) == (2.0, 4.0, 6.0)
 
 
-def _within(part: Products | Lookups | Rows, clip_norm: float) -> bool:
+def _within(part: Part, clip_norm: float) -> bool:
     """One unit's part of a clipped sum has norm C at most, whether it is counted or left out."""
     found = divisor([part.bound()])
     finite = found.square() <= torch.finfo(torch.float32).max
     factor = torch.where(finite, (clip_norm / found).clamp(max=1.0), 0.0)
-    return float(part.weighted(factor, None if bool(finite.all()) else finite).norm()) <= clip_norm
+    return float(_flat(part.weighted(factor, None if bool(finite.all()) else finite)).norm()) <= clip_norm
 
 
 @pytest.mark.parametrize("tokens", [3, 10, 100])

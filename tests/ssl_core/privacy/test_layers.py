@@ -7,7 +7,7 @@ import torch
 from tests_engines import Given, with_weights
 from torch import Tensor, nn
 
-from ssl_core.privacy.layers import refusal
+from ssl_core.privacy.layers import moments, part_of, refusal
 from ssl_core.privacy.survey import survey
 
 
@@ -54,3 +54,22 @@ def test_each_known_layer_in_unusual_settings_gives_the_rows_of_the_loop(layer: 
 
     views = {"x": torch.randn(4, 2, 6, 6, generator=torch.Generator().manual_seed(2))}
     assert survey(with_weights(Lone()), views) is None
+
+
+@pytest.mark.parametrize("shape", [(6,), (3, 6)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_layer_norm_takes_the_forward_pass_own_moments(shape: tuple[int, ...], bias: bool) -> None:
+    """They are there, and give the rows that are found without them, also far from zero."""
+    generator = torch.Generator().manual_seed(0)
+    given, grad = (torch.randn(8, 5, 3, 6, generator=generator) for _ in range(2))
+    layer = nn.LayerNorm(shape, bias=bias)
+    for offset in (0.0, 1e3):
+        found = moments(layer, layer((given + offset).requires_grad_()))
+        assert len(found) == 2, "torch keeps them under another name: layers.moments"
+        for units in (4, 8):
+            fast, slow = (part_of(layer, given + offset, grad, units, at_hand).rows() for at_hand in (found, ()))
+            assert len(fast) == len(slow) == 1 + bias
+            for mine, theirs in zip(fast, slow, strict=True):
+                assert mine.shape == (units, *shape)
+                torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-3 if offset else 1e-5)
+    assert moments(nn.Linear(6, 6), given) == () and moments(layer, given) == ()
