@@ -6,8 +6,8 @@ take per-unit norms from them (kept.py), then the weighted gradient from the sam
 first one computes no gradient of a parameter. Clipping: Abadi et al. (CCS 2016), algorithm 1.
 
 Sensitivity. Entry i of `losses` is a function of unit i, so what is kept in row i is (objectives/base.py). Unit i's factor
-is min(1, C / D_i), D_i = max((1 + GAMMA) N_i, (1 + 2^-12) (U_i + gamma_1088 M_i)), with N_i its norm as found, U_i a proven
-upper bound of it and gamma_1088 M_i a bound of the rounding that its own row meets in float32 products of 1024
+is min(1, C / D_i), D_i = max((1 + GAMMA) N_i, (1 + 2^-12) (U_i + gamma_1089 M_i)), with N_i its norm as found, U_i a proven
+upper bound of it and gamma_1089 M_i a bound of the rounding that its own row meets in float32 products of 1024
 terms (kept.py). So it adds at most C, for any values: what cancels in float32 makes D larger, never too small. GAMMA is the
 room within which D_i = (1 + GAMMA) N_i for ordinary units, so that the engines agree. 2^-12 is for sums in float64, as
 in gradients.py. A unit for which D_i is not finite, or its square beyond float32, becomes an exact zero row: its kept
@@ -22,7 +22,7 @@ and float64 as above: the argument holds word for word. The losses' own kind doe
 
 What is not proven: that another unit's last bits stay when one unit is removed, because its neighbours in the batch change.
 Forward and backward passes of any batched engine have this (demanded: 1e-5 of the norm, isolation.py); the weighted sum
-adds, in the worst case, 2 gamma_1088 C M_j / N_j for another unit j: 1.3e-4 C where nothing cancels, up to 3.3e-3 C where a
+adds, in the worst case, 2 gamma_1089 C M_j / N_j for another unit j: 1.3e-4 C where nothing cancels, up to 3.3e-3 C where a
 task's rows cancel most (M / N of 25, own views compared with each other). Measured, passes and sum together: 4e-8 C for each
 other unit of the batch (transformers, batches of 32 to 256). Rows made to cancel, 64 of them, moved a sum by 5e-3 C in all;
 gamma does not cover that. It ends there: sampling.py parts a sample so that only the units of one group can be reached.
@@ -59,8 +59,8 @@ from ssl_core.errors import PrivacyError
 from ssl_core.objectives.base import PretextModel
 from ssl_core.privacy.bounds import Bound, Inner, bound_of_inner, gamma_of
 from ssl_core.privacy.gradients import MOST_SQUARE, ClippedSum, check_clip_norm, check_model, empty_sum, units_of
-from ssl_core.privacy.kept import PIECES, TERMS, Part, Products, Rows
-from ssl_core.privacy.layers import Moments, least_dims, moments, part_of
+from ssl_core.privacy.kept import ROUNDINGS, Part, Products, Rows
+from ssl_core.privacy.layers import Moments, least_dims, moments, part_of, refusal
 from ssl_core.privacy.machine import check_products
 
 GAMMA = 2.0**-8
@@ -98,6 +98,10 @@ class BookkeepingEngine:
         owners = {name: m for name, m in model.named_modules() if any(True for _ in m.parameters(recurse=False))}
         self._names = {module: name for name, module in owners.items()}
         self._own = {name: [f"{name}.{own}" for own, _ in m.named_parameters(recurse=False)] for name, m in owners.items()}
+        for name, module in owners.items():
+            problem = refusal(module)
+            if problem is not None:
+                raise self._misfit(name, problem)
 
     def within(self, room: int) -> Self:
         """The same engine, whose passes are of `room` units always; more than so many are refused."""
@@ -282,6 +286,6 @@ def _with_nobody(views: dict[str, Tensor], room: int) -> dict[str, Tensor]:
 def divisor(bounds: Sequence[Bound]) -> Tensor:
     """D of the module docstring, float64 [b], for all parameters' bounds: never below what any unit can add at factor 1."""
     bound = reduce(add, bounds)
-    proven = bound.upper.sqrt() + gamma_of(TERMS + PIECES) * bound.mass.sqrt()
+    proven = bound.upper.sqrt() + gamma_of(ROUNDINGS) * bound.mass.sqrt()
     # `maximum` hands on what is not a number.
     return torch.maximum((1.0 + GAMMA) * bound.square.sqrt(), (1.0 + _SUM) * proven)

@@ -10,10 +10,13 @@ norm between 0 and sqrt(eps) m. So no norm is believed.
             added to the inner products of its inputs, as by a column of ones more: its row is the last column of theirs.
             Their products again in float32 or better, and the sum of these over one token in float32 for T up to 64, then
             in float64, so that |found - ||row||^2| <= eps m^2 + w, 1 + eps = (1 + gamma_e of a) (1 + that of g) (1 + gamma_T)
-            or, beyond 64, (1 + u) last; m^2 is about T ||row||^2 for tokens that have nothing in common; eps T is within
-            GAMMA up to T = 256. w = T^2 2^-120 is more than what vanishes of T^2 products. upper = found + eps m^2 + w.
-  Lookups:  <a_t, a_t'> is 0 or 1 exactly, so eps = gamma_e, and m^2 = sum over equal i_t = i_t' of norms; all in float64.
-  Rows:     the row is what was written out; its norm errs by 2^-13 (gradients.py). upper = (found (1 + 2^-13) + v)^2 = m^2.
+            or, beyond 64, (1 + u) last; m^2 is about T ||row||^2 for tokens that have nothing in common; what that takes
+            of a norm, eps T / 2 + gamma_1089 sqrt(T) + 2^-12, is within GAMMA up to T = 256. w = T^2 2^-120 is more than
+            what vanishes of T^2 products. upper = found + eps m^2 + w.
+  Lookups:  <a_t, a_t'> is 0 or 1 exactly, so eps = gamma_e, and m^2 = sum over equal i_t = i_t' of norms; the sum over
+            pairs of tokens in float64.
+  Rows:     the row is what was written out; its norm errs by 1.23e-4 at most (gradients.py), and r = 1.3e-4 is taken.
+            upper = (found (1 + r) + v)^2 = m^2.
 ||a_t||, ||g_t|| are taken from the diagonals with FLOOR added to their squares for each k columns: products below 2^-126 may
 vanish, in a Gram entry up to 2^-126 a column, and gamma_k FLOOR is more than that. v = VANISHED is more than what so vanishes
 from the norm of 2^40 entries, and nothing beside the least C, 1e-6; so is what vanishes of g_t times a unit's factor, at
@@ -38,7 +41,7 @@ UNIT = 2.0**-24
 FLOOR = 2.0**-100
 VANISHED = 2.0**-40
 _LOST = 2.0**-120
-_NORM_ERROR = 2.0**-13
+_NORM_ERROR = 1.3e-4
 _COLUMNS = 1 << 15
 _LEAST_COLUMNS = 128
 _MOST_SUMMED = 64
@@ -108,7 +111,7 @@ def inner(inputs: Tensor, grads: Tensor, ones: bool) -> Inner:
     few = tokens <= _MOST_SUMMED
     error = (1.0 + gram_error(inputs)) * (1.0 + gram_error(grads)) * (1.0 + (gamma_of(tokens) if few else UNIT)) - 1.0
     sums = both.sum(dim=2, dtype=torch.float32 if few else torch.float64)
-    return Inner(sums, *squares, error, (_parts(inputs) + ones, _parts(grads)))
+    return Inner(sums, *squares, error, (_parts(inputs), _parts(grads)))
 
 
 def bound_of_inner(found: Sequence[Inner]) -> Bound:

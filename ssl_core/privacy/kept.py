@@ -13,11 +13,13 @@ Norms of Products: Goodfellow, "Efficient Per-Example Gradient Computations" (20
 Learners" (ICLR 2022), section 4; or from rows written out, whichever costs less: Bu et al., "Differentially Private
 Optimization on Large Model at Small Cost" (ICML 2023), section 3.2. Shapes decide, never values. What was written out is
 what is added up, too: one product a layer as in a plain step, where theirs writes the rows, drops them, and multiplies again.
-A bias takes no rows beside a product: it is one column more, of ones, which Gram matrices have for an addition.
+A bias takes no rows beside a product: it is one column more, of ones, which Gram matrices have for an addition. Its rounding
+counts with its weight's, which matters where inputs are far below 1 and gradients cancel; of every task here M / N
+(bookkeeping.py) at start weights is the same to two digits without it.
 
-Sums: factor and product meet 2 roundings, a float32 product of TERMS terms at most TERMS - 1 more, and up to PIECES such
-products are added up in float32 one after the other, more of them in float64: no term meets more than TERMS + PIECES. What
-norms can be at most is in bounds.py.
+Sums: a term meets 3 roundings (the factor's, its product with a or g, that with the other), in a float32 product of TERMS
+terms at most TERMS - 1 more; up to PIECES such products are added up in float32 one after the other, PIECES - 1 more, and
+further ones in float64: ROUNDINGS in all. What norms can be at most is in bounds.py.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from ssl_core.privacy.bounds import Bound, Inner, bound_of_inner, bound_of_looku
 
 TERMS = 1024
 PIECES = 64
+ROUNDINGS = 3 + (TERMS - 1) + (PIECES - 1)
 # Measured: per-unit products stay in the processor's cache up to so many entries; beside T^2 (p + d) of the Gram matrices
 # writing p d entries and reading them twice is then the less. A table of at most _FEW T rows: 8 ms became 1 of ViT-Tiny's 500.
 _MOST_WRITTEN = 1 << 16

@@ -5,7 +5,8 @@ consecutive rows (k views of a unit, say). Goes out: a `Part`, of its parameters
 Either may be bfloat16, each by itself: products keep it so (kept.py); everything else is computed in float32 of the same
 numbers. Each rule is exact algebra on what was kept: for Linear, Conv (as a product with the unfolded input) and Embedding the
 row is a sum of outer products over tokens or places; for LayerNorm, RMSNorm and GroupNorm the rows of scale and shift
-are sums of g * normed input and of g, the normed input computed again from the input.
+are sums of g * normed input and of g, the normed input computed again from the input, by a LayerNorm's own `moments` where
+those are at hand.
 `refusal` says why a module is not one of these, a function of its type and settings alone.
 """
 
@@ -24,7 +25,7 @@ Moments = tuple[Tensor, ...]
 
 
 def refusal(module: nn.Module) -> str | None:
-    """None for a module that `parts_of` knows; else why not. Subclasses are others' code and are not known."""
+    """None for a module that `part_of` knows; else why not. Subclasses are others' code and are not known."""
     if type(module) not in _RULES:
         return f"{type(module).__name__} is none of {', '.join(sorted(kind.__name__ for kind in _RULES))}"
     if isinstance(module, nn.Conv1d | nn.Conv2d):
@@ -32,7 +33,14 @@ def refusal(module: nn.Module) -> str | None:
             return f"{type(module).__name__} with groups, named padding or padding other than zeros"
     if isinstance(module, nn.Embedding) and (module.max_norm is not None or module.scale_grad_by_freq or module.sparse):
         return "Embedding with max_norm, scale_grad_by_freq or sparse"
+    if [name for name, _ in module.named_parameters(recurse=False)] != _read_by(module):
+        return f"{type(module).__name__} whose parameters are not its weight and then its bias"
     return None
+
+
+def _read_by(module: nn.Module) -> list[str]:
+    """What it computes with besides its input, parameter or not."""
+    return [name for name in ("weight", "bias") if getattr(module, name, None) is not None]
 
 
 def moments(module: nn.Module, output: Tensor) -> Moments:
@@ -40,15 +48,18 @@ def moments(module: nn.Module, output: Tensor) -> Moments:
 
     torch keeps them for its own backward pass, under names that it may change; without them they are found anew.
     """
-    if type(module) is not nn.LayerNorm:
+    if not isinstance(module, nn.LayerNorm):
         return ()
     found = [getattr(output.grad_fn, name, None) for name in ("_saved_result1", "_saved_result2")]
-    return tuple(one for one in found if isinstance(one, Tensor))
+    last = len(module.normalized_shape)
+    kind = (torch.float32, (*output.shape[:-last], *[1] * last))
+    kept = tuple(one for one in found if isinstance(one, Tensor) and (one.dtype, tuple(one.shape)) == kind)
+    return kept if len(kept) == len(found) else ()
 
 
 def part_of(module: nn.Module, given: Tensor, grad: Tensor, units: int, found: Moments = ()) -> Part:
     """Input [k b, ...] and output gradient [k b, ...] of one call to the part of the module's parameters."""
-    if isinstance(module, nn.LayerNorm) and len(found) == 2:
+    if isinstance(module, nn.LayerNorm) and found:
         return _layer_norm(module, given, grad, units, *found)
     part: Part = _RULES[type(module)](module, given, grad, units)
     return part
@@ -103,6 +114,7 @@ def _last_norm(module: nn.LayerNorm | nn.RMSNorm, given: Tensor, grad: Tensor, u
 def _layer_norm(module: nn.LayerNorm, given: Tensor, grad: Tensor, units: int, mean: Tensor, scale: Tensor) -> Part:
     """As `_last_norm`, with fewer passes over memory; mean and 1 / standard deviation are those of the forward pass."""
     shape = module.normalized_shape
+    given, grad = given.float(), grad.float()
     products = (given - mean).mul_(grad).reshape(units, -1, math.prod(shape))
     by = scale.reshape(units, 1, -1)
     sums = torch.bmm(by, products), torch.bmm(torch.ones_like(by), grad.reshape(products.shape))

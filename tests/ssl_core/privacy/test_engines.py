@@ -17,10 +17,11 @@ from ssl_core.config import StudyPlan
 from ssl_core.errors import ConfigError, PrivacyError
 from ssl_core.objectives.base import PretextModel
 from ssl_core.objectives.build import build_model
+from ssl_core.privacy import bookkeeping, layers
 from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.engines import choose_engine, synthetic_views
 from ssl_core.privacy.gradients import PerUnitGradients
-from ssl_core.privacy.kept import Products, Rows
+from ssl_core.privacy.kept import Part, Products, Rows
 from ssl_core.privacy.reference import LoopEngine, exact_sum, loop_rows
 
 ENGINES = [BookkeepingEngine, PerUnitGradients, LoopEngine]
@@ -165,6 +166,22 @@ def test_both_ways_of_taking_norms_are_tried_by_these_models() -> None:
     kept = [BookkeepingEngine(model)._kept(views)[0].values() for model, views in made]
     ways = [{type(part) for part in parts if part.rows()[0].dim() > 2} for parts in kept]
     assert [Products in way for way in ways] == [True, False, True, False] and all(Rows in way for way in ways)
+
+
+def test_places_of_nobody_change_nothing_and_the_moments_at_hand_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list[tuple[Tensor, ...]]()
+
+    def part_of(*given: Any) -> Part:
+        seen.append(given[-1])
+        return layers.part_of(*given)
+
+    monkeypatch.setattr(bookkeeping, "part_of", part_of)
+    model, views = with_weights(Words()), Words.views(3)
+    engine = BookkeepingEngine(model)
+    for mine, theirs in zip(engine.clipped_sum(views, 0.1).grads, engine.within(7).clipped_sum(views, 0.1).grads, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-8)
+    norms = sum(isinstance(module, torch.nn.LayerNorm) for module in model.modules())
+    assert norms and sum(len(found) == 2 for found in seen) == 2 * norms
 
 
 def test_native_losses_of_the_image_model_equal_its_forward_and_its_default(make_plan: MakePlan) -> None:

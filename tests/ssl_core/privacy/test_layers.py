@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from tests_engines import Given, with_weights
 from torch import Tensor, nn
 
+from ssl_core.errors import PrivacyError
+from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.layers import moments, part_of, refusal
 from ssl_core.privacy.survey import survey
 
@@ -27,6 +31,66 @@ from ssl_core.privacy.survey import survey
 )
 def test_layers_and_settings_that_are_not_known_are_named(layer: nn.Module) -> None:
     assert type(layer).__name__ in (refusal(layer) or "")
+
+
+def _with(layer: nn.Module, **attributes: object) -> nn.Module:
+    """The layer, its parameters deleted and given anew in this order, or as what they are given as."""
+    for name in attributes:
+        delattr(layer, name)
+    for name, value in attributes.items():
+        setattr(layer, name, value)
+    return layer
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        _with(nn.Linear(6, 4), bias=nn.Parameter(torch.zeros(4)), weight=nn.Parameter(torch.ones(4, 6))),
+        _with(nn.Linear(6, 4), weight=torch.ones(4, 6)),
+        _with(nn.Linear(6, 4), bias=torch.ones(4)),
+        _with(nn.LayerNorm(6), bias=nn.Parameter(torch.zeros(6)), weight=nn.Parameter(torch.ones(6))),
+        _with(nn.LayerNorm(6), weight=torch.ones(6)),
+        _with(nn.LayerNorm(6), bias=torch.ones(6)),
+    ],
+    ids=[
+        "Linear, bias first",
+        "its weight fixed",
+        "its bias fixed",
+        "LayerNorm, bias first",
+        "its scale fixed",
+        "its shift fixed",
+    ],
+)
+def test_a_layer_whose_parameters_are_others_than_its_rule_gives_is_refused(layer: nn.Module) -> None:
+    """Otherwise rows would stand under another parameter's name."""
+
+    class Lone(Given):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def losses(self, views: dict[str, Tensor]) -> Tensor:
+            return self.layer(views["x"]).flatten(1).square().sum(dim=1)
+
+    assert "whose parameters are not its weight and then its bias" in (refusal(layer) or "")
+    assert "whose parameters" in (survey(Lone(), {"x": torch.randn(4, 2, 6)}) or "")
+    with pytest.raises(PrivacyError, match="whose parameters"):
+        BookkeepingEngine(Lone())
+
+
+def test_a_norm_of_numbers_that_the_model_made_shorter_goes_to_another_engine_or_is_right() -> None:
+    class Shorter(Given):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.layer = nn.LayerNorm(6), nn.Linear(6, 3)
+
+        def losses(self, views: dict[str, Tensor]) -> Tensor:
+            return self.layer(self.norm(views["x"].bfloat16()).float()).flatten(1).square().sum(dim=1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = survey(with_weights(Shorter()), {"x": torch.randn(4, 2, 6, generator=torch.Generator().manual_seed(0))})
+    assert found is None or "bfloat16" in found or "loop" in found
 
 
 @pytest.mark.parametrize(
