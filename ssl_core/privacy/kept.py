@@ -15,7 +15,7 @@ Optimization on Large Model at Small Cost" (ICML 2023), section 3.2. Shapes deci
 what is added up, too: one product a layer as in a plain step, where theirs writes the rows, drops them, and multiplies again.
 A bias takes no rows beside a product: it is one column more, of ones, which Gram matrices have for an addition. Its rounding
 counts with its weight's, which matters where inputs are far below 1 and gradients cancel; of every task here M / N
-(bookkeeping.py) at start weights is the same to two digits without it.
+(bookkeeping.py) at start weights is at most a tenth more for it, and 2.2 at most.
 
 Sums: a term meets 3 roundings (the factor's, its product with a or g, that with the other), in a float32 product of TERMS
 terms at most TERMS - 1 more; up to PIECES such products are added up in float32 one after the other, PIECES - 1 more, and
