@@ -33,9 +33,12 @@ from ssl_core.chain import write_durably
 from ssl_core.errors import StateError
 
 if TYPE_CHECKING:
+    from ssl_core.config import SpeedSpec
     from ssl_core.data.declared import Declared
+    from ssl_core.objectives.base import PretextModel
     from ssl_core.privacy.isolation import IsolationReport
     from ssl_core.privacy.planner import Pace
+    from ssl_core.spec.data import Data
 
 
 def source_digest(packages: Iterable[Path]) -> str:
@@ -86,22 +89,31 @@ def warm_up(study: Study) -> Pace:
     if _made_with(study, pace) not in _lines(study):
         check_study(study)
         if _made_with(study, pace) not in _lines(study):
-            raise StateError(
-                "this machine changed while the isolation check was made: it looked at another pace than the round's",
-                field="memory",
-                remedy="nothing; the next round makes the check again",
-            )
+            raise another_pace("nothing; the next round makes the check again")
     return pace
+
+
+def another_pace(remedy: str) -> StateError:
+    """The round's pace is not the one that was checked."""
+    return StateError(
+        "this machine changed while the isolation check was made: it looked at another pace than the round's",
+        field="memory",
+        remedy=remedy,
+    )
 
 
 def pace_of(study: Study) -> Pace:
     """At which pace the study's model trains here now; found once for a model and an amount of memory (planner.py)."""
+    return pace_here(study.model, study.plan.data, study.home.config.speed)
+
+
+def pace_here(model: PretextModel, data: Data, speed: SpeedSpec) -> Pace:
+    """At which pace `model` trains here now; raises `ConfigError`."""
     from ssl_core.privacy.machine import threads, training_device
     from ssl_core.privacy.planner import choose_pace
 
-    speed = study.home.config.speed
     with threads(speed.threads):
-        return choose_pace(study.model, study.plan.data, speed, training_device(speed))
+        return choose_pace(model, data, speed, training_device(speed))
 
 
 def _path(study: Study) -> Path:
@@ -125,6 +137,6 @@ def _made_with(study: Study, pace: Pace) -> bytes:
         "torch": torch.__version__,
         "device": f"{platform.machine()} {device}",
         "speed": speed.model_dump(mode="json", exclude={"workers"}),
-        "pace": {"engine": pace.engine.name, "precision": pace.precision, "units": pace.size},
+        "pace": pace.facts,
     }
     return json.dumps(facts).encode()

@@ -16,6 +16,7 @@ import numpy as np
 
 from client.budget import census_lines, cohort_of, include, site_ledger, take_census
 from client.home import SiteHome
+from client.isolation import another_pace, pace_here
 from client.policy import check_plan
 from ssl_core.card import make_card, save_encoder
 from ssl_core.config import StudyPlan, read_toml
@@ -65,19 +66,24 @@ def pretrain_alone(
     patients = check_and_load(source, plan.data, home.effort).patients
     census = take_census(home, cohort, patients)
     differ = ask is not None and ask(census_lines(cohort, census), census.alike)
-    check_isolation(plan, speed=speed, declared=source.declared, nominal_size=plan.nominal_size(home.config.name))
+    nominal_size = plan.nominal_size(home.config.name)
+    report = check_isolation(plan, speed=speed, declared=source.declared, nominal_size=nominal_size)
+    model, state = build_model(plan), None
+    pace = pace_here(model, plan.data, speed)
+    if pace.facts != report.pace.facts:
+        raise another_pace("run the command again")
     units = include(home, plan_hash, cohort, patients, different_people=differ)
     ledger.reserve(plan_hash, plan.name, schedule, plan.privacy.delta, units=units)
-    model, state = build_model(plan), None
     steps = plan.rounds.steps_per_round
     one_round = partial(
         train_round,
         model=model,
         patients=patients,
         plan=plan,
-        nominal_size=plan.nominal_size(home.config.name),
+        nominal_size=nominal_size,
         total_steps=plan.rounds.rounds * steps,
         speed=speed,
+        pace=pace,
     )
     for number in range(1, plan.rounds.rounds + 1):
         ledger.commit(plan_hash, number, steps)

@@ -79,6 +79,11 @@ class Pace:
     need: int | None
     precision: Precision = "float32"
 
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """What must be the same where training is to be what the isolation check looked at."""
+        return {"engine": self.engine.name, "precision": self.precision, "units": self.size}
+
     def room(self, rate: float, nominal_size: int) -> int | None:
         """Of how many units every pass has the shape, for samples at `rate` of a nominal site; None in float32: of no such."""
         if self.precision == "float32":

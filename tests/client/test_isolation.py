@@ -183,7 +183,7 @@ from types import SimpleNamespace as Of
 from client import isolation
 from ssl_core.config import SpeedSpec
 study = Of(home=Of(config=Of(speed=SpeedSpec())))
-pace = Of(engine=Of(name="vmap"), precision="float32", size=8)
+pace = Of(facts={"engine": "vmap", "precision": "float32", "units": 8})
 changed = Path(sys.argv[1])
 for _ in range(2):
     print(isolation.__file__, json.loads(isolation._made_with(study, pace))["source"])
