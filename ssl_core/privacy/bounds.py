@@ -129,7 +129,7 @@ def _bound_of_equals(found: list[Inner], tokens: int) -> Bound:
     ]
     error = torch.tensor([one.error for one in found], dtype=torch.float64, device=device)[:, None]
     mass = (lengths[0] * lengths[1]).sqrt().sum(dim=2).square() * (1.0 + 4.0 * error)
-    square = squared(torch.stack([one.sums for one in found]).sum(dim=2, dtype=torch.float64))
+    square = _squared(torch.stack([one.sums for one in found]).sum(dim=2, dtype=torch.float64))
     upper = square + error * mass + _LOST * tokens**2
     return Bound(square.sum(dim=0), upper.sum(dim=0), mass.sum(dim=0))
 
@@ -149,7 +149,7 @@ def bound_of_lookups(index: Tensor, grads: Tensor) -> Bound:
     error = gram_error(grads)
     mass = torch.where(same, lengths[:, :, None] * lengths[:, None, :], 0.0).sum(dim=(1, 2)) * (1.0 + 4.0 * error)
     # A NaN must be seen wherever it stands, so nothing is left out by `where` before this sum.
-    square = squared((theirs * same).sum(dim=(1, 2)))
+    square = _squared((theirs * same).sum(dim=(1, 2)))
     return Bound(square, square + error * mass, torch.zeros_like(mass))
 
 
@@ -160,7 +160,7 @@ def joined(parts: list[Bound]) -> Bound:
     return Bound(*(torch.cat(column) for column in zip(*((p.square, p.upper, p.mass) for p in parts), strict=True)))
 
 
-def squared(found: Tensor) -> Tensor:
+def _squared(found: Tensor) -> Tensor:
     """A sum of products as the square that it stands for: rounding may leave it below 0, an infinity of any sign is one."""
     return torch.where(found.isinf(), torch.inf, found.clamp(min=0.0))
 

@@ -1,7 +1,7 @@
 """Step 4 of 12, fast path: what a layer keeps of one backward pass, and per-unit norms without per-unit gradients.
 
 A `Part` is the rows of one layer's parameters for b units, written out or as a product that is not carried out:
-  Rows      rows float32 [b, *shape], written out: scales of norms, and weights and tables where that is `cheapest`;
+  Rows      rows float32 [b, *shape], written out: scales and shifts of norms, and weights and tables where that is `cheapest`;
   Products  row = sum_t g_t (outer) a_t, inputs a float32 [b, T, p], output gradients g float32 [b, T, d] (weights); that of
             a bias is sum_t g_t; a convolution's inputs are unfolded a few units at a time, since they are up to
             p / channels as large as the input;
@@ -15,7 +15,7 @@ Optimization on Large Model at Small Cost" (ICML 2023), section 3.2. Shapes deci
 what is added up, too: one product a layer as in a plain step, where theirs writes the rows, drops them, and multiplies again.
 A bias takes no rows beside a product: it is one column more, of ones, which Gram matrices have for an addition. Its rounding
 counts with its weight's, which matters where inputs are far below 1 and gradients cancel; of every task here M / N
-(bookkeeping.py) at start weights is at most a tenth more for it, and 2.2 at most.
+(bookkeeping.py) at start weights is at most a tenth more for it, and 2.2 at most where there is a row at all.
 
 Sums: a term meets 3 roundings (the factor's, its product with a or g, that with the other), in a float32 product of TERMS
 terms at most TERMS - 1 more; up to PIECES such products are added up in float32 one after the other, PIECES - 1 more, and

@@ -15,6 +15,19 @@ from ssl_core.privacy.layers import moments, part_of, refusal
 from ssl_core.privacy.survey import survey
 
 
+class Lone(Given):
+    """One layer, read once; of pictures float32 [b, 2, 6, 6], or by a Conv1d of their channels and rows."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def losses(self, views: dict[str, Tensor]) -> Tensor:
+        pictures = views["x"]
+        found = self.layer(pictures.flatten(1, 2) if isinstance(self.layer, nn.Conv1d) else pictures)
+        return (found.sin() + found).flatten(1).square().mean(dim=1)
+
+
 @pytest.mark.parametrize(
     "layer",
     [
@@ -63,19 +76,10 @@ def _with(layer: nn.Module, **attributes: object) -> nn.Module:
 )
 def test_a_layer_whose_parameters_are_others_than_its_rule_gives_is_refused(layer: nn.Module) -> None:
     """Otherwise rows would stand under another parameter's name."""
-
-    class Lone(Given):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = layer
-
-        def losses(self, views: dict[str, Tensor]) -> Tensor:
-            return self.layer(views["x"]).flatten(1).square().sum(dim=1)
-
     assert "whose parameters are not its weight and then its bias" in (refusal(layer) or "")
-    assert "whose parameters" in (survey(Lone(), {"x": torch.randn(4, 2, 6)}) or "")
+    assert "whose parameters" in (survey(Lone(layer), {"x": torch.randn(4, 2, 6, 6)}) or "")
     with pytest.raises(PrivacyError, match="whose parameters"):
-        BookkeepingEngine(Lone())
+        BookkeepingEngine(Lone(layer))
 
 
 def test_a_norm_of_numbers_that_the_model_made_shorter_goes_to_another_engine_or_is_right() -> None:
@@ -106,18 +110,8 @@ def test_a_norm_of_numbers_that_the_model_made_shorter_goes_to_another_engine_or
     ],
 )
 def test_each_known_layer_in_unusual_settings_gives_the_rows_of_the_loop(layer: nn.Module) -> None:
-    class Lone(Given):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = layer
-
-        def losses(self, views: dict[str, Tensor]) -> Tensor:
-            pictures = views["x"]
-            found = self.layer(pictures.flatten(1, 2) if isinstance(layer, nn.Conv1d) else pictures)
-            return (found.sin() + found).flatten(1).square().mean(dim=1)
-
     views = {"x": torch.randn(4, 2, 6, 6, generator=torch.Generator().manual_seed(2))}
-    assert survey(with_weights(Lone()), views) is None
+    assert survey(with_weights(Lone(layer)), views) is None
 
 
 @pytest.mark.parametrize("shape", [(6,), (3, 6)])

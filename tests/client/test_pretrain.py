@@ -1,0 +1,82 @@
+"""A site that pretrains by itself: what it reads, what it keeps, and with what it trains."""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+from tests_commands import run
+
+from client.pretrain import pretrain_alone
+from ssl_core.data.patients import Patients
+from ssl_core.errors import StateError
+from ssl_core.privacy import isolation, planner, training
+
+
+def _plan_alone(federation: Any) -> Path:
+    federation.launch()
+    plan: Path = federation.root / "alone.toml"
+    body = tomllib.loads((federation.root / "plan.toml").read_text())
+    body |= {"alone": True, "sites": [{"name": "site-a", "nominal_size": 40}]}
+    body["rounds"] |= {"rounds": 2, "steps_per_round": 1, "max_void": 0}
+    plan.write_text(tomli_w.dumps(body))
+    return plan
+
+
+def test_a_site_that_pretrains_alone_trains_at_the_very_pace_that_was_checked_or_charges_nothing(
+    make_federation: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = make_federation(3)
+    plan, site, chosen = _plan_alone(federation), federation.site("site-a"), planner.choose_pace
+    before = run("site", "ledger", "--home", site.root, "--json").stdout
+
+    def smaller(*args: Any) -> Any:
+        pace = chosen(*args)
+        return replace(pace, size=pace.size // 2)
+
+    monkeypatch.setattr(planner, "choose_pace", smaller)
+    with pytest.raises(StateError, match="another pace"):
+        pretrain_alone(site, plan)
+    assert run("site", "ledger", "--home", site.root, "--json").stdout == before
+
+    monkeypatch.setattr(planner, "choose_pace", chosen)
+    trained, seen = training.train_round, list[Any]()
+
+    def train(**kwargs: Any) -> Any:
+        seen.append(kwargs["pace"])
+        assert kwargs["pace"].engine._model is kwargs["model"]
+        return trained(**kwargs)
+
+    monkeypatch.setattr(training, "train_round", train)
+    pretrain_alone(site, plan)
+    assert len(seen) == 2 and seen[0] is seen[1]
+
+
+def test_a_site_that_pretrains_alone_reads_its_files_once_and_keeps_no_copy(
+    make_federation: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = make_federation(3)
+    plan = _plan_alone(federation)
+    folder = federation.root / "data" / "site-a"
+    seen: list[Patients] = []
+    checked, trained = isolation.check_isolation, training.train_round
+
+    def check(*args: Any, **kwargs: Any) -> Any:
+        shutil.rmtree(folder)
+        return checked(*args, **kwargs)
+
+    def train(**kwargs: Any) -> Any:
+        seen.append(kwargs["patients"])
+        return trained(**kwargs)
+
+    monkeypatch.setattr(isolation, "check_isolation", check)
+    monkeypatch.setattr(training, "train_round", train)
+    pretrain_alone(federation.site("site-a"), plan)
+    assert len(seen) == 2 and all(len(patients) == 40 for patients in seen)
+    assert list((federation.root / "site-a" / "keys").iterdir()) == []
