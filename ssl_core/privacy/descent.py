@@ -70,7 +70,7 @@ class Descent:
         self.steps = 0
         if training.optimizer == "adam":
             self.inner: torch.optim.Optimizer = torch.optim.Adam(
-                self._parameters, lr=training.learning_rate, betas=training.betas
+                self._parameters, lr=training.learning_rate, betas=training.betas, fused=True
             )
         else:
             self.inner = torch.optim.SGD(self._parameters, lr=training.learning_rate, momentum=training.momentum)
@@ -113,7 +113,7 @@ class Descent:
             end = begin + parameter.numel()
             slot = self.inner.state[parameter]
             if self._training.optimizer == "adam":
-                slot["step"] = torch.tensor(float(state.steps))
+                slot["step"] = torch.tensor(float(state.steps), device=parameter.device)
             for name in expected:
                 part = torch.from_numpy(np.array(state.moments[name][begin:end]))
                 slot[name] = part.view(parameter.shape).to(parameter.device)

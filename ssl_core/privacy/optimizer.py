@@ -126,10 +126,12 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus has no type
         _check_source(self._noise)
         clipped = ClippedSum(tuple(p.summed_grad for p in self.params), self.max_grad_norm, self._reach)
         scale = self.noise_multiplier * clipped.sensitivity(self._privacy.adjacency)
-        for parameter in self.params:
+        sizes = [parameter.numel() for parameter in self.params]
+        noise = self._noise.normal(sum(sizes), scale).to(self.params[0].device)
+        for parameter, part in zip(self.params, torch.split(noise, sizes), strict=True):
             _check_processed_flag(parameter.summed_grad)
-            noise = self._noise.normal(parameter.numel(), scale).to(parameter.device)
-            parameter.grad = parameter.summed_grad.add_(noise.view_as(parameter)).to(torch.float32)
+            # Added in float64, rounded once, in the place of the noise.
+            parameter.grad = part.view_as(parameter).add_(parameter.summed_grad)
             _mark_as_processed(parameter.summed_grad)
 
 

@@ -121,7 +121,7 @@ def whole_steps(case: Case, views: Views, how: How, summed: Callable[[], Clipped
         max_grad_norm=CLIP_NORM, delta=1e-5,
     )  # fmt: skip
     training = TrainingSpec(optimizer="adam", learning_rate=1e-12)
-    adam = torch.optim.Adam(model.parameters(), lr=1e-12)
+    adam = torch.optim.Adam(model.parameters(), lr=1e-12, fused=True)
     descent = Descent(model, training, total_steps=1 << 20, state=None)
     optimizer = PrivateOptimizer(descent, privacy, nominal_size=2 * MOST_LOOPED, noise=GaussianNoise(), reach=1)
 

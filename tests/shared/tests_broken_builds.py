@@ -87,18 +87,16 @@ def shuffled(patch):
 
 
 def repeated_noise(patch):
-    """A source draws for the first of two releases and gives the same again for the second; two tensors a release."""
-    tensors = 2
+    """A source draws for the first of two releases and gives the same again for the second."""
     # Each source is kept beside what it drew, so that its number is not given to another one.
-    drawn: dict[int, tuple[GaussianNoise, list[int], list[torch.Tensor]]] = {}
+    drawn: dict[int, tuple[GaussianNoise, list[torch.Tensor]]] = {}
 
     def normal(self, count, scale):
-        _, calls, kept = drawn.setdefault(id(self), (self, [0], []))
-        place = calls[0] % (2 * tensors)
-        calls[0] += 1
-        if place < tensors:
-            kept[place:] = [REAL_NOISE(self, count, scale)]
-        return kept[place % tensors].clone()
+        _, kept = drawn.setdefault(id(self), (self, []))
+        if kept:
+            return kept.pop()
+        kept.append(REAL_NOISE(self, count, scale))
+        return kept[0].clone()
 
     patch.setattr(GaussianNoise, "normal", normal)
 
