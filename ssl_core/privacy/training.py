@@ -11,6 +11,7 @@ have changed since the approval. Nothing is logged here: losses, norms and sampl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from weakref import WeakKeyDictionary
@@ -81,7 +82,7 @@ def train_round(
     privacy = plan.privacy
     device = training_device(speed)
     keep_freed_memory()
-    with threads(speed.threads):
+    with threads(speed.threads), ThreadPoolExecutor(1, thread_name_prefix="choral-draw") as thread:
         load_vector(model, start)
         pace = pace or choose_pace(model, plan.data, speed, device)
         model.start_round()
@@ -103,7 +104,7 @@ def train_round(
         for number in range(first_step, first_step + plan.rounds.steps_per_round):
             coins = UnitCoins.fresh()
             sample = poisson_sample(patients.tags, privacy.sampling_rate, coins)
-            for index, views in drawn_ahead(parts_of(sample, patients.tags[sample], coins), partial(draw, coins)):
+            for index, views in drawn_ahead(parts_of(sample, patients.tags[sample], coins), partial(draw, coins), thread):
                 optimizer.add(summed(index, partial(sum_of, views)))
             optimizer.release(number, tap)
         if optimizer.releases != plan.rounds.steps_per_round:

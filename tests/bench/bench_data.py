@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -119,7 +120,11 @@ def _waiting(kind: str, repeat: int) -> list[dict[str, Any]]:
         def at_once(parts: Sequence[Index]) -> Iterator[tuple[Index, Callable[[Index], Views]]]:
             return ((part, draw) for part in parts)
 
-        arms = {"drawn ahead": lambda parts: drawn_ahead(parts, draw), "drawn when needed": at_once}
+        def ahead(parts: Sequence[Index]) -> Iterator[tuple[Index, Callable[[Index], Views]]]:
+            with ThreadPoolExecutor(1) as thread:
+                yield from drawn_ahead(parts, draw, thread)
+
+        arms = {"drawn ahead": ahead, "drawn when needed": at_once}
         shares: dict[str, list[tuple[float, float]]] = {name: [] for name in arms}
         for _ in range(repeat):
             for name, arm in arms.items():
