@@ -1,7 +1,6 @@
 """One private gradient by every engine beside a plain training step: ratios of time and of peak memory.
 
-    python tests/bench/bench_private_step.py [--quick] [--json FILE] [--batch 16 64 256] [--models vit-tiny text ...]
-        [--device cpu|cuda] [--precision float32|bfloat16] [--compile] [--threads 1] [--repeat 7]
+    python tests/bench/bench_private_step.py --help
 
 Prints a table; asserts nothing. plain is one forward pass of the batch and one backward to all parameters, for the sum of
 the losses; an engine is `clipped_sum` of the same views: clipped, summed in float64, without noise. "whole step" is what a
@@ -33,7 +32,7 @@ from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import torch
 from opacus.grad_sample import GradSampleModuleFastGradientClipping
@@ -56,10 +55,10 @@ from ssl_core.privacy.noise import GaussianNoise
 from ssl_core.privacy.optimizer import PrivateOptimizer
 from ssl_core.privacy.reference import LoopEngine
 
-CLIP_NORM = 0.1
-ENGINES: tuple[Choice, ...] = ("bookkeeping", "hooks", "vmap")
+CLIP_NORM, MOST_LOOPED = 0.1, 16
+GHOST = "ghost"
+ENGINES = ("bookkeeping", "hooks", "vmap", GHOST)
 WITH_ROWS = ("hooks", "vmap")
-MOST_LOOPED = 16
 FLOAT32_ALONE = "it computes in float32 alone"
 PLAIN_STEP, PRIVATE_STEP = "plain, whole step", "bookkeeping, whole step"
 
@@ -111,12 +110,12 @@ class How:
     device: str
     precision: Precision
     compiled: bool
+    engines: Sequence[str] = ENGINES
 
 
 def whole_steps(case: Case, views: Views, how: How, summed: Callable[[], ClippedSum]) -> dict[str, Callable[[], Any]]:
     """Plain and private training to the new weights; the learning rate leaves them where they are."""
-    model = case.model
-    privacy = PrivacySpec(
+    model, privacy = case.model, PrivacySpec(
         unit="patient", adjacency="add-or-remove-one", noise="site", sampling_rate=0.5, noise_multiplier=1.0,
         max_grad_norm=CLIP_NORM, delta=1e-5,
     )  # fmt: skip
@@ -154,25 +153,24 @@ def steps_of(case: Case, views: Views, units: int, how: How) -> tuple[dict[str, 
     found: dict[str, Callable[[], Any]] = {"plain": plain}
     free = torch.cuda.mem_get_info()[0] if how.device == "cuda" else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     rows = units * sum(parameter.numel() * 4 for parameter in model.parameters())
-    for name in ENGINES:
+    for name in how.engines:
+        if half and name != "bookkeeping":
+            absent[name] = FLOAT32_ALONE
+            continue
+        if name == GHOST:
+            found[name] = partial(Ghost(model).clipped_sum, views, CLIP_NORM)
+            continue
         try:
-            engine = choose_engine(model, case.trial, name)
+            engine = choose_engine(model, case.trial, cast(Choice, name))
         except ConfigError as error:
             absent[name] = error.problem
             continue
-        if half and isinstance(engine, BookkeepingEngine):
+        if half:
             engine = BookkeepingEngine(model, how.precision).within(units)
-        elif half:
-            absent[name] = FLOAT32_ALONE
-            continue
         if name in WITH_ROWS and 3 * rows > free:
             absent[name] = f"its rows need {rows / 1e9:.1f} GB and as much again twice, {free / 1e9:.1f} GB are free"
         else:
             found[name] = partial(engine.clipped_sum, views, CLIP_NORM * (1 + engine.gamma))
-    if half:
-        absent["ghost"] = FLOAT32_ALONE
-    else:
-        found["ghost"] = partial(Ghost(model).clipped_sum, views, CLIP_NORM)
     if "bookkeeping" in found:
         found |= whole_steps(case, views, how, found["bookkeeping"])
     return found, absent
@@ -270,6 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--batch", type=int, nargs="+", default=[16, 64, 256])
     parser.add_argument("--models", nargs="+", choices=sorted(MODELS), default=list(MODELS))
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES, help="beside plain")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--compile", action="store_true", help="plain alone, by torch.compile")
@@ -280,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     batches, repeat = ([3], 1) if given.quick else (given.batch, given.repeat)
     console, rows = Console(width=150), []
-    how = How(given.device, given.precision, given.compile)
+    how = How(given.device, given.precision, given.compile, given.engines)
     machine = f"{machine_line()}; {given.threads} threads; torch {torch.__version__}; {how.precision}"
     console.print(machine, highlight=False)
     # Opacus says that its backward hooks fire late, which the gap shows they do not here.
