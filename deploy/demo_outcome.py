@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -43,8 +42,7 @@ def evaluate(
         scores: dict[str, Any] = json.loads(out.read_text())
         return scores
 
-    with ThreadPoolExecutor(loopback.at_once) as pool:
-        return dict(zip([site.name for site in data.sites], pool.map(run, data.sites), strict=True))
+    return dict(zip([site.name for site in data.sites], loopback.together(run, data.sites), strict=True))
 
 
 def finetune_everywhere(data: DemoSites, loopback: Loopback) -> None:
@@ -59,8 +57,7 @@ def finetune_everywhere(data: DemoSites, loopback: Loopback) -> None:
             "--count", str(_LABELLED), "--out", str(home / "models" / f"from-{encoder.name}"),
         )  # fmt: skip
 
-    with ThreadPoolExecutor(loopback.at_once) as pool:
-        list(pool.map(run, data.sites))
+    loopback.together(run, data.sites)
 
 
 def collect(

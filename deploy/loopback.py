@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import tomli_w
 
@@ -31,6 +31,9 @@ from ssl_core.errors import StateError
 
 _COMMAND_S, _LAUNCH_S = 900.0, 90.0
 _POLL_S = 0.1
+
+Given = TypeVar("Given")
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +97,22 @@ class Loopback:
 
     def each_site(self, *arguments: str) -> dict[str, str]:
         """Run one `choral` command at every site, as many at once as there are cores."""
+
+        def run(name: str) -> str:
+            return self.command(*arguments, "--home", str(self.site_home(name)))
+
+        names = [site.name for site in self.sites]
+        return dict(zip(names, self.together(run, names), strict=True))
+
+    def together(self, run: Callable[[Given], Found], each: Sequence[Given]) -> list[Found]:
+        """`run` of each, as many at once as there are cores; Ctrl-C ends every process here, and does not wait for them."""
         with ThreadPoolExecutor(self.at_once) as pool:
-            runs = {s.name: pool.submit(self.command, *arguments, "--home", str(self.site_home(s.name))) for s in self.sites}
-            return {name: run.result() for name, run in runs.items()}
+            try:
+                return list(pool.map(run, each))
+            except KeyboardInterrupt:
+                # Else leaving the pool would wait until what runs has ended by itself.
+                self.supervisor.close()
+                raise
 
     def set_up(self) -> None:
         """Authority, operator, sites, signed roster, acceptance of every member by every site."""
@@ -104,15 +120,9 @@ class Loopback:
         authority = self.root / "authority"
         with held_ports(1) as [port]:
             address = f"127.0.0.1:{port}"
-        with ThreadPoolExecutor(self.at_once) as pool:
-            first = pool.submit(self.command, "authority", "init", "--home", str(authority))
-            second = pool.submit(
-                self.command, "operator", "init", "--home", str(self.operator_home),
-                "--address", address, "--port", str(port),
-            )  # fmt: skip
-            first.result()
-            second.result()
-            list(pool.map(lambda site: self._init_site(site, authority / "authority.pub"), self.sites))
+        operator = ("operator", "init", "--home", str(self.operator_home), "--address", address, "--port", str(port))
+        self.together(lambda words: self.command(*words), [("authority", "init", "--home", str(authority)), operator])
+        self.together(lambda site: self._init_site(site, authority / "authority.pub"), self.sites)
         roster = self.operator_home / "roster.json"
         requests = [str(self.site_home(site.name) / "join-request.json") for site in self.sites]
         self.command(
@@ -191,8 +201,7 @@ class Loopback:
             said = self.command("site", "pretrain", str(plans[name]), *_start_options(start), "--yes", "--json", "--home", home)
             return Path(json.loads(said)["encoder"])
 
-        with ThreadPoolExecutor(self.at_once) as pool:
-            return dict(zip(plans, pool.map(run, plans), strict=True))
+        return dict(zip(plans, self.together(run, list(plans)), strict=True))
 
     def stop_daemons(self) -> None:
         """End the operator's and the sites' daemons."""

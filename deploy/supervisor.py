@@ -226,6 +226,8 @@ class Supervisor:
     def _guarded(
         self, argv: tuple[str, ...], env: Mapping[str, str], out: int, err: int, *, lock: bool
     ) -> subprocess.Popen[bytes]:
+        if self._closed:
+            raise StateError("every process here was ended, and no other begins", field="program", value=argv[0])
         held = self._lock.fd if lock and self._lock is not None else -1
         command = [sys.executable, "-I", "-S", guard.__file__, str(self._lifeline_read), str(self._grace_s), str(held)]
         return subprocess.Popen(
