@@ -35,6 +35,7 @@ from ssl_core.errors import StateError
 if TYPE_CHECKING:
     from ssl_core.config import SpeedSpec
     from ssl_core.data.declared import Declared
+    from ssl_core.data.patients import Patients
     from ssl_core.objectives.base import PretextModel
     from ssl_core.privacy.isolation import IsolationReport
     from ssl_core.privacy.planner import Pace
@@ -79,18 +80,18 @@ def keep_checked(study: Study, pace: Pace) -> None:
         write_durably(_path(study), b"".join(each + b"\n" for each in [*lines, line]))
 
 
-def warm_up(study: Study) -> Pace:
-    """Load model and patients before a round asks for them; the round's pace, at which the isolation is checked unless it was.
+def warm_up(study: Study) -> tuple[Patients, Pace]:
+    """The patients of the next round, and its pace, at which the isolation is checked unless it was.
 
-    Raises `ConfigError`, `PrivacyError`, and `StateError` where the machine became another one during the check.
+    Raises `ConfigError`, `PrivacyError`, and `StateError` where the copy of the patients is gone or damaged, or the machine
+    became another one during the check.
     """
-    _ = study.patients
-    pace = pace_of(study)
+    patients, pace = study.patients, pace_of(study)
     if _made_with(study, pace) not in _lines(study):
         check_study(study)
         if _made_with(study, pace) not in _lines(study):
             raise another_pace("nothing; the next round makes the check again")
-    return pace
+    return patients, pace
 
 
 def another_pace(remedy: str) -> StateError:

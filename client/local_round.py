@@ -31,12 +31,12 @@ def _train_and_mask(study: Study, start: bytes, total: Words | None) -> MaskedUp
     plan = study.plan
     study.check()
     # A copy that is gone or damaged, or a failed check, must end the round before it is begun and charged.
-    pace = warm_up(study)
+    patients, pace = warm_up(study)
     ticket = study.secure_sum.begin(start, total)
     site_ledger(study.home).commit(study.plan_hash, ticket.round, plan.rounds.steps_per_round)
     result = train_round(
         model=study.model,
-        patients=study.patients,
+        patients=patients,
         plan=plan,
         nominal_size=study.nominal_size,
         start=study.history.weights,

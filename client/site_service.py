@@ -82,7 +82,7 @@ class SiteService:
                 if vector is not None:
                     study.history.begin(_floats(vector, np.float32))
                 study.secure_sum.accept_keys(body)
-                # Model and patients are loaded here, so that the first round is as fast as the others.
+                # What a round could fail at before it begins is seen here, and the first round is as fast as the others.
                 warm_up(study)
                 return Parcel(OutgoingKind.KEYS_ACK, hashlib.sha256(body).digest())
             case IncomingKind.START:
@@ -111,7 +111,7 @@ class SiteService:
             study.forget()
         elif study.history.standing.count == study.plan.rounds.rounds:
             study.finish(read_signed(Ack, acknowledgement)[1].round)
-            # The patients' records leave this process too; asked again, the answer comes from the journal.
+            # Nothing of the study stays in this process; asked again, the answer comes from the journal.
             del self._studies[study.plan_hash]
         return Parcel(OutgoingKind.CLOSE_ACK, acknowledgement)
 

@@ -123,9 +123,12 @@ class Study:
         """This site's copy of the records that were approved for the study."""
         return KeptRecords(self._keys)
 
-    @cached_property
+    @property
     def patients(self) -> Patients:
-        """The records as they were checked and approved; raises `StateError` where no copy of them is left."""
+        """The records as they were checked and approved, every one of them looked at.
+
+        Raises `StateError` where no copy is left, or one is damaged: asked for anew by each round, before it begins.
+        """
         return self.kept_records.read(self.plan.data)
 
     @cached_property

@@ -3,7 +3,8 @@
 Entry i stores kind, canonical JSON body, and hash_i = SHA-256(hash_{i-1} | i | kind | body). Every append is one
 immediate transaction in WAL mode with synchronous=FULL, so it is on disk before the call returns. Beside the file stands
 `<name>.head` (sequence and hash of the last entry); an anchor of the same form may stand outside the state folder.
-Refused at opening (`ChainError`): a broken link, a gap, a head or anchor that is newer than the log (ruling 20).
+Refused at opening (`ChainError`): a broken link, a gap, a head or anchor that is newer than the log (ruling 20). Refused at
+each transaction: a head or anchor of another log, such as a copy of this one that went on since.
 Not detected: a roll-back of the whole machine, anchor included. An anchor that is gone is warned of and made again.
 """
 
@@ -85,11 +86,7 @@ class Chain:
     def verify(self) -> None:
         """Walk the whole log; raises `ChainError` at the first edit, gap or roll-back."""
         # Heads are read first: another process may append meanwhile, and a head is never ahead of its log.
-        heads = [
-            (what, _read_head(path))
-            for path, what in ((self._head_path, "head"), (self._anchor_path, "anchor"))
-            if path is not None and path.exists()
-        ]
+        heads = self._heads()
         hashes = {0: _GENESIS}
         last = 0
         for sequence, kind, body, stored in self._database.execute(
@@ -127,6 +124,7 @@ class Chain:
             return
         self._database.execute("BEGIN IMMEDIATE")
         try:
+            self._check_heads()
             yield self
         except BaseException:
             self._database.execute("ROLLBACK")
@@ -135,6 +133,18 @@ class Chain:
         row = self._last()
         if row is not None:
             self._write_heads(*row)
+
+    def _check_heads(self) -> None:
+        """Head and anchor are of this log still: a copy of it, open since before they were written, may go on no more."""
+        for what, (sequence, stored) in self._heads():
+            row = self._database.execute("SELECT hash FROM log WHERE sequence = ?", (sequence,)).fetchone()
+            if (row or (_GENESIS if sequence == 0 else None,)) != (stored,):
+                raise ChainError(
+                    f"log is not the one that its {what} is of: another copy of it has gone on",
+                    field=f"{what} entry",
+                    value=sequence,
+                    remedy="stop this site, both copies of its folder, and tell the authority",
+                )
 
     def append(self, kind: str, body: Mapping[str, Any]) -> Entry:
         """Add one entry and return it once it is durable."""
@@ -163,6 +173,13 @@ class Chain:
         # A command opens its log and ends: Python 3.13 warns of a connection that is collected open.
         if hasattr(self, "_database"):
             self._database.close()
+
+    def _heads(self) -> list[tuple[str, tuple[int, str]]]:
+        return [
+            (what, _read_head(path))
+            for path, what in ((self._head_path, "head"), (self._anchor_path, "anchor"))
+            if path is not None and path.exists()
+        ]
 
     def _last(self) -> tuple[int, str] | None:
         row = self._database.execute("SELECT sequence, hash FROM log ORDER BY sequence DESC LIMIT 1").fetchone()

@@ -92,7 +92,7 @@ def test_a_batch_of_a_size_that_memory_did_not_allow_at_the_approval_is_looked_a
     sizes = []
     for memory in (small, large, large, small, large):
         monkeypatch.setattr(planner, "total_memory", lambda _, memory=memory: memory)
-        sizes.append((warm_up(Study(site, plan_hash)).size, len(asked)))
+        sizes.append((warm_up(Study(site, plan_hash))[1].size, len(asked)))
     assert sizes[0][0] < sizes[1][0], "else nothing is tried here"
     assert sizes == [(sizes[0][0], 1), (sizes[1][0], 2), (sizes[1][0], 2), (sizes[0][0], 2), (sizes[1][0], 2)]
 

@@ -80,6 +80,30 @@ def test_a_rolled_back_folder_is_refused_by_the_anchor_outside_it(tmp_path: Path
     assert len(Chain(path, anchor=anchor).entries()) == 2
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_of_a_log_and_a_copy_of_it_beside_one_goes_on_and_the_other_stops(tmp_path: Path, first: int) -> None:
+    """Both were opened while they were alike; the anchor, outside both, is of the one that went on."""
+    (tmp_path / "one").mkdir()
+    path, anchor = made(tmp_path / "one")
+    shutil.copytree(path.parent, tmp_path / "two", ignore=shutil.ignore_patterns("outside"))
+    logs = [Chain(place / path.name, anchor=anchor) for place in (tmp_path / "one", tmp_path / "two")]
+    on, off = logs[first], logs[1 - first]
+    on.append("spent", {"by": "the one"})
+    with pytest.raises(ChainError, match="another copy of it has gone on"):
+        off.append("spent", {"by": "the other"})
+    with pytest.raises(ChainError, match="another copy"), off.transaction():
+        pytest.fail("a block is not even begun")
+    assert len(off.entries()) == 3 and not off._database.in_transaction
+    on.append("spent", {"by": "the one"})
+    assert len(on.entries()) == 5
+    # Caught up by the same number of entries it is another log still.
+    with sqlite3.connect(off.path) as database:
+        database.execute("INSERT INTO log SELECT sequence + 3, kind, body, hash FROM log WHERE sequence < 3")
+    database.close()
+    with pytest.raises(ChainError, match="another copy"):
+        off.append("spent", {"by": "the other"})
+
+
 def test_an_anchor_that_is_gone_is_warned_of_and_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     anchor = tmp_path / "elsewhere" / "anchor"
     chain = Chain(tmp_path / "chain.db", anchor=anchor, create=True)
