@@ -13,6 +13,7 @@ from client.budget import site_ledger
 from client.isolation import warm_up
 from client.study import Study
 from ssl_core.parcel import OutgoingKind, Parcel
+from ssl_core.privacy.absence import check_absence
 from ssl_core.privacy.training import train_round
 from ssl_core.secure_sum.ring import Words
 from ssl_core.secure_sum.roles import MaskedUpload
@@ -33,6 +34,8 @@ def _train_and_mask(study: Study, start: bytes, total: Words | None) -> MaskedUp
     # A copy that is gone or damaged, or a failed check, must end the round before it is begun and charged.
     patients, pace = warm_up(study)
     ticket = study.secure_sum.begin(start, total)
+    # Only now are the round's weights known; a round that ends here was begun, and is charged to nobody.
+    check_absence(study.model, study.history.weights, plan, study.nominal_size, study.home.config.speed, pace)
     site_ledger(study.home).commit(study.plan_hash, ticket.round, plan.rounds.steps_per_round)
     result = train_round(
         model=study.model,

@@ -49,6 +49,7 @@ def pretrain_alone(
     from ssl_core.data.check import check_and_load
     from ssl_core.data.source import read_source
     from ssl_core.objectives.build import build_model
+    from ssl_core.privacy.absence import check_absence
     from ssl_core.privacy.isolation import check_isolation
     from ssl_core.privacy.training import train_round
     from ssl_core.start_weights import start_weights
@@ -72,6 +73,7 @@ def pretrain_alone(
     pace = pace_here(model, plan.data, speed)
     if pace.facts != report.pace.facts:
         raise another_pace("run the command again")
+    check_absence(model, weights, plan, nominal_size, speed, pace)
     units = include(home, plan_hash, cohort, patients, different_people=differ)
     ledger.reserve(plan_hash, plan.name, schedule, plan.privacy.delta, units=units)
     steps = plan.rounds.steps_per_round

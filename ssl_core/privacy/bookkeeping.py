@@ -25,7 +25,8 @@ Forward and backward passes of any batched engine have this (demanded: 1e-5 of t
 adds, in the worst case, 2 gamma_1089 C M_j / N_j for another unit j: 1.3e-4 C where nothing cancels, up to 3.3e-3 C where a
 task's rows cancel most (M / N of 25, own views compared with each other). Measured, passes and sum together: 4e-8 C for each
 other unit of the batch (transformers, batches of 32 to 256). Rows made to cancel, 64 of them, moved a sum by 5e-3 C in all;
-gamma does not cover that. It ends there: sampling.py parts a sample so that only the units of one group can be reached.
+gamma does not cover that. Weights can be chosen to make whole gradients of last bits; absence.py looks for such before each
+round. It ends there: sampling.py parts a sample so that only the units of one group can be reached.
 In bfloat16 the passes would do a thousand times more: where a batch of another size takes another kernel, a last bit of float32
 turns a bit of bfloat16; 15 units of a signal transformer moved by 3e-3 each when the 16th left, their sum by 6e-3 C. So there
 a batch has `room` units, a public number: the passes run in that shape always, the places of nobody hold zeros and are dropped
