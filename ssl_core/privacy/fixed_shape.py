@@ -42,8 +42,11 @@ _AT_ONCE = 64
 
 
 def check_fixed_shape(engine: BookkeepingEngine, room: int, views: Views, clip_norm: float) -> None:
-    """All of it, with sums at `clip_norm`; in a shape of one unit there is nobody else to look at."""
-    engine = engine.within(room)
+    """All of it, with sums at `clip_norm`; in a shape of one unit there is nobody else to look at.
+
+    Of more units than `room` the first are taken.
+    """
+    engine, views = engine.within(room), {name: view[:room] for name, view in views.items()}
     _check_neighbours(engine, views)
     count, device = units_of(views), next(iter(views.values())).device
     place = torch.arange(room, device=device)

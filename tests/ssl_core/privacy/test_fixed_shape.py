@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.fixed_shape import check_fixed_shape
 from ssl_core.privacy.gradients import ClippedSum
 from ssl_core.privacy.isolation import check_isolation
+from ssl_core.trust.identity import Secret
+from ssl_core.trust.random import UnitCoins
 
 MakePlan = Callable[..., StudyPlan]
 Spoil = Callable[[Any, Tensor, Views], Tensor]
@@ -28,6 +31,14 @@ ONE_OF_EACH: dict[str, dict[str, Any]] = {
     "text-transformer": TEXT | TEXT_TRANSFORMER,
     "table": TABLE,
 }
+
+
+@pytest.fixture(autouse=True)
+def known_coins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who meets whom decides which line is the first that finds a fault."""
+    keys = count(1)
+    known = type("Known", (), {"fresh": staticmethod(lambda: UnitCoins(Secret(bytes([next(keys)]) * 32)))})
+    monkeypatch.setattr(isolation, "UnitCoins", known)
 
 
 def bfloat16(chunk: int) -> SpeedSpec:

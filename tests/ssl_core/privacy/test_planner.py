@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_engines import IMAGE, TEXT
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
 from ssl_core.config import SpeedSpec, StudyPlan
 from ssl_core.data.patients import Patients
@@ -27,7 +25,6 @@ from ssl_core.privacy import planner
 from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.engines import synthetic_views
 from ssl_core.privacy.gradients import ClippedSum, PerUnitGradients, units_of
-from ssl_core.privacy.live_memory import peak_bytes
 from ssl_core.privacy.noise import GaussianNoise
 from ssl_core.privacy.planner import choose_pace, clipped_sum_in_halves, greatest_batch, total_memory
 from ssl_core.privacy.sampling import poisson_sample
@@ -36,36 +33,6 @@ from ssl_core.privacy.training import train_round
 
 MakePlan = Callable[..., StudyPlan]
 CPU = torch.device("cpu")
-
-
-def profiled(work: Callable[[], object]) -> int:
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        work()
-    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
-    return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
-
-
-@pytest.mark.parametrize("make", [BookkeepingEngine, PerUnitGradients])
-@pytest.mark.parametrize("units", [1, 3])
-def test_the_peak_is_that_of_torchs_own_profiler(make_plan: MakePlan, make: Any, units: int) -> None:
-    plan = make_plan(IMAGE)
-    model = build_model(plan)
-    engine, views = make(model), {name: view[:units] for name, view in synthetic_views(model, plan.data).items()}
-    assert peak_bytes(lambda: engine.clipped_sum(views, 1.0)) == pytest.approx(
-        profiled(lambda: engine.clipped_sum(views, 1.0)), rel=0.02
-    )
-
-
-def test_memory_that_was_freed_is_not_counted_and_views_are_no_memory() -> None:
-    given = torch.zeros(1000)
-
-    def work() -> Tensor:
-        for _ in range(5):
-            made = given * 2
-        return made.view(10, 100)[:5].add_(1)
-
-    # The new product is there before the old one goes.
-    assert peak_bytes(work) == 8000
 
 
 @given(st.integers(0, 10**9), st.integers(1, 10**7), st.integers(1, 10**7), st.integers(1, 10**11), st.integers(1, 4096))
@@ -91,6 +58,37 @@ def test_the_greatest_batch_that_fits_is_found_without_looking_at_large_ones(
         looked.pop()
         assert max(looked) <= 64
     assert 1.5 * needed <= memory
+
+
+NEEDS: dict[str, Callable[[int], int]] = {
+    "a line": lambda size: 7 + 3 * size,
+    "flat at first": lambda size: max(6, size),
+    "flat up to 20": lambda size: max(20, size),
+    "steeper from 12 on": lambda size: max(5 * size, 9 * size - 48),
+    "less steep from 16 on": lambda size: min(2 * size, 16 + size) + max(0, size - 32),
+}
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_needs_are_drawn_on_from_where_they_are_a_line_and_one_at_most_is_beyond_memory(name: str) -> None:
+    """For every memory that just suffices for some size: to the byte."""
+    sizes, needed = [1 << power for power in range(13)], NEEDS[name]
+    for least in (-(-3 * needed(size) // 2) for size in sizes):
+        looked: list[int] = []
+
+        def need(size: int, looked: list[int] = looked) -> int:
+            looked.append(needed(size))
+            return looked[-1]
+
+        best = max(size for size in sizes if 1.5 * needed(size) <= least)
+        assert greatest_batch(need, least, 4096) == (best, needed(best))
+        assert sum(1.5 * seen > least for seen in looked) <= 1 and len(looked) <= 9
+
+
+def test_what_is_refused_says_how_much_would_do() -> None:
+    with pytest.raises(ConfigError, match=r"limit: at least 1\.500"):
+        greatest_batch(lambda size: size * planner.GIB, planner.GIB, 64)
+    assert greatest_batch(lambda size: size * planner.GIB, 3 * planner.GIB // 2, 64) == (1, planner.GIB)
 
 
 def test_less_memory_gives_a_smaller_batch_and_too_little_is_refused(make_plan: MakePlan) -> None:
@@ -174,6 +172,9 @@ def test_one_unit_that_does_not_fit_and_any_other_error_are_raised(make_plan: Ma
     for most, error in ((0, OUT[0]), (1, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))):
         with pytest.raises(type(error), match=str(error)):
             clipped_sum_in_halves(np.arange(3), part_of(Short(PerUnitGradients(model), most, error), views))
+    single = Short(PerUnitGradients(model), 1, OUT[0])
+    clipped_sum_in_halves(np.arange(3), part_of(single, views))
+    assert single.summed == [1, 1, 1]
 
 
 def test_a_step_that_runs_out_of_memory_is_finished_on_the_same_sample(
