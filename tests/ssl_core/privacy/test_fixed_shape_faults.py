@@ -109,6 +109,16 @@ def test_what_keeps_units_apart_passes_and_so_do_some_bits_by_the_place(room: in
     check(lambda values, _: _at(1, SLIGHT, values), room)
 
 
+def test_what_reaches_one_entry_of_a_neighbours_row_is_made_again_and_passes() -> None:
+    """Zero times the next unit's square, which is no number where that overflows."""
+
+    def factor(values: Tensor, _codes: Tensor) -> Tensor:
+        beyond = 0.0 * values.square().sum(dim=1, keepdim=True).roll(-1, 0)
+        return torch.cat([1.0 + beyond, torch.ones(len(values), 3)], dim=1)
+
+    check(factor)
+
+
 def test_a_unit_of_no_numbers_that_enters_a_pass_is_seen_where_its_neighbour_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         BookkeepingEngine, "_cleaned", lambda _, views: (views, torch.ones(len(views["codes"]), dtype=torch.bool))

@@ -185,13 +185,14 @@ def test_many_units_written_out_are_added_as_a_loop_would() -> None:
     torch.testing.assert_close(Rows((values,)).weighted(factors, None)[0], wanted, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(("wide", "high"), [(2, 3), (3, 2)])
-def test_many_tokens_are_added_as_in_float64(wide: int, high: int, bias: bool) -> None:
+def test_many_tokens_are_added_as_in_float64(wide: int, high: int, bias: bool, kind: torch.dtype) -> None:
     """More terms than float32 products take, and more of these products than are added up in float32: either factor scaled."""
     generator = torch.Generator().manual_seed(0)
     tokens = 2 * PIECES + 3
-    inputs, grads = (torch.randn(TERMS, tokens, size, generator=generator) for size in (wide, high))
+    inputs, grads = (torch.randn(TERMS, tokens, size, generator=generator).to(kind) for size in (wide, high))
     factors = torch.rand(TERMS, dtype=torch.float64, generator=generator)
     found = Products(inputs, grads, torch.Size((high, wide)), bias).weighted(factors, None)
     scaled = grads.double() * factors[:, None, None]

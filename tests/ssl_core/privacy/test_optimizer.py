@@ -107,6 +107,49 @@ def test_the_way_of_chunking_does_not_change_the_sum(
         assert np.linalg.norm(other - found[0]) <= 1e-6 * np.linalg.norm(found[0])
 
 
+def _made_up(model: Any, plan: StudyPlan, seed: int) -> ClippedSum:
+    rng = np.random.default_rng(seed)
+    grads = tuple(torch.from_numpy(rng.standard_normal(tuple(p.shape))) for p in model.parameters())
+    return ClippedSum(grads, plan.privacy.max_grad_norm)
+
+
+def _vector(clipped: ClippedSum) -> np.ndarray:
+    return torch.cat([part.flatten() for part in clipped.grads]).numpy()
+
+
+def test_every_step_is_of_all_its_own_parts_and_of_none_before(
+    tiny: Any, make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sum of several parts after one of several, of one, and of none; against numpy's."""
+    _silence(monkeypatch)
+    plan, seen = make_plan(), list[np.ndarray]()
+    optimizer = _optimizer(tiny, plan)
+    for number, seeds in enumerate(([1, 2, 3], [4, 5], [], [6], [7, 8, 9])):
+        for seed in seeds:
+            optimizer.add(_made_up(tiny, plan, seed))
+            # A part that was taken up is not held beside the next one.
+            assert all(parameter.grad_sample is None for parameter in optimizer.params)
+        optimizer.release(number, seen.append)
+        wanted = sum((_vector(_made_up(tiny, plan, seed)) for seed in seeds), np.zeros(len(seen[0])))
+        np.testing.assert_allclose(seen[-1] * optimizer.divisor, wanted, rtol=1e-6, atol=1e-6)
+    assert optimizer.releases == 5
+
+
+def test_sum_and_noise_are_rounded_to_float32_once(tiny: Any, make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, seen = make_plan(), list[np.ndarray]()
+    noise = np.random.default_rng(0).standard_normal(len(to_vector(tiny))).astype(np.float32)
+    monkeypatch.setattr(GaussianNoise, "normal", lambda *_: torch.from_numpy(noise.copy()))
+    # At 4 patients the divisor is 1, and dividing rounds nothing.
+    optimizer = _optimizer(tiny, plan, nominal_size=4)
+    optimizer.add(_made_up(tiny, plan, 1))
+    optimizer.release(0, seen.append)
+    exact = _vector(_made_up(tiny, plan, 1)) + noise.astype(np.float64)
+    assert optimizer.divisor == 1.0 and np.array_equal(seen[0], exact.astype(np.float32))
+    # Positive control: rounded before as well, some would be another.
+    twice = _vector(_made_up(tiny, plan, 1)).astype(np.float32) + noise
+    assert not np.array_equal(seen[0], twice)
+
+
 def test_one_patient_moves_the_complete_step_by_at_most_c(
     tiny: Any, make_plan: MakePlan, patients: Patients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +219,21 @@ def test_a_gradient_is_never_used_twice(tiny: Any, make_plan: MakePlan, patients
     optimizer.add(part)
     with pytest.raises(ValueError, match="zero_grad"):
         optimizer.add(part)
+
+
+def test_a_sum_that_was_noised_is_never_noised_again(tiny: Any, make_plan: MakePlan) -> None:
+    """Two noises on one sum would be worth half of each: also after a step that failed once its noise was seen."""
+    plan = make_plan()
+    optimizer = _optimizer(tiny, plan)
+
+    def failing(_: np.ndarray) -> None:
+        raise OSError("disk is full")
+
+    optimizer.add(_made_up(tiny, plan, 1))
+    with pytest.raises(OSError, match="disk is full"):
+        optimizer.release(0, failing)
+    with pytest.raises(ValueError, match="zero_grad"):
+        optimizer.release(0)
 
 
 def test_a_sum_that_is_not_the_plans_is_refused(tiny: Any, make_plan: MakePlan) -> None:

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from ssl_core.data.patients import Patients
 from ssl_core.encoders.vector import to_vector
 from ssl_core.errors import ConfigError, PrivacyError, StateError
 from ssl_core.privacy import noise, training
-from ssl_core.privacy.descent import Descent, learning_rate
+from ssl_core.privacy.descent import learning_rate
 from ssl_core.privacy.optimizer import PrivateOptimizer
 from ssl_core.privacy.synthetic import synthetic_patients
 from ssl_core.privacy.training import OptimizerState, RoundResult, replay_round, train_round
@@ -74,29 +72,6 @@ def test_a_kept_state_changes_what_follows(tiny: Any, make_plan: MakePlan, patie
     common = {"model": tiny, "plan": plan, "gradients": seen, "start": start, "first_step": 5, "total_steps": 20}
     fresh, kept = replay_round(state=None, **common), replay_round(state=state, **common)
     assert not np.array_equal(fresh.delta, kept.delta)
-
-
-@pytest.mark.parametrize("training", [OPTIMIZERS[0], OPTIMIZERS[2]])
-def test_a_restored_optimizer_goes_on_as_if_never_stopped(tiny: Any, make_plan: MakePlan, training: Any) -> None:
-    plan, start = make_plan(training=training), to_vector(tiny)
-    gradients = list(np.random.default_rng(0).standard_normal((8, len(start))).astype(np.float32))
-    descent = Descent(tiny, plan.training, total_steps=8, state=None)
-    halfway = None
-    for number, gradient in enumerate(gradients):
-        begin = 0
-        for parameter in tiny.parameters():
-            part = torch.from_numpy(gradient[begin : begin + parameter.numel()].copy())
-            parameter.grad, begin = part.view_as(parameter), begin + parameter.numel()
-        if number == 4:
-            halfway = (to_vector(tiny), descent.state())
-        descent.prepare(number)
-        descent.inner.step()
-    wanted = to_vector(tiny)
-    assert halfway is not None
-    rest = replay_round(
-        model=tiny, plan=plan, gradients=gradients[4:], start=halfway[0], first_step=4, total_steps=8, state=halfway[1]
-    )
-    assert np.array_equal(to_vector(tiny), wanted) and rest.state.steps == 8
 
 
 def test_every_step_has_coins_of_its_own(tiny: Any, make_plan: MakePlan, patients: Patients) -> None:
@@ -159,6 +134,23 @@ def test_no_step_is_released_with_coins_or_a_stream_that_are_not_ours(
         patch.setattr(UnitCoins, "fresh", lambda: next(coins))
         _train(tiny, plan, patients, tap=seen.append)
     assert len(seen) == 4
+
+
+def test_a_round_begins_at_the_weights_that_it_is_given(tiny: Any, make_plan: MakePlan, patients: Patients) -> None:
+    """What stands still within a round (objectives/round_start.py) is taken once, of those weights."""
+    start, seen = to_vector(tiny) + np.float32(0.125), list[np.ndarray]()
+    tiny.start_round = lambda: seen.append(to_vector(tiny))
+    _train(tiny, make_plan(), patients, start=start)
+    assert len(seen) == 1 and np.array_equal(seen[0], start)
+
+
+def test_a_round_of_another_number_of_steps_gives_no_result(
+    tiny: Any, make_plan: MakePlan, patients: Patients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = PrivateOptimizer.release
+    monkeypatch.setattr(PrivateOptimizer, "release", lambda self, number, tap: honest(self, number, tap) if number else None)
+    with pytest.raises(PrivacyError, match=r"another number of steps.*value: 4"):
+        _train(tiny, make_plan(), patients)
 
 
 def test_sizes_of_the_hospital_change_nothing_that_is_public(
@@ -271,18 +263,6 @@ def test_threads_are_given_back_and_a_missing_device_is_named(tiny: Any, make_pl
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="cuda"):
             _train(tiny, make_plan(), patients, speed=SpeedSpec(device="cuda"))
-
-
-def test_the_learning_rate_is_a_function_of_the_step_alone(make_plan: MakePlan) -> None:
-    training = make_plan(
-        training={"optimizer": "adam", "learning_rate": 2.0, "warmup_fraction": 0.1, "final_fraction": 0.25}
-    ).training
-    rates = [learning_rate(training, step, 100) for step in range(120)]
-    assert rates[:10] == pytest.approx([0.2 * k for k in range(1, 11)])
-    assert rates[10] == 2.0 and rates[55] == pytest.approx(2.0 * (0.25 + 0.75 * 0.5))
-    assert all(a >= b for a, b in pairwise(rates[10:]))
-    assert rates[100:] == pytest.approx([0.5] * 20)
-    assert rates[32] == pytest.approx(2.0 * (0.25 + 0.75 * 0.5 * (1 + math.cos(math.pi * 22 / 90))))
 
 
 @pytest.mark.parametrize("training", [OPTIMIZERS[0], OPTIMIZERS[2]])
