@@ -57,6 +57,8 @@ class SiteHome:
     root: Path
 
     def __post_init__(self) -> None:
+        # What is started from here runs elsewhere, and flwr refuses a relative path of a certificate.
+        object.__setattr__(self, "root", self.root.absolute())
         if not (self.root / "site.toml").is_file():
             raise StateError(
                 "folder is not a site's state folder",

@@ -7,6 +7,7 @@ once: what was checked is what is trained on; since one process does it all, no 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -60,7 +61,12 @@ def pretrain_alone(
     ledger = site_ledger(home, cohort)
     folder = home.root / "encoders" / f"{plan.name}-{plan_hash[:8]}"
     if folder.exists():
-        raise StateError("this study was run here already", field="encoder", value=folder.name)
+        raise StateError(
+            "this study was run here already", field="encoder", value=folder.name, remedy="take its encoder, or another plan"
+        )
+    if any(entry.body["study"] == plan_hash for entry in home.chain.entries("commit")):
+        raise _cut_short("this study was begun here before and did not come to its end", plan)
+    _check_writable(folder.parent)
     weights = start_weights(plan, start)
     ledger.admit(plan_hash, schedule, plan.privacy.delta)
     source = read_source(home.source_path)
@@ -87,13 +93,41 @@ def pretrain_alone(
         speed=speed,
         pace=pace,
     )
-    for number in range(1, plan.rounds.rounds + 1):
-        ledger.commit(plan_hash, number, steps)
-        result = one_round(start=weights, first_step=(number - 1) * steps, state=state)
-        weights, state = (weights + result.delta).astype(np.float32), result.state
+    try:
+        for number in range(1, plan.rounds.rounds + 1):
+            ledger.commit(plan_hash, number, steps)
+            result = one_round(start=weights, first_step=(number - 1) * steps, state=state)
+            weights, state = (weights + result.delta).astype(np.float32), result.state
+    except KeyboardInterrupt:
+        raise _cut_short("interrupted", plan) from None
     card = make_card(plan, plan_hash, weights, kind="alone", closed=plan.rounds.rounds, void=0)
     save_encoder(folder, weights, card)
     return folder
+
+
+def _cut_short(problem: str, plan: StudyPlan) -> StateError:
+    return StateError(
+        f"{problem}; what it was charged stays spent, and it is not taken up again",
+        field="study",
+        value=plan.name,
+        remedy="with another seed the plan is another study, charged anew; choral site ledger shows what is left",
+    )
+
+
+def _check_writable(folder: Path) -> None:
+    """Before anything is charged: an encoder that cannot be written is lost, and its budget with it."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder):
+            pass
+    except OSError as error:
+        raise StateError(
+            f"no encoder could be written here: {error.strerror}",
+            field="path",
+            value=str(folder),
+            limit="a folder in which this user may write",
+            remedy="give the folder its rights back, or make room; nothing was charged",
+        ) from error
 
 
 def _read(home: SiteHome, path: Path) -> tuple[StudyPlan, Schedule]:

@@ -10,14 +10,22 @@ import socket
 import ssl
 from pathlib import Path
 
-from ssl_core.errors import TrustError
+from ssl_core.errors import ConfigError, TrustError
 
 _PATIENCE_S = 5.0
 
 
 def check_server_certificate(superlink: str, ca: Path) -> bool:
-    """True when it verified, False when nobody answered."""
+    """True when it verified, False when nobody answered; `ConfigError` where `superlink` is not HOST:PORT."""
     host, _, port = superlink.rpartition(":")
+    if not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise ConfigError(
+            "address of the server is not HOST:PORT",
+            field="superlink",
+            value=superlink,
+            limit="a name or number, a colon, 1 to 65535",
+            remedy="write --superlink HOST:PORT, or leave it out for the roster's",
+        )
     context = ssl.create_default_context(cafile=str(ca))
     try:
         with socket.create_connection((host, int(port)), timeout=_PATIENCE_S) as plain:

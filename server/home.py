@@ -59,6 +59,8 @@ class OperatorHome:
     root: Path
 
     def __post_init__(self) -> None:
+        # What is started from here runs elsewhere, and flwr refuses a relative path of a certificate.
+        object.__setattr__(self, "root", self.root.absolute())
         if not (self.root / "operator.toml").is_file():
             raise StateError(
                 "folder is not an operator's folder",

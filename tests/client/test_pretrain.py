@@ -80,3 +80,31 @@ def test_a_site_that_pretrains_alone_reads_its_files_once_and_keeps_no_copy(
     pretrain_alone(federation.site("site-a"), plan)
     assert len(seen) == 2 and all(len(patients) == 40 for patients in seen)
     assert list((federation.root / "site-a" / "keys").iterdir()) == []
+
+
+def test_an_encoder_that_could_not_be_written_is_said_before_anything_is_charged(make_federation: Callable[..., Any]) -> None:
+    federation = make_federation(3)
+    site, plan = federation.site("site-a"), _plan_alone(federation)
+    (site.root / "encoders").rmdir()
+    (site.root / "encoders").write_text("a file where the folder should be")
+    with pytest.raises(StateError, match="no encoder could be written"):
+        pretrain_alone(site, plan)
+    assert site.chain.entries("reserve") == [] == site.chain.entries("commit")
+
+
+def test_ctrl_c_says_what_stays_spent_and_so_does_the_next_run(
+    make_federation: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = make_federation(3)
+    site, plan = federation.site("site-a"), _plan_alone(federation)
+
+    def stopped(**_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(StateError, match=r"interrupted; what it was charged stays spent.*seed"):
+        patch.setattr(training, "train_round", stopped)
+        pretrain_alone(site, plan)
+    assert len(site.chain.entries("commit")) == 1
+    with pytest.raises(StateError, match=r"begun here before.*stays spent.*seed"):
+        pretrain_alone(site, plan)
+    assert len(site.chain.entries("commit")) == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from client.server_check import check_server_certificate
-from ssl_core.errors import TrustError
+from ssl_core.errors import ConfigError, TrustError
 from ssl_core.trust.certificates import ServerCertificate, issue_server_certificate
 
 NOW = datetime.datetime.now(datetime.UTC)
@@ -72,3 +72,11 @@ def test_a_server_that_does_not_answer_yet_is_no_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     assert not check_server_certificate(f"127.0.0.1:{port}", tmp_path / "ca.crt")
+
+
+@pytest.mark.parametrize(
+    "address", ["nonsense", "server", ":443", "server:", "server:https", "server:0", "server:65536", "server:-1"]
+)
+def test_what_is_no_address_is_refused_by_name(tmp_path: Path, address: str) -> None:
+    with pytest.raises(ConfigError, match=r"not HOST:PORT.*superlink"):
+        check_server_certificate(address, tmp_path / "ca.crt")
