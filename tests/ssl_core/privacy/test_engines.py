@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests_engines import IMAGE, TABLE, TEXT, TEXT_TRANSFORMER, VIT, Given, Pictures, Words, with_weights
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_core.config import StudyPlan
 from ssl_core.errors import ConfigError, PrivacyError
@@ -102,6 +102,26 @@ def test_units_that_are_not_finite_are_zero_and_change_nothing_else(pair: tuple[
         _agree(found, wanted, 4.0 * _conditioning(model, rest, 0.05) if len(fine) else 0.0)
         if not len(fine):
             assert not _whole(found).any(), "exactly zero"
+
+
+class Twins(Given):
+    """Of both layers the row is the unit's weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+
+    def losses(self, views: Views) -> Tensor:
+        return (self.one(views["ones"]) + self.two(views["ones"]))[:, 0] * views["weight"]
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_a_row_whose_layers_are_beyond_float32_together_alone_is_exactly_zero(kind: Any) -> None:
+    """Squares of 2.25e38 each, and of 1.44e38: float32 ends at 3.4e38."""
+    for weight, counts in ((1.5e19, False), (1.2e19, True)):
+        views = {"ones": torch.ones(2, 1), "weight": torch.tensor([weight, 0.0])}
+        norm = float(_whole(kind(with_weights(Twins())).clipped_sum(views, 1.0).grads).norm())
+        assert 0.99 < norm <= 1.0 if counts else norm == 0.0
 
 
 @settings(max_examples=40, deadline=None)

@@ -141,6 +141,23 @@ def test_every_pass_of_a_round_has_one_shape_and_the_round_can_be_replayed(make_
     assert seen == {7: {5}, 40: {5}, 160: {5}}
 
 
+def test_a_sample_is_parted_by_public_numbers_alone(make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, found, honest = make_plan(IMAGE), set[tuple[int, int]](), training.batches
+
+    def watched(*args: Any, groups: int, size: int) -> Any:
+        found.add((groups, size))
+        return honest(*args, groups=groups, size=size)
+
+    monkeypatch.setattr(training, "batches", watched)
+    model = build_model(plan)
+    # Of 0.25 x 40 patients, with room; in bfloat16 a part is never of more units than the shape has places.
+    for speed, wanted in ((SpeedSpec(chunk=4), (4, 4)), (bfloat16(6), (3, 5))):
+        for size in (1, 7, 160):
+            _train(model, plan, size, speed)
+        assert found == {wanted}
+        found.clear()
+
+
 def test_a_round_trains_at_the_pace_that_it_is_given(make_plan: MakePlan) -> None:
     """Which the isolation check looked at, whatever site.toml says by now."""
     plan = make_plan(IMAGE)

@@ -89,6 +89,9 @@ def test_what_is_refused_says_how_much_would_do() -> None:
     with pytest.raises(ConfigError, match=r"limit: at least 1\.500"):
         greatest_batch(lambda size: size * planner.GIB, planner.GIB, 64)
     assert greatest_batch(lambda size: size * planner.GIB, 3 * planner.GIB // 2, 64) == (1, planner.GIB)
+    with pytest.raises(ConfigError, match=r"limit: more than 1\.500, which 1 takes"):
+        planner._need_of_whole(lambda size: size * planner.GIB, planner.GIB, 2)
+    assert planner._need_of_whole(lambda size: size * planner.GIB, 3 * planner.GIB, 2) == 2 * planner.GIB
 
 
 def test_less_memory_gives_a_smaller_batch_and_too_little_is_refused(make_plan: MakePlan) -> None:
