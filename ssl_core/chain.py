@@ -5,7 +5,8 @@ immediate transaction in WAL mode with synchronous=FULL, so it is on disk before
 `<name>.head` (sequence and hash of the last entry); an anchor of the same form may stand outside the state folder.
 Refused at opening (`ChainError`): a broken link, a gap, a head or anchor that is newer than the log (ruling 20). Refused at
 each transaction: a head or anchor of another log, such as a copy of this one that went on since.
-Not detected: a roll-back of the whole machine, anchor included. An anchor that is gone is warned of and made again.
+Not detected: a roll-back of the whole machine, anchor included; an entry each of two copies in the same instant, before either
+has written the anchor (the loser stops at its next). An anchor that is gone is warned of and made again.
 """
 
 from __future__ import annotations

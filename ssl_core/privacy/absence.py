@@ -1,4 +1,4 @@
-"""Before step 3 of every round: at the weights that it begins with, does a patient's absence change what the others add?
+"""Before step 3: at the weights that training begins with, does a patient's absence change what the others add?
 
 Comes in: a model, its weights float32 [P], the pace of the round. Goes out: nothing, or `PrivacyError`.
 A batch of another size may take another kernel, which rounds otherwise. With weights as they are drawn and trained that moves
@@ -6,6 +6,7 @@ others' rows in their last bits (bookkeeping.py). But weights are the server's t
 gradients of last bits: a Linear after a LayerNorm, each of its weights raised by 10^8, gives nothing else, and with it the sum
 over six patients lay 5.6 C beside that over five of them. So sums of a few sizes are compared, the smallest and those of
 training: S(all) - S(all but one) - S(this one) is rounding alone, and LIMIT is the most that is let through.
+A site of a federation looks before each round, one that pretrains alone at its start: what follows is its own.
 It finds weights that do so for made-up patients. It does not find those that do so for true ones only (docs/privacy.md).
 What it says is a function of weights that the server has, of the plan and of this machine, never of a patient.
 """

@@ -122,4 +122,4 @@ class Descent:
 
 def _flat(parts: list[Tensor]) -> npt.NDArray[np.float32]:
     flat: npt.NDArray[np.float32] = torch.cat([part.detach().reshape(-1) for part in parts]).cpu().numpy()
-    return flat.copy()
+    return flat

@@ -15,8 +15,8 @@ from tests_commands import run
 
 from client.pretrain import pretrain_alone
 from ssl_core.data.patients import Patients
-from ssl_core.errors import StateError
-from ssl_core.privacy import isolation, planner, training
+from ssl_core.errors import PrivacyError, StateError
+from ssl_core.privacy import absence, isolation, planner, training
 
 
 def _plan_alone(federation: Any) -> Path:
@@ -88,6 +88,17 @@ def test_an_encoder_that_could_not_be_written_is_said_before_anything_is_charged
     (site.root / "encoders").rmdir()
     (site.root / "encoders").write_text("a file where the folder should be")
     with pytest.raises(StateError, match="no encoder could be written"):
+        pretrain_alone(site, plan)
+    assert site.chain.entries("reserve") == [] == site.chain.entries("commit")
+
+
+def test_start_weights_with_which_an_absence_is_heard_are_refused_before_anything_is_charged(
+    make_federation: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = make_federation(3)
+    site, plan = federation.site("site-a"), _plan_alone(federation)
+    monkeypatch.setattr(absence, "gap", lambda *_: 1.0)
+    with pytest.raises(PrivacyError, match="absence changes what others add"):
         pretrain_alone(site, plan)
     assert site.chain.entries("reserve") == [] == site.chain.entries("commit")
 

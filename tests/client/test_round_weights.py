@@ -15,12 +15,19 @@ from ssl_core.privacy import absence
 from ssl_core.privacy.training import train_round
 
 
-def test_a_round_with_such_weights_is_not_charged_and_not_trained(
-    make_federation: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def approved(make_federation: Callable[..., Any]) -> tuple[Any, str]:
+    """A federation of four and the hash of a study that all of them approved."""
     federation = make_federation(4)
     plan_hash = federation.launch()
     federation.invite_and_approve(plan_hash)
+    return federation, plan_hash
+
+
+def test_a_round_with_such_weights_is_not_charged_and_not_trained(
+    approved: tuple[Any, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation, plan_hash = approved
     handlers, starts = federation.services(), [0]
 
     def second(parcel: Parcel) -> Parcel:
@@ -36,11 +43,9 @@ def test_a_round_with_such_weights_is_not_charged_and_not_trained(
 
 
 def test_what_is_looked_at_are_the_weights_that_the_round_begins_with(
-    make_federation: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    approved: tuple[Any, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    federation = make_federation(3)
-    plan_hash = federation.launch()
-    federation.invite_and_approve(plan_hash)
+    federation, plan_hash = approved
     looked, trained = list[bytes](), list[bytes]()
     honest, train = absence.check_absence, train_round
 
