@@ -6,10 +6,10 @@ take per-unit norms from them (kept.py), then the weighted gradient from the sam
 first one computes no gradient of a parameter. Clipping: Abadi et al. (CCS 2016), algorithm 1.
 
 Sensitivity. Entry i of `losses` is a function of unit i, so what is kept in row i is (objectives/base.py). Unit i's factor
-is min(1, C / D_i), D_i = max((1 + GAMMA) N_i, (1 + 2^-12) (U_i + gamma_1089 M_i)), with N_i its norm as found, U_i a proven
-upper bound of it and gamma_1089 M_i a bound of the rounding that its own row meets in float32 products of 1024
-terms (kept.py). So it adds at most C, for any values: what cancels in float32 makes D larger, never too small. GAMMA is the
-room within which D_i = (1 + GAMMA) N_i for ordinary units, so that the engines agree. 2^-12 is for sums in float64, as
+is min(1, C / D_i), D_i = max((1 + GAMMA) N_i, (1 + 2^-12) (U_i + gamma_1089 M_i), 512 gamma_1089 M_i), with N_i its norm as
+found, U_i a proven upper bound of it and gamma_1089 M_i a bound of the rounding that its own row meets in float32 products of
+1024 terms (kept.py). So it adds at most C, for any values: what cancels in float32 makes D larger, never too small. GAMMA is
+the room within which D_i = (1 + GAMMA) N_i for ordinary units, so that the engines agree. 2^-12 is for sums in float64, as
 in gradients.py. A unit for which D_i is not finite, or its square beyond float32, becomes an exact zero row: its kept
 rows are replaced by zeros before anything is added up, because 0 times infinity would reach all (ruling 15).
 That includes a unit with a layer's input or gradient, or their product, of norm above 1.8e19, though its row might be finite.
@@ -20,19 +20,17 @@ Row i is by definition that of the kept values: a layer's input as it was given,
 of its output as it came. Each is a float32 number, whatever its kind, and norm and sum are of these same numbers in float32
 and float64 as above: the argument holds word for word. The losses' own kind does not count: their gradients begin with 1.
 
-What is not proven: that another unit's last bits stay when one unit is removed, because its neighbours in the batch change.
-Forward and backward passes of any batched engine have this (demanded: 1e-5 of the norm, isolation.py); the weighted sum
-adds, in the worst case, 2 gamma_1089 C M_j / N_j for another unit j: 1.3e-4 C where nothing cancels, up to 3.3e-3 C where a
-task's rows cancel most (M / N of 25, own views compared with each other). Measured, passes and sum together: 4e-8 C for each
-other unit of the batch (transformers, batches of 32 to 256). Rows made to cancel, 64 of them, moved a sum by 5e-3 C in all;
-gamma does not cover that. Weights can be chosen to make whole gradients of last bits; absence.py looks for such before each
-round. It ends there: sampling.py parts a sample so that only the units of one group can be reached.
+Absence. One unit more or less moves the others to other places of a batch and to batches of other sizes. What is kept of them,
+and their D, is the same bit by bit: passes are made in the shapes alone in which that was seen to be so (shapes.py). What
+remains is the rounding of the float32 products in which units meet: at most 2 gamma_1089 C M_j / D_j for each other unit j, so
+below C / 256 whatever the weights, 1.3e-4 C where nothing cancels, 3.3e-3 C where a task's rows cancel most (M / N of 25, own
+views compared with each other). That takes every rounding to be against us; found were 7e-6 C for 64 units together, of any
+task here, with weights made for it, too. It ends there: sampling.py parts a sample so that only one group can be reached.
 In bfloat16 the passes would do a thousand times more: where a batch of another size takes another kernel, a last bit of float32
 turns a bit of bfloat16; 15 units of a signal transformer moved by 3e-3 each when the 16th left, their sum by 6e-3 C. So there
-a batch has `room` units, a public number: the passes run in that shape always, the places of nobody hold zeros and are dropped
-before any row is made. A unit's absence then moves others to other places of the same products, and no more; fixed_shape.py
-looks at that in the very shape of training: bit by bit where they stay in place, as in float32 where they move. Found on a
-processor: no bit, for every task.
+is one shape alone, of `room` units, a public number. A unit's absence then moves others to other places of the same products,
+and no more; fixed_shape.py looks at that in the very shape of training: bit by bit where they stay in place, to 1e-5 of the
+norm where they move. Found on a processor: no bit, for every task.
 Nor does every kernel of bfloat16 keep rows apart: on processors, oneDNN's read beyond the end of rows of odd length, and
 multiply by zero what stands there: the next row. What is finite adds nothing so; an infinity or NaN of one unit makes one of
 the unit before. So none enters (a unit whose views are not finite is a zero row, with zeros in its place), and where one
@@ -43,13 +41,12 @@ long as the model lets no NaN become a number again (by a comparison, say): fixe
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from functools import partial, reduce
 from operator import add
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,13 +56,14 @@ from ssl_core.config import Precision
 from ssl_core.errors import PrivacyError
 from ssl_core.objectives.base import PretextModel
 from ssl_core.privacy.bounds import Bound, Inner, bound_of_inner, gamma_of
-from ssl_core.privacy.gradients import MOST_SQUARE, ClippedSum, check_clip_norm, check_model, empty_sum, units_of
+from ssl_core.privacy.gradients import MOST_SQUARE, ClippedSum, InShapes, check_clip_norm, check_model, empty_sum, units_of
 from ssl_core.privacy.kept import ROUNDINGS, Part, Products, Rows
 from ssl_core.privacy.layers import Moments, least_dims, moments, part_of, refusal
 from ssl_core.privacy.machine import check_products
 
 GAMMA = 2.0**-8
 _SUM = 2.0**-12
+_QUIET = 2.0**9
 
 _Arrived = Callable[[nn.Module, Tensor], None]
 
@@ -81,10 +79,10 @@ class _Call:
     lowest: GradientEdge | None
 
 
-class BookkeepingEngine:
+class BookkeepingEngine(InShapes):
     """Engine "bookkeeping", for models that survey.py found to fit; `PrivacyError` where one does not after all.
 
-    precision: of the passes alone. Without `within` they are of the units there are, which in bfloat16 is for measuring only.
+    precision: of the passes alone.
     """
 
     name = "bookkeeping"
@@ -95,7 +93,6 @@ class BookkeepingEngine:
         check_model(model)
         self._model = model
         self._precision = precision
-        self._room: int | None = None
         owners = {name: m for name, m in model.named_modules() if any(True for _ in m.parameters(recurse=False))}
         self._names = {module: name for name, module in owners.items()}
         self._own = {name: [f"{name}.{own}" for own, _ in m.named_parameters(recurse=False)] for name, m in owners.items()}
@@ -104,20 +101,14 @@ class BookkeepingEngine:
             if problem is not None:
                 raise self._misfit(name, problem)
 
-    def within(self, room: int) -> Self:
-        """The same engine, whose passes are of `room` units always; more than so many are refused."""
-        other = copy.copy(self)
-        other._room = room
-        return other
-
     def rows(self, views: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """Views with leading dimension b >= 1 to rows float32 [b, *shape], written out: for checks, not for training.
 
         In bfloat16, of a unit whose views are not finite: zeros.
         """
         views, real = self._cleaned(views)
-        parts, _ = self._kept(views)
-        found = self._in_order({name: part.rows() for name, part in parts.items()})
+        parts, _, _ = self._kept(views)
+        found = tuple(row[: len(real)] for row in self._in_order({name: part.rows() for name, part in parts.items()}))
         if self._precision == "float32":
             return found
         finite = torch.stack([row.flatten(1).isfinite().all(dim=1) for row in found]).all(dim=0)
@@ -130,10 +121,13 @@ class BookkeepingEngine:
 
     def kept(self, views: dict[str, Tensor]) -> list[Tensor]:
         """Views as above to all tensors [b, ...] that their rows are made of, each as it was kept: for checks."""
-        parts, _ = self._kept(views)
-        fields_of = [getattr(part, field.name) for part in parts.values() for field in fields(part)]
-        values = [value for one in fields_of for value in (one if isinstance(one, tuple) else (one,))]
-        return [value for value in values if isinstance(value, Tensor)]
+        parts, _, _ = self._kept(views)
+        return _tensors(parts, units_of(views))
+
+    def made_of(self, views: dict[str, Tensor]) -> list[Tensor]:
+        """What `kept` gives, then the divisors float64 [b]."""
+        parts, _, divisors = self._kept(views)
+        return [*_tensors(parts, units_of(views)), divisors[: units_of(views)]]
 
     def clipped_sum(self, views: dict[str, Tensor], clip_norm: float) -> ClippedSum:
         """Views with leading dimension b >= 0 to the sum of their rows, each clipped to `clip_norm`."""
@@ -148,24 +142,21 @@ class BookkeepingEngine:
 
     def _summed(self, views: dict[str, Tensor], real: Tensor, clip_norm: float) -> tuple[ClippedSum, Tensor]:
         """The sum of one pass over `real` units, and whose rows are in it, bool [b]: those that are finite."""
-        parts, bounds = self._kept(views)
-        vectors = {name: part for name, part in parts.items() if _is_of_vectors(part)}
-        # Scales and shifts of norms are many and small: what is done once for all of them costs less than the doing of it.
-        none = next(iter(views.values())).new_zeros((units_of(views), 0), dtype=torch.float32)
-        flat = [row.flatten(1) for part in vectors.values() for row in part.rows()]
-        together = Rows((torch.cat([none, *flat], dim=1),))
-        divisors = divisor([together.bound(), *bounds])
-        finite = (divisors.square() <= MOST_SQUARE) & real
-        factors = torch.where(finite, (clip_norm / divisors).clamp(max=1.0), 0.0)
+        parts, together, divisors = self._kept(views)
+        finite = divisors.square() <= MOST_SQUARE
+        there = torch.cat([real, real.new_zeros(len(finite) - len(real))])
+        factors = torch.where(finite & there, (clip_norm / divisors).clamp(max=1.0), 0.0)
         used = None if bool(finite.all()) else finite
-        sums = iter(torch.split(together.weighted(factors, used)[0], [row.shape[1] for row in flat]))
-        found = {name: tuple(next(sums).view(row.shape[1:]) for row in part.rows()) for name, part in vectors.items()}
+        vectors = {name: part.rows() for name, part in parts.items() if _is_of_vectors(part)}
+        sizes = [row.shape[1] for rows in vectors.values() for row in rows]
+        sums = iter(torch.split(together.weighted(factors, used)[0], sizes))
+        found = {name: tuple(next(sums) for _ in rows) for name, rows in vectors.items()}
         for name in list(parts):
             # What was kept of a layer is freed once it is added up.
             part = parts.pop(name)
             if name not in found:
                 found[name] = part.weighted(factors, used)
-        return ClippedSum(self._in_order(found), clip_norm), finite
+        return ClippedSum(self._in_order(found), clip_norm), finite[: len(real)] & real
 
     def _in_order(self, found: dict[str, tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """Of each layer by its name, to all in the order of the parameters."""
@@ -192,12 +183,12 @@ class BookkeepingEngine:
             return []
         return [int(unit) for unit in (real & ~finite).nonzero()]
 
-    def _kept(self, views: dict[str, Tensor]) -> tuple[dict[str, Part], list[Bound]]:
-        """What is kept of each layer, by its name, and the bounds of all layers but those of vectors alone."""
-        units, device = units_of(views), next(iter(views.values())).device
+    def _kept(self, views: dict[str, Tensor]) -> tuple[dict[str, Part], Rows, Tensor]:
+        """Of all places of the shape: what is kept of each layer, by its name; the layers of vectors as one; divisors [b]."""
+        device = next(iter(views.values())).device
         check_products(device)
-        views = views if self._room is None else _with_nobody(views, self._room)
-        room = units_of(views)
+        views = self._filled(views)
+        units = units_of(views)
         found: dict[str, Part] = {}
         bounds: list[Bound] = []
         inners: list[Inner] = []
@@ -205,8 +196,7 @@ class BookkeepingEngine:
         def arrived(module: nn.Module, grad: Tensor) -> None:
             # In the backward pass, while the gradient is in the cache; what rows were made of is freed once they are written.
             call = calls.pop(module)
-            given, theirs, *rest = (each[: len(each) // room * units] for each in (call.given, grad, *call.moments))
-            part = found[self._names[module]] = part_of(module, given, theirs, units, tuple(rest))
+            part = found[self._names[module]] = part_of(module, call.given, grad, units, call.moments)
             if isinstance(part, Products):
                 inners.append(part.inner())
             elif not _is_of_vectors(part):
@@ -214,14 +204,20 @@ class BookkeepingEngine:
 
         with self._autocast(device):
             losses, calls = self._forward(views, arrived)
-        if losses.shape != (room,):
-            raise PrivacyError("losses are not one a unit", field="losses", value=tuple(losses.shape), limit=(room,))
+        if losses.shape != (units,):
+            raise PrivacyError("losses are not one a unit", field="losses", value=tuple(losses.shape), limit=(units,))
         # Every layer lies on a way from the loss to one of these, and no parameter does.
         lowest = [call.lowest for call in calls.values() if call.lowest is not None]
         torch.autograd.grad(losses, lowest, torch.ones_like(losses), allow_unused=True)
         for module in calls:
             raise self._misfit(self._names[module], "its output does not reach the loss")
-        return found, [*bounds, bound_of_inner(inners)] if inners else bounds
+        # Scales and shifts of norms are many and small: what is done once for all of them costs less than the doing of it.
+        none = losses.new_zeros((units, 0), dtype=torch.float32)
+        vectors = [row for part in found.values() if _is_of_vectors(part) for row in part.rows()]
+        together = Rows((torch.cat([none, *vectors], dim=1),))
+        if inners:
+            bounds.append(bound_of_inner(inners))
+        return found, together, divisor([together.bound(), *bounds])
 
     def _forward(self, views: dict[str, Tensor], arrived: _Arrived) -> tuple[Tensor, dict[nn.Module, _Call]]:
         units = units_of(views)
@@ -273,20 +269,21 @@ def _only(views: dict[str, Tensor], unit: int) -> dict[str, Tensor]:
     return {name: view[unit : unit + 1] for name, view in views.items()}
 
 
+def _tensors(parts: dict[str, Part], units: int) -> list[Tensor]:
+    """What parts are made of, of the first `units`."""
+    fields_of = [getattr(part, field.name) for part in parts.values() for field in fields(part)]
+    values = [value for one in fields_of for value in (one if isinstance(one, tuple) else (one,))]
+    return [value[:units] for value in values if isinstance(value, Tensor)]
+
+
 def _is_of_vectors(part: Part) -> bool:
     return isinstance(part, Rows) and all(row.dim() == 2 for row in part.rows())
-
-
-def _with_nobody(views: dict[str, Tensor], room: int) -> dict[str, Tensor]:
-    """Views of `room` units: those there are, then zeros. `PrivacyError` where there are more."""
-    if units_of(views) > room:
-        raise PrivacyError("batch has more units than its shape has places", field="room", limit=room)
-    return {name: torch.cat([view, view.new_zeros(room - len(view), *view.shape[1:])]) for name, view in views.items()}
 
 
 def divisor(bounds: Sequence[Bound]) -> Tensor:
     """D of the module docstring, float64 [b], for all parameters' bounds: never below what any unit can add at factor 1."""
     bound = reduce(add, bounds)
-    proven = bound.upper.sqrt() + gamma_of(ROUNDINGS) * bound.mass.sqrt()
+    lost = gamma_of(ROUNDINGS) * bound.mass.sqrt()
     # `maximum` hands on what is not a number.
-    return torch.maximum((1.0 + GAMMA) * bound.square.sqrt(), (1.0 + _SUM) * proven)
+    own = torch.maximum((1.0 + GAMMA) * bound.square.sqrt(), (1.0 + _SUM) * (bound.upper.sqrt() + lost))
+    return torch.maximum(own, _QUIET * lost)

@@ -96,8 +96,8 @@ def choose_engine(model: PretextModel, views: dict[str, Tensor], choice: Choice)
     return PerUnitGradients(model, reason=reason)
 
 
-def synthetic_views(model: PretextModel, data: Data) -> dict[str, Tensor]:
+def synthetic_views(model: PretextModel, data: Data, units: int = UNITS) -> dict[str, Tensor]:
     """Views of a few synthetic patients in the declared format, the same each time."""
-    patients = synthetic_patients(data, UNITS)
-    uniforms = 1.0 - np.random.default_rng(0).random((UNITS, model.coins))
-    return model.draw(patients, np.arange(UNITS), uniforms)
+    patients = synthetic_patients(data, units)
+    uniforms = 1.0 - np.random.default_rng(0).random((units, model.coins))
+    return model.draw(patients, np.arange(units), uniforms)

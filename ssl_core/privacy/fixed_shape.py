@@ -46,7 +46,7 @@ def check_fixed_shape(engine: BookkeepingEngine, room: int, views: Views, clip_n
 
     Of more units than `room` the first are taken.
     """
-    engine, views = engine.within(room), {name: view[:room] for name, view in views.items()}
+    engine, views = engine.within((room,)), {name: view[:room] for name, view in views.items()}
     _check_neighbours(engine, views)
     count, device = units_of(views), next(iter(views.values())).device
     place = torch.arange(room, device=device)

@@ -8,7 +8,7 @@ Learning with Differential Privacy" (CCS 2016), algorithm 1.
 Sensitivity. Row i is a function of unit i (objectives/base.py). A row is scaled to norm at most C / (1 + GAMMA) by its
 own norm alone; a row that has a NaN, an infinity or a norm whose square is beyond float32 becomes exactly zero, decided
 from that row alone and before summation (ruling 15). So one unit adds a vector of norm at most C, and none changes
-another's (but for the last bits that a unit's place in a batch may change; check_isolation demands at most 1e-5).
+another's, since passes are of shapes in which rows are the same to the last bit (`InShapes`, shapes.py).
 Where a row is that of a bucket of units (buckets.py), one unit changes one row to another: a reach of 2 C, not of C.
 
 GAMMA bounds every rounding error of this file, relative to C, for up to 10^6 units in one step, u = 2^-24:
@@ -21,10 +21,12 @@ in Differentially Private Libraries" (CCS 2022). Hence float64 where the rows me
 
 from __future__ import annotations
 
+import copy
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +78,36 @@ def reach_of(model: nn.Module) -> int:
     return 2 if isinstance(model, BucketModel) else 1
 
 
-class PerUnitGradients:
+class InShapes(ABC):
+    """An engine that passes units through the model many at once, in shapes that are chosen for it beforehand (shapes.py)."""
+
+    _shapes: tuple[int, ...] = ()
+
+    def within(self, shapes: tuple[int, ...]) -> Self:
+        """The same engine, each of whose passes is of as many units as one of `shapes`, ascending: the first that holds it.
+
+        More units than the last are refused. Without `within`, and of no shapes, passes are of the units there are.
+        """
+        other = copy.copy(self)
+        other._shapes = shapes
+        return other
+
+    @abstractmethod
+    def made_of(self, views: dict[str, Tensor]) -> list[Tensor]:
+        """Views of b >= 1 units to all tensors [b, ...] that the parts of a clipped sum are made of: for checks."""
+
+    def _filled(self, views: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The units there are, then nobody, zeros, up to the first shape that holds them; `PrivacyError` where none does."""
+        units = units_of(views)
+        if not self._shapes or units in self._shapes:
+            return views
+        room = next((shape for shape in self._shapes if shape > units), None)
+        if room is None:
+            raise PrivacyError("batch has more units than its shape has places", field="room", limit=self._shapes[-1])
+        return {name: torch.cat([view, view.new_zeros(room - units, *view.shape[1:])]) for name, view in views.items()}
+
+
+class PerUnitGradients(InShapes):
     """Engine "vmap": rows of single units for a fixed model; `PrivacyError` for a model whose units could meet.
 
     `reason`: why it and not the fast path was chosen, for people; a function of the model alone.
@@ -98,8 +129,12 @@ class PerUnitGradients:
     def rows(self, views: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """Views with leading dimension b >= 1 to rows float32 [b, *shape], one tensor per parameter."""
         parameters = {name: parameter.detach() for name, parameter in self._model.named_parameters()}
-        found: dict[str, Tensor] = self._rows(parameters, views)
-        return tuple(found[name] for name in parameters)
+        found: dict[str, Tensor] = self._rows(parameters, self._filled(views))
+        return tuple(found[name][: units_of(views)] for name in parameters)
+
+    def made_of(self, views: dict[str, Tensor]) -> list[Tensor]:
+        """The rows."""
+        return list(self.rows(views))
 
     def clipped_sum(self, views: dict[str, Tensor], clip_norm: float) -> ClippedSum:
         """Views with leading dimension b >= 0 to the sum of their rows, each clipped to `clip_norm`."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ssl_core.errors import PrivacyError
 from ssl_core.objectives.base import PretextModel
-from ssl_core.privacy.gradients import GAMMA, ClippedSum, check_model, clip_and_sum, empty_sum, units_of
+from ssl_core.privacy.gradients import GAMMA, ClippedSum, InShapes, check_model, clip_and_sum, empty_sum, units_of
 
 
 class _Losses(nn.Module):
@@ -30,7 +30,7 @@ class _Losses(nn.Module):
         return self.model.losses(views)
 
 
-class HooksEngine:
+class HooksEngine(InShapes):
     """Engine "hooks", for models that survey.py found to fit; `PrivacyError` where one does not after all."""
 
     name = "hooks"
@@ -44,6 +44,8 @@ class HooksEngine:
     def rows(self, views: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """Views with leading dimension b >= 1 to rows float32 [b, *shape], one tensor per parameter."""
         units, parameters = units_of(views), dict(self._model.named_parameters())
+        views = self._filled(views)
+        room = units_of(views)
         hooked = GradSampleModule(_Losses(self._model), batch_first=True, loss_reduction="sum")
         try:
             with warnings.catch_warnings():
@@ -57,12 +59,16 @@ class HooksEngine:
                 parameter.grad = parameter.grad_sample = None  # type: ignore[attr-defined]  # Opacus' own attribute
         rows = []
         for name, row in found:
-            if not isinstance(row, Tensor) or row.shape != (units, *parameters[name].shape):
+            if not isinstance(row, Tensor) or row.shape != (room, *parameters[name].shape):
                 raise PrivacyError(
                     "parameter has no row for each unit by Opacus' hooks", field=name, remedy='set speed.engine = "auto"'
                 )
-            rows.append(row)
+            rows.append(row[:units])
         return tuple(rows)
+
+    def made_of(self, views: dict[str, Tensor]) -> list[Tensor]:
+        """The rows."""
+        return list(self.rows(views))
 
     def clipped_sum(self, views: dict[str, Tensor], clip_norm: float) -> ClippedSum:
         """Views with leading dimension b >= 0 to the sum of their rows, each clipped to `clip_norm`."""

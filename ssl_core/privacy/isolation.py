@@ -11,6 +11,7 @@ draw -> engine with the study's own model, on the device that the site trains on
   the clipped sums differ by at most the sensitivity that they state, C for a removed patient, 2 C for a changed one;
   in a batch as full as training's, of which memory need not hold the rows, nobody changes another's part (full_batch.py);
   a folder of twice as many patients changes nothing of this for those of the first.
+All of it in the shapes that training's passes have (shapes.py), filled up with nobody.
 Where the site trains in bfloat16, all of this is asked in float32 first: what the model does, it does there as well; a batch
 against its units one by one is looked at there alone, since of bfloat16 they differ by honest rounding. Then all the rest is
 asked again of the engine as it trains, in passes of the one shape in which it trains: TOLERANCE holds there, too, because a
@@ -56,6 +57,7 @@ from ssl_core.privacy.isolation_buckets import UNITS, check_buckets
 from ssl_core.privacy.machine import keep_freed_memory, threads, training_device
 from ssl_core.privacy.planner import Index, Pace, choose_pace
 from ssl_core.privacy.sampling import batches, draw_coins, group_count, poisson_sample
+from ssl_core.privacy.shapes import shapes_of
 from ssl_core.privacy.synthetic_files import SyntheticFolders, default_source, every_pair
 from ssl_core.privacy.traces import Traces
 from ssl_core.trust.random import UnitCoins
@@ -134,10 +136,7 @@ def _check(plan: StudyPlan, pace: Pace, nominal: int, model: PretextModel, root:
     if isinstance(model, BucketModel):
         of = check_buckets(plan, pace.engine, model, SyntheticFolders(root, plan.data, declared, UNITS))
         return IsolationReport(of.pairs, UNITS, of.changed, of.contributed, pace)
-    room = pace.room(plan.privacy.sampling_rate, nominal)
-    chunk = room or pace.size
-    # In float32 first, whatever the site trains in.
-    engine = pace.engine if room is None else BookkeepingEngine(model)
+    engine, chunk, coupled = _first(model, plan, pace, nominal)
     size = sum(parameter.numel() for parameter in model.parameters())
     # Several groups where memory allows, some of them split, so that a removal moves units from part to part.
     count = max(4, min(2 * chunk + 5, _MOST_ENTRIES // size))
@@ -153,13 +152,29 @@ def _check(plan: StudyPlan, pace: Pace, nominal: int, model: PretextModel, root:
     found = _compare_all(engine, run, base, pairs, larger, unit, clip_norms)
     with traces.none_of("a full batch"):
         check_full_batch(model, engine, patients, min(chunk, nominal), clip_norms[1])
-    if room is not None:
-        check_fixed_shape(BookkeepingEngine(model, pace.precision), room, views, clip_norms[1])
-        engine = pace.within(room)
+    if pace.precision != "float32":
+        check_fixed_shape(BookkeepingEngine(model, pace.precision), chunk, views, clip_norms[1])
+        engine = pace.within((chunk,))
         base, traces, run = _twice(engine, model, coins, chunk, patients)
         found = _compare_all(engine, run, base, pairs, larger, unit, clip_norms)
     traces.look("a sum")
+    if coupled is not None:
+        raise coupled
     return IsolationReport(tuple(what for what, _ in pairs), count, *found, pace)
+
+
+def _first(model: PretextModel, plan: StudyPlan, pace: Pace, nominal: int) -> tuple[Engine, int, PrivacyError | None]:
+    """What is looked at first, whatever the site trains in: an engine in float32, and the most units of a pass.
+
+    Where no shapes can be found since the model couples patients: as it is, and the error, for what does so has a better name.
+    """
+    if pace.precision != "float32":
+        return BookkeepingEngine(model), pace.room(plan.privacy.sampling_rate, nominal), None
+    try:
+        shapes = shapes_of(model, plan, pace, nominal)
+    except PrivacyError as error:
+        return pace.engine, pace.size, error
+    return pace.within(shapes), shapes[-1] if shapes else pace.size, None
 
 
 def _twice(

@@ -6,14 +6,14 @@ units: a function of plan, model and machine, never of patients, so it may stand
 (sampling.py). `total_memory` is all that the device has, not what happens to be free.
 
 Precision: float32, unless a site asks the fast path for bfloat16, which no accelerator has been seen to gain by yet; other
-engines know float32 alone. In bfloat16 every pass has the shape of `Pace.room` units, a public number as well (bookkeeping.py
-says why).
+engines know float32 alone. No pass is of more than `Pace.room` units, a public number as well (shapes.py).
 
 There is no checkpointing of activations to choose: a sample is summed in parts whatever its size, so where memory is
 short a smaller physical batch does what recomputing would, at no second forward pass; one unit is the floor.
 `clipped_sum_in_halves` is for what no estimate foresees (another program on the device): a part that does not fit is
-halved, of the same sample; clipped sums add, nothing was released between, so the accounting is what it was. In bfloat16 it
-fails the round: halves would take the same shape, and in float32 all rows of a part would be others than without it.
+halved, of the same sample; clipped sums add, nothing was released between, so the accounting is what it was, and halves pass in
+shapes that give the same rows (shapes.py). Where there is one shape alone, as in bfloat16, it fails the round: halves would
+take the same.
 Buckets (buckets.py) are never halved: there the memory must hold `largest_bucket`, which is looked at before an approval, and
 `whole_bucket_sum` fails a round whose bucket ends the memory all the same.
 Raises `ConfigError` where not even one unit, or not the largest bucket, fits.
@@ -39,7 +39,7 @@ from ssl_core.objectives.base import BucketModel, PretextModel, Views
 from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.buckets import largest_bucket
 from ssl_core.privacy.engines import Engine, choose_engine, synthetic_views
-from ssl_core.privacy.gradients import ClippedSum
+from ssl_core.privacy.gradients import ClippedSum, InShapes
 from ssl_core.privacy.live_memory import peak_bytes
 from ssl_core.privacy.sampling import group_count, group_room
 from ssl_core.spec.data import Data
@@ -84,15 +84,13 @@ class Pace:
         """What must be the same where training is to be what the isolation check looked at."""
         return {"engine": self.engine.name, "precision": self.precision, "units": self.size}
 
-    def room(self, rate: float, nominal_size: int) -> int | None:
-        """Of how many units every pass has the shape, for samples at `rate` of a nominal site; None in float32: of no such."""
-        if self.precision == "float32":
-            return None
+    def room(self, rate: float, nominal_size: int) -> int:
+        """For how many units a part of a sample at `rate` of a nominal site has room: a public number."""
         return min(self.size, group_room(rate, nominal_size, group_count(rate, nominal_size, self.size)))
 
-    def within(self, room: int | None) -> Engine:
-        """The engine whose passes are of `room` units always; None: of those there are."""
-        return self.engine.within(room) if isinstance(self.engine, BookkeepingEngine) and room is not None else self.engine
+    def within(self, shapes: tuple[int, ...]) -> Engine:
+        """The engine in `shapes`; as it is where it has none, taking units or buckets one by one."""
+        return self.engine.within(shapes) if isinstance(self.engine, InShapes) else self.engine
 
 
 def choose_pace(model: PretextModel, data: Data, speed: SpeedSpec, device: torch.device) -> Pace:
@@ -118,7 +116,7 @@ def choose_pace(model: PretextModel, data: Data, speed: SpeedSpec, device: torch
         standing = standing_bytes(model)
 
         def need_of(size: int) -> int:
-            return standing + _peak(engine, precision, unit, size)
+            return standing + _peak(engine, unit, size)
 
         most = MOST_UNITS[device.type]
         found[key] = greatest_batch(need_of, memory, most) if whole is None else (whole, _need_of_whole(need_of, memory, whole))
@@ -178,9 +176,9 @@ def fixed_shape_sum(index: Index, sum_of: Callable[[Index], ClippedSum]) -> Clip
         index,
         sum_of,
         ConfigError(
-            "a physical batch did not fit the device's memory, and in bfloat16 each has the one shape that was looked at",
+            "a physical batch did not fit the device's memory, and each has the one shape that was looked at",
             field="speed.chunk",
-            remedy='set a smaller speed.chunk, or precision = "float32"',
+            remedy="set a smaller speed.chunk",
         ),
     )
 
@@ -260,15 +258,14 @@ def _need_of_whole(need_of: Callable[[int], int], memory: int, size: int) -> int
         tried = min(2 * tried, size)
 
 
-def _peak(engine: Engine, precision: Precision, unit: Views, size: int) -> int:
+def _peak(engine: Engine, unit: Views, size: int) -> int:
     """Bytes of `size` units' views and of their clipped sum at its peak, one of them not finite: leaving it out takes more."""
     views = {name: view.repeat(size, *[1] * (view.dim() - 1)) for name, view in unit.items()}
     for view in views.values():
         if view.is_floating_point():
             view[:1] = torch.nan
-    # Twice the views: the next part is drawn ahead. Once more where they are copied to the shape of all passes.
-    times = 2 if precision == "float32" else 3
-    return peak_bytes(lambda: engine.clipped_sum(views, _CLIP_NORM)) + times * sum(view.nbytes for view in views.values())
+    # Twice the views: the next part is drawn ahead. Once more: they are copied to the shape of a pass.
+    return peak_bytes(lambda: engine.clipped_sum(views, _CLIP_NORM)) + 3 * sum(view.nbytes for view in views.values())
 
 
 def out_of_memory(error: RuntimeError | MemoryError) -> bool:

@@ -6,8 +6,8 @@ other unit's coin, and the chance is at most q exactly: floor(q 2^53) / 2^53 (ru
 No permutation, no fixed batch size, no truncation: those would void the amplification that the accountant counts on
 (Mironov, Talwar, Zhang, "Renyi Differential Privacy of the Sampled Gaussian Mechanism", 2019).
 
-What a device takes at once is a physical batch, and a unit's neighbours in it can change the last
-bits of its gradient. So a sample is parted into groups by a further coin of each unit, their number a public function of
+What a device takes at once is a physical batch, and a unit's neighbours in it can change how its part of a sum is rounded
+(bookkeeping.py). So a sample is parted into groups by a further coin of each unit, their number a public function of
 plan and speed: one patient's absence leaves every other group as it was, to the last bit.
 Buckets, whose units a `BucketModel` compares, are groups by a coin of their own that are never split: buckets.py.
 """

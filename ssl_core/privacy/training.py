@@ -4,8 +4,8 @@ Comes in: model, patients, plan, global weights float32 [P]. Goes out: delta = e
 optimizer's state. Exactly `steps_per_round` steps run, whatever the patients are. Both results are functions of
 (start, public constants, noised gradients) alone: `replay_round` computes them from captured gradients without any
 data, and a test demands equal bits (ruling 18). DP-SGD: Abadi et al. (CCS 2016), algorithm 1.
-In bfloat16 the shape of a round's passes is looked at before its first step (fixed_shape.py), on made-up units: site.toml may
-have changed since the approval. Nothing is logged here: losses, norms and sample sizes are not noised.
+The shapes of a round's passes are looked at before its first step (shapes.py), on made-up units, whatever was approved:
+site.toml may have changed since. Nothing is logged here: losses, norms and sample sizes are not noised.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +25,7 @@ from ssl_core.encoders.vector import load_vector, to_vector
 from ssl_core.errors import PrivacyError
 from ssl_core.objectives.base import BucketModel, PretextModel, Views
 from ssl_core.privacy.ahead import drawn_ahead
-from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.descent import Descent, OptimizerState
-from ssl_core.privacy.engines import synthetic_views
-from ssl_core.privacy.fixed_shape import check_fixed_shape
 from ssl_core.privacy.gradients import ClippedSum, reach_of
 from ssl_core.privacy.machine import keep_freed_memory, threads, training_device
 from ssl_core.privacy.noise import GaussianNoise
@@ -43,12 +39,12 @@ from ssl_core.privacy.planner import (
     whole_bucket_sum,
 )
 from ssl_core.privacy.sampling import batches, bucket_count, buckets, draw_coins, group_count, poisson_sample
+from ssl_core.privacy.shapes import shapes_of
 from ssl_core.trust.random import UnitCoins
 
 __all__ = ["OptimizerState", "RoundResult", "replay_round", "train_round"]
 
 Vector = npt.NDArray[np.float32]
-_LOOKED: WeakKeyDictionary[PretextModel, set[tuple[int, str]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +81,13 @@ def train_round(
     with threads(speed.threads), ThreadPoolExecutor(1, thread_name_prefix="choral-draw") as thread:
         load_vector(model, start)
         pace = pace or choose_pace(model, plan.data, speed, device)
+        shapes = shapes_of(model, plan, pace, nominal_size)
         model.start_round()
         descent = _descent(model, plan, total_steps, state)
         noise, reach = GaussianNoise(device=device), reach_of(model)
         optimizer = PrivateOptimizer(descent, privacy, nominal_size=nominal_size, noise=noise, reach=reach)
-        room = pace.room(privacy.sampling_rate, nominal_size)
-        engine = pace.within(room)
-        _check_shape(model, plan, pace, room, device)
-        parts_of, summed = _parting(model, plan, nominal_size, pace.size, room)
+        engine = pace.within(shapes)
+        parts_of, summed = _parting(model, plan, nominal_size, pace.size, shapes)
 
         def draw(coins: UnitCoins, index: Index) -> Views:
             views = model.draw(patients, index, draw_coins(patients.tags[index], coins, model.coins))
@@ -140,25 +135,18 @@ Parts = Callable[[Index, npt.NDArray[np.uint8], UnitCoins], Iterator[Index]]
 Summed = Callable[[Index, Callable[[Index], ClippedSum]], ClippedSum]
 
 
-def _check_shape(model: PretextModel, plan: StudyPlan, pace: Pace, room: int | None, device: torch.device) -> None:
-    """Once for a model, a shape and a device; `PrivacyError` where the units of a batch are not kept apart in it."""
-    looked = _LOOKED.setdefault(model, set())
-    if room is None or not isinstance(pace.engine, BookkeepingEngine) or (room, device.type) in looked:
-        return
-    views = {name: view.to(device) for name, view in synthetic_views(model, plan.data).items()}
-    check_fixed_shape(pace.engine, room, views, plan.privacy.max_grad_norm)
-    looked.add((room, device.type))
-
-
-def _parting(model: PretextModel, plan: StudyPlan, nominal_size: int, size: int, room: int | None) -> tuple[Parts, Summed]:
+def _parting(
+    model: PretextModel, plan: StudyPlan, nominal_size: int, size: int, shapes: tuple[int, ...]
+) -> tuple[Parts, Summed]:
     """How a sample is parted, and how a part is summed: in physical batches of at most `size`, or in whole buckets.
 
-    room: of how many units each pass has the shape, in bfloat16 alone.
+    shapes: of how many units the passes can be, where it is not whatever there is.
     """
     rate = plan.privacy.sampling_rate
     if not isinstance(model, BucketModel):
-        parted = partial(batches, groups=group_count(rate, nominal_size, size), size=room or size)
-        return parted, clipped_sum_in_halves if room is None else fixed_shape_sum
+        most = shapes[-1] if shapes else size
+        parted = partial(batches, groups=group_count(rate, nominal_size, most), size=most)
+        return parted, fixed_shape_sum if len(shapes) == 1 else clipped_sum_in_halves
     count = bucket_count(rate, nominal_size, model.bucket_size)
 
     def whole(index: Index, tags: npt.NDArray[np.uint8], coins: UnitCoins) -> Iterator[Index]:

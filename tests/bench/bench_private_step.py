@@ -166,7 +166,7 @@ def steps_of(case: Case, views: Views, units: int, how: How) -> tuple[dict[str, 
             absent[name] = error.problem
             continue
         if half:
-            engine = BookkeepingEngine(model, how.precision).within(units)
+            engine = BookkeepingEngine(model, how.precision).within((units,))
         if name in WITH_ROWS and 3 * rows > free:
             absent[name] = f"its rows need {rows / 1e9:.1f} GB and as much again twice, {free / 1e9:.1f} GB are free"
         else:

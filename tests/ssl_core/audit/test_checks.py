@@ -15,7 +15,7 @@ from ssl_core.audit.bucket_canary import TurningModel, along, turning
 from ssl_core.audit.canary import CanaryModel, canaries
 from ssl_core.config import SpeedSpec
 from ssl_core.errors import PrivacyError
-from ssl_core.privacy import training
+from ssl_core.privacy import shapes, training
 from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.buckets import BucketEngine
 from ssl_core.privacy.engines import choose_engine
@@ -119,7 +119,7 @@ def test_every_engine_in_every_precision_that_a_site_may_choose_is_part_of_the_c
 
             if way[1] == "bfloat16":
                 # Looked at before each round: what the audit sees is what that look would let pass.
-                patch.setattr(training, "check_fixed_shape", lambda *_: None)
+                patch.setattr(shapes, "check_fixed_shape", lambda *_: None)
             patch.setattr(checks, "WAYS", (("auto", "float32"), way))
             patch.setattr(ways[way[0]], "clipped_sum", double)
             found = checks.check_contribution()
@@ -131,7 +131,7 @@ def test_a_processor_that_does_not_keep_units_apart_in_bfloat16_is_no_fault_of_t
     def apart(*_):
         raise PrivacyError("units of a batch are not kept apart")
 
-    monkeypatch.setattr(training, "check_fixed_shape", apart)
+    monkeypatch.setattr(shapes, "check_fixed_shape", apart)
     monkeypatch.setattr(checks, "WAYS", (("auto", "float32"), ("bookkeeping", "bfloat16")))
     found = checks.check_contribution()
     assert found.passed and found.measured.endswith("; bookkeeping in bfloat16 refused")

@@ -77,6 +77,8 @@ def rows_of(model: PretextModel, views: Views) -> Tensor:
     ("speed", "nominal_size", "wanted"),
     [
         ({"chunk": 64}, 1000, [2, 3, 4, 6, 8, 50, 64]),
+        ({"chunk": 64}, 200, [2, 3, 4, 6, 8, 10, 16]),
+        ({"chunk": 64, "engine": "reference"}, 200, [2, 3, 4, 6, 8, 10, 64]),
         ({"chunk": 64}, 100_000, [2, 3, 4, 6, 8, 64]),
         ({"chunk": 4}, 1000, [2, 3, 4]),
         ({"chunk": 1}, 1000, [1]),

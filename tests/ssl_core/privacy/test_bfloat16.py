@@ -112,7 +112,7 @@ def test_products_are_kept_in_bfloat16_and_everything_else_in_float32() -> None:
     """Otherwise what is shown here of bfloat16 would be shown of float32."""
     kinds = set()
     for make, views in MODELS.values():
-        kept, _ = BookkeepingEngine(with_weights(make()), "bfloat16")._kept(views(3))
+        kept, *_ = BookkeepingEngine(with_weights(make()), "bfloat16")._kept(views(3))
         kinds |= {part.grads.dtype for part in kept.values() if isinstance(part, Products)}
         assert {rows.dtype for part in kept.values() if isinstance(part, Rows) for rows in part.values} <= {torch.float32}
         assert {part.grads.dtype for part in kept.values() if isinstance(part, Lookups)} <= {torch.float32}
@@ -127,7 +127,7 @@ def test_one_unit_adds_at_most_c_whatever_its_values_are(name: str, fate: str, c
     make, views_of = MODELS[name]
     engine, views = BookkeepingEngine(with_weights(make()), "bfloat16"), views_of(3)
     views["weight"] = views["weight"] * FATES[fate]
-    kept, _ = engine._kept(views)
+    kept, *_ = engine._kept(views)
     square = torch.stack([_square(part) for part in kept.values()]).sum(dim=0)
     divisors = divisor([part.bound() for part in kept.values()])
     finite = divisors.square() <= torch.finfo(torch.float32).max
@@ -136,7 +136,7 @@ def test_one_unit_adds_at_most_c_whatever_its_values_are(name: str, fate: str, c
     assert bool(finite.all()) == (fate not in {"beyond", "nan"}) or fate == "huge"
     for unit in range(3):
         alone = {key: view[unit : unit + 1] for key, view in views.items()}
-        for one in (engine, engine.within(3)):
+        for one in (engine, engine.within((3,))):
             added = float(_whole(one.clipped_sum(alone, clip_norm)).norm())
             assert added <= clip_norm
             if fate in {"nan", "zero", "beyond"}:
@@ -145,9 +145,10 @@ def test_one_unit_adds_at_most_c_whatever_its_values_are(name: str, fate: str, c
 
 def test_such_rows_cancel_and_the_bound_is_what_holds_them() -> None:
     """Positive control of the model above: its rows are a hundredth of their terms or less."""
-    kept, bounds = BookkeepingEngine(with_weights(Cancelling()), "bfloat16")._kept(Cancelling.views(3))
-    (part,), (bound,) = kept.values(), bounds
+    kept, *_ = BookkeepingEngine(with_weights(Cancelling()), "bfloat16")._kept(Cancelling.views(3))
+    (part,) = kept.values()
     assert isinstance(part, Products)
+    bound = part.bound()
     assert bool((bound.upper >= _square(part)).all())
     assert bool((bound.mass > 1e4 * _square(part)).all())
 
@@ -158,7 +159,7 @@ def test_such_rows_cancel_and_the_bound_is_what_holds_them() -> None:
 def test_a_unit_that_is_not_finite_is_left_out_and_changes_no_other(name: str, value: float) -> None:
     """Also in rows of seven numbers, whose neighbours some processors' kernels reach; and where it overflows on the way."""
     make, views_of = MODELS[name]
-    engine, views = BookkeepingEngine(with_weights(make()), "bfloat16").within(5), views_of(5)
+    engine, views = BookkeepingEngine(with_weights(make()), "bfloat16").within((5,)), views_of(5)
     spoilt = {key: view.clone() for key, view in views.items()}
     spoilt["weight"][2] = value
     others = torch.tensor([0, 1, 3, 4])
@@ -183,7 +184,7 @@ def test_within_one_shape_an_absent_unit_changes_nobodys_row() -> None:
     # Positive control: without it each is moved by its neighbour's absence.
     shapeless = _flat(engine.rows(views))
     assert not torch.allclose(shapeless[1:], _flat(engine.rows(fewer)), rtol=1e-3)
-    shaped = engine.within(8)
+    shaped = engine.within((8,))
     assert torch.equal(_flat(engine.rows(views)), shapeless), "the engine itself has no shape"
     assert torch.equal(_flat(shaped.rows(views))[1:], _flat(shaped.rows(fewer)))
     # The places of nobody add nothing, and what they stand for is in no sum.
@@ -191,7 +192,7 @@ def test_within_one_shape_an_absent_unit_changes_nobodys_row() -> None:
     assert 0.0 < float(alone.norm()) <= 0.5
     assert not _whole(shaped.clipped_sum({name: view[:0] for name, view in views.items()}, 0.5)).any()
     with pytest.raises(PrivacyError, match="more units than its shape") as refused:
-        engine.within(5).rows(views)
+        engine.within((5,)).rows(views)
     assert "6" not in str(refused.value), "how many were sampled is nobody's business"
 
 
@@ -216,7 +217,7 @@ def test_views_of_truth_values_stay_such_beside_a_unit_that_is_left_out() -> Non
 
     generator = torch.Generator().manual_seed(3)
     views = {"values": torch.randn(5, 4, generator=generator), "hidden": torch.rand(5, 4, generator=generator) < 0.5}
-    engine = BookkeepingEngine(with_weights(Hiding()), "bfloat16").within(8)
+    engine = BookkeepingEngine(with_weights(Hiding()), "bfloat16").within((8,))
     before = _flat(engine.rows(views))
     views["values"][2] = math.nan
     after = _flat(engine.rows(views))
@@ -242,7 +243,7 @@ def test_nothing_that_is_not_finite_enters_a_pass(kind: str, name: str, value: f
     """Not by a single entry of a single view; zeros stand there, and in the places of nobody."""
     make, views_of = MODELS[kind]
     model, views = with_weights(make()), views_of(6)
-    seen, engine = _passes(model), BookkeepingEngine(model, "bfloat16").within(8)
+    seen, engine = _passes(model), BookkeepingEngine(model, "bfloat16").within((8,))
     views[name].view(6, -1)[3, -1] = value
     assert not _flat(engine.rows(views))[3].any()
     engine.clipped_sum(views, 0.1)
@@ -292,7 +293,7 @@ def test_views_are_those_of_the_survey_and_any_task_has_places_for_nobody(make_p
         with pytest.raises(ConfigError, match="computes in float32 alone"):
             choose_pace(model, plan.data, SpeedSpec(precision="bfloat16"), CPU)
         return
-    engine = BookkeepingEngine(model, "bfloat16")
-    mine, reversed_ = engine.within(7).rows(views), engine.within(7).rows({name: view.flip(0) for name, view in views.items()})
+    engine = BookkeepingEngine(model, "bfloat16").within((7,))
+    mine, reversed_ = engine.rows(views), engine.rows({name: view.flip(0) for name, view in views.items()})
     assert torch.isfinite(_flat(mine)).all()
     torch.testing.assert_close(_flat(mine), _flat(reversed_).flip(0), rtol=1e-5, atol=1e-8)

@@ -48,9 +48,19 @@ def test_the_divisor_is_the_one_of_the_docstring() -> None:
     """Each term of it, where it counts: norm as found, upper bound, rounding of the sum, and what is for float64."""
     u = 2.0**-24
     gamma = 1089 * u / (1 - 1089 * u)
-    for square, upper, mass in ((1.0, 1.0, 0.0), (0.0, 4.0, 0.0), (0.0, 1.0, 1e8), (0.0, 0.0, 1e8), (9.0, 9.0, 1e4)):
+    cases = (
+        (1.0, 1.0, 0.0),
+        (0.0, 4.0, 0.0),
+        (0.0, 1.0, 1e8),
+        (0.0, 0.0, 1e8),
+        (9.0, 9.0, 1e4),
+        (9.0, 9.1, 10.0),
+        (9.0, 9.8, 1e2),
+    )
+    for square, upper, mass in cases:
         found = divisor([Bound(*(torch.tensor([part], dtype=torch.float64) for part in (square, upper, mass)))])
-        wanted = max((1 + 2.0**-8) * math.sqrt(square), (1 + 2.0**-12) * (math.sqrt(upper) + gamma * math.sqrt(mass)))
+        own = max((1 + 2.0**-8) * math.sqrt(square), (1 + 2.0**-12) * (math.sqrt(upper) + gamma * math.sqrt(mass)))
+        wanted = max(own, 512 * gamma * math.sqrt(mass))
         torch.testing.assert_close(found, torch.tensor([wanted], dtype=torch.float64), rtol=1e-14, atol=0)
 
 

@@ -157,7 +157,7 @@ def test_a_kernel_that_reads_beyond_a_row_reaches_nobody(
 ) -> None:
     """oneDNN's do, on some processors, where rows are of odd length: here as one may, on every processor."""
     model = _batched(tiny, _in_bfloat16(_beyond_the_row))
-    engine = BookkeepingEngine(model, "bfloat16").within(6)
+    engine = BookkeepingEngine(model, "bfloat16").within((6,))
     generator = torch.Generator().manual_seed(0)
     views = {name: torch.randn(6, 16, generator=generator) for name in ("seen", "target")}
     wanted = _flat(engine.rows(views))

@@ -277,6 +277,7 @@ def test_model_views_and_rows_are_on_the_device_that_the_site_trains_on(
     for name in ("compare_sums", "sum_of"):
         monkeypatch.setattr(isolation, name, lambda *_: 0.0)
     monkeypatch.setattr(isolation, "tight", lambda _rows: 1.0)
+    monkeypatch.setattr(isolation, "shapes_of", lambda *_: (2,))
     speed = SpeedSpec(chunk=3, device="cuda")
     report = check_isolation(make_plan(kind), speed=speed)
     assert asked == [speed] and len(rows) == 2 * len(report.pairs)

@@ -70,14 +70,15 @@ class Wide(Given):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_part_the_next_one_and_every_copy_of_it_are_planned_for(precision: Precision) -> None:
-    """The next part is drawn while one is computed; in bfloat16 views are copied to the shape, and without who is left out."""
+    """The next part is drawn while one is computed, and views are copied to the shape; in bfloat16 without who is left out."""
     engine = BookkeepingEngine(with_weights(Wide()), precision)
     views = {"values": torch.randn(8, 1 << 14, generator=torch.Generator().manual_seed(1))}
-    planned = planner._peak(engine, precision, {"values": views["values"][:1]}, 8)
+    planned = planner._peak(engine, {"values": views["values"][:1]}, 8)
+    views = {"values": views["values"][:7]}
     views["values"][3, 5] = torch.nan
-    in_training = engine if precision == "float32" else engine.within(8)
-    needed = 2 * views["values"].nbytes + profiled(lambda: in_training.clipped_sum(views, 1.0))
-    assert needed <= 1.01 * planned < needed + 0.9 * views["values"].nbytes
+    needed = 2 * views["values"].nbytes + profiled(lambda: engine.within((8,)).clipped_sum(views, 1.0))
+    # Two more are the eighth unit's, which is planned for and not here.
+    assert needed <= 1.01 * planned < needed + (2 + 0.9 * 8) * views["values"][0].nbytes
 
 
 def test_a_unit_that_is_left_out_takes_more_memory_and_is_planned_for() -> None:
@@ -90,11 +91,11 @@ def test_a_unit_that_is_left_out_takes_more_memory_and_is_planned_for() -> None:
             return self.layer(views["values"]).mean(dim=(1, 2))
 
     engine, views = BookkeepingEngine(with_weights(Long())), {"values": torch.randn(40, 12, 64)}
-    planned = planner._peak(engine, "float32", {"values": views["values"][:1]}, 40)
+    planned = planner._peak(engine, {"values": views["values"][:1]}, 40)
     kept = profiled(lambda: engine.clipped_sum(views, 1.0))
     views["values"][3, 5] = torch.nan
     left_out = profiled(lambda: engine.clipped_sum(views, 1.0))
-    assert 1.1 * kept < left_out <= 1.01 * (planned - 2 * views["values"].nbytes)
+    assert 1.1 * kept < left_out <= 1.01 * (planned - 3 * views["values"].nbytes)
 
 
 def test_what_lies_there_for_a_whole_round_is_planned_for(make_plan: MakePlan) -> None:

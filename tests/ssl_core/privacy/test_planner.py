@@ -97,7 +97,7 @@ def test_what_is_refused_says_how_much_would_do() -> None:
 def test_less_memory_gives_a_smaller_batch_and_too_little_is_refused(make_plan: MakePlan) -> None:
     plan = make_plan(IMAGE)
     model = build_model(plan)
-    paces = [choose_pace(model, plan.data, SpeedSpec(memory_gib=gib), CPU) for gib in (1.0, 0.0003, 0.0002)]
+    paces = [choose_pace(model, plan.data, SpeedSpec(memory_gib=gib), CPU) for gib in (1.0, 0.0004, 0.0002)]
     assert [pace.size for pace in paces] == sorted({pace.size for pace in paces}, reverse=True)
     assert paces[0].size == planner.MOST_UNITS["cpu"] and f"{paces[0].size} patients at once" in paces[0].why
     with pytest.raises(ConfigError, match=r"one patient.*speed\.memory_gib.*at least"):
@@ -225,7 +225,7 @@ def test_a_step_that_runs_out_of_memory_is_finished_on_the_same_sample(
     trained(SpeedSpec(chunk=16))
     assert steps == sampled and max(map(len, sampled)) > 2 and len(steps) == plan.rounds.steps_per_round
     assert sum(noised) == len(steps) * len(start)
-    with pytest.raises(ConfigError, match="in bfloat16 each has the one shape"):
+    with pytest.raises(ConfigError, match="each has the one shape"):
         trained(coarse)
 
 

@@ -141,7 +141,7 @@ def test_a_round_begins_at_the_weights_that_it_is_given(tiny: Any, make_plan: Ma
     start, seen = to_vector(tiny) + np.float32(0.125), list[np.ndarray]()
     tiny.start_round = lambda: seen.append(to_vector(tiny))
     _train(tiny, make_plan(), patients, start=start)
-    assert len(seen) == 1 and np.array_equal(seen[0], start)
+    assert sum(np.array_equal(one, start) for one in seen) == 1 and np.array_equal(seen[-1], start)
 
 
 def test_a_round_of_another_number_of_steps_gives_no_result(
