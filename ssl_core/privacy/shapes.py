@@ -19,7 +19,7 @@ In bfloat16 there is the greatest shape alone, and fixed_shape.py looks at it. E
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
 import torch
@@ -35,7 +35,7 @@ from ssl_core.privacy.fixed_shape import check_fixed_shape
 from ssl_core.privacy.gradients import InShapes, units_of
 from ssl_core.privacy.planner import Pace, out_of_memory
 
-# Tensors of so many units have seldom a rest that vector instructions leave to other code.
+# Tensors of so many units have seldom a rest that vector instructions leave to other code, which may differ for few numbers.
 _EVEN = 4
 _MOST_STEPS = 16
 _LOUD = 32.0
@@ -73,8 +73,8 @@ def shapes_of(model: PretextModel, plan: StudyPlan, pace: Pace, nominal_size: in
 
 
 def candidates(most: int) -> tuple[int, ...]:
-    """Shapes to look at: multiples of a power of two, at most `_MOST_STEPS`, and `most`."""
-    step = 1 << (-(-most // _MOST_STEPS) - 1).bit_length()
+    """Shapes to look at: multiples of a power of two, of `_EVEN` at least, at most `_MOST_STEPS` of them, and `most`."""
+    step = max(_EVEN, 1 << (-(-most // _MOST_STEPS) - 1).bit_length())
     return (*range(step, most, step), most)
 
 
@@ -144,8 +144,8 @@ def _of_drawn_weights(model: PretextModel, engine: InShapes, views: Views, most:
         while most > 1:
             try:
                 found = candidates(most)
-                for loudness, coupled in ((1.0, _COUPLED), (_LOUD, math.inf)):
-                    _draw_weights(model, loudness)
+                for draw, coupled in ((_ordinary, _COUPLED), (_loud, math.inf)):
+                    _draw_weights(model, draw)
                     found = found and agreeing(engine, views, found, coupled)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
@@ -159,12 +159,20 @@ def _of_drawn_weights(model: PretextModel, engine: InShapes, views: Views, most:
         load_vector(model, weights)
 
 
-def _draw_weights(model: PretextModel, loudness: float) -> None:
-    """Normal ones: of an output's variance 1 for loudness 1; scales, shifts and biases around 1."""
+def _draw_weights(model: PretextModel, draw: Callable[[PretextModel, str, Tensor], Tensor]) -> None:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in model.parameters():
-            drawn = torch.randn(parameter.shape, generator=generator)
-            matrix = parameter.dim() > 1
-            parameter.copy_(loudness * drawn * parameter[0].numel() ** -0.5 if matrix else 1.0 + 0.1 * drawn)
+        for name, parameter in model.named_parameters():
+            parameter.copy_(draw(model, name, torch.randn(parameter.shape, generator=generator)))
     model.start_round()
+
+
+def _ordinary(model: PretextModel, name: str, normal: Tensor) -> Tensor:
+    """About as training begins, where the numbers between are neither very small nor large."""
+    centre, half_width = model.init_range(name)
+    return centre + (half_width or 0.1) * normal
+
+
+def _loud(_model: PretextModel, _name: str, normal: Tensor) -> Tensor:
+    """Outputs _LOUD times as large as inputs; scales, shifts and biases around 1."""
+    return 1.0 + 0.1 * normal if normal.dim() < 2 else _LOUD * normal[0].numel() ** -0.5 * normal
