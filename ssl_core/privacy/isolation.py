@@ -21,7 +21,7 @@ place in it. Not shown: other weights, records and coins; what begins beyond a f
 is less, the nominal size; and how exact bfloat16 is, on which no promise rests.
 For a task that compares the patients of a bucket, rows are those of buckets: isolation_buckets.py has what is asked then.
 TOLERANCE, 1e-5, is for a batch beside its units one by one, which float32 adds in another order; in shapes of equal bits
-nothing was found at all (232 checks). Outside of them half of honest models had 2e-7 or less, one in some hundreds more than 1e-6
+nothing was found (232 checks). Outside of them half of honest models had 2e-7 or less, one in some hundreds more than 1e-6
 (where a row's own terms cancel), the worst 6e-6. Coupling that is meant to matter is above 1e-3. (Ruling 24 has 1e-6.)
 Not of this check: divisor and number of steps, which are the plan's constants (training.py and its tests).
 The guarantee is the argument in objectives/base.py, gradients.py, bookkeeping.py and buckets.py; this check finds what breaks
