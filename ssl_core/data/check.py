@@ -21,7 +21,7 @@ from ssl_core.data.events import check_codes
 from ssl_core.data.gathering import padding
 from ssl_core.data.patients import Patients, group
 from ssl_core.data.reading import Effort, Fault, Reading, Span
-from ssl_core.data.source import Source, read_records, refuse_hiding
+from ssl_core.data.source import Source, read_records, refuse_bad_share, refuse_hiding, share_of
 from ssl_core.data.vitals import check_names
 from ssl_core.errors import DataError
 from ssl_core.spec.data import Data, EventData, TableData
@@ -72,8 +72,7 @@ class CheckReport:
     @property
     def bad_share(self) -> float:
         """Bad rows divided by rows, over all files; 0 where there is no row."""
-        rows = sum(file.rows for file in self.files)
-        return sum(sum(file.faults.values()) for file in self.files) / rows if rows else 0.0
+        return share_of((file.rows, sum(file.faults.values())) for file in self.files)
 
     @property
     def accepted(self) -> bool:
@@ -189,15 +188,7 @@ def report_of(source: Source, reading: Reading, data: Data) -> CheckReport:
 def _accept(source: Source, reading: Reading, data: Data) -> CheckReport:
     report = report_of(source, reading, data)
     refuse_hiding(source, reading)
-    if report.bad_share > report.max_bad_share:
-        bad = [f"{f.file} ({', '.join(sorted(f.faults))})" for f in report.files if f.faults]
-        raise DataError(
-            "more records are bad than the source declares",
-            field="max_bad_share",
-            value="; ".join(bad),
-            limit=source.declared.max_bad_share,
-            remedy="correct these files, or declare what is known of them: max_bad_share",
-        )
+    refuse_bad_share(source, reading)
     if not report.patients:
         raise DataError("the source holds no patient", field="path", value=", ".join(source.declared.paths))
     return report

@@ -11,7 +11,7 @@ would be missing without a word.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -191,8 +191,32 @@ def refuse_hiding(source: Source, reading: Reading) -> None:
         )
 
 
+def share_of(counts: Iterable[tuple[int, int]]) -> float:
+    """Of (rows, bad ones) of each file: bad rows divided by rows; 0 where there is no row."""
+    each = list(counts)
+    rows = sum(rows for rows, _ in each)
+    return sum(bad for _, bad in each) / rows if rows else 0.0
+
+
+def refuse_bad_share(source: Source, reading: Reading) -> None:
+    """`DataError` where more records are bad than the source declares."""
+    share = share_of((tally.rows, tally.faults.total()) for tally in reading.tallies)
+    if share > source.declared.max_bad_share:
+        bad = [f"{tally.file} ({', '.join(sorted(+tally.faults))})" for tally in reading.tallies if +tally.faults]
+        raise DataError(
+            "more records are bad than the source declares",
+            field="max_bad_share",
+            value="; ".join(bad),
+            limit=source.declared.max_bad_share,
+            remedy="correct these files, or declare what is known of them: max_bad_share",
+        )
+
+
 def load_patients(source: Source, data: Data, effort: Effort | None = None) -> Patients:
-    """The source's units, for the site's own use; bad records are padding or zeros, rows without a patient left out."""
+    """The source's units, for the site's own use; bad records are padding or zeros, rows without a patient left out.
+
+    However many are bad: `load_accepted` and check.py look at their share.
+    """
     reading = _trusted(source, data, effort)
     return group(reading.owners, reading.records, reading.order, effort.scratch if effort else None)
 
@@ -200,6 +224,13 @@ def load_patients(source: Source, data: Data, effort: Effort | None = None) -> P
 def load_records(source: Source, data: Data) -> Patients:
     """The source's records as units of their own (record_units.py), for labels of records."""
     return group_records(_trusted(source, data))
+
+
+def load_accepted(source: Source, data: Data, *, by_record: bool = False) -> Patients:
+    """`load_patients`, or `load_records`; `DataError` where more records are bad than the source declares."""
+    reading = _trusted(source, data)
+    refuse_bad_share(source, reading)
+    return group_records(reading) if by_record else group(reading.owners, reading.records, reading.order)
 
 
 def _trusted(source: Source, data: Data, effort: Effort | None = None) -> Reading:

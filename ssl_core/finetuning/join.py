@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ssl_core.data.patients import Patients, matched
 from ssl_core.data.record_units import owners, patient_of
-from ssl_core.data.source import load_patients, load_records, read_source
+from ssl_core.data.source import load_accepted, load_patients, load_records, read_source
 from ssl_core.errors import ConfigError, DataError
 from ssl_core.evaluation.floor import floor_patients
 from ssl_core.spec.data import Data
@@ -80,13 +80,17 @@ def check_files(out: Path, test_source: Path | None, test_labels: Path | None) -
 
 
 def join(source_toml: Path, data: Data, units: Sequence[str], *, by_record: bool, least: int) -> Joined:
-    """The units of the source that are among `units`; at least `least` patients must be, or have some."""
+    """The units of the source that are among `units`; at least `least` patients must be, or have some.
+
+    `DataError` where they are fewer, or more records of the source are bad than it declares.
+    """
     source = read_source(source_toml)
-    load = load_records if by_record else load_patients
-    everything = load(source, data)
+    everything = load_accepted(source, data, by_record=by_record)
     rows, index = matched(units, everything)
     match = Match(len(units) - len(rows), len(everything) - len(index))
-    joined = Joined(everything, floor_patients(source, everything, data, load), index, rows, match)
+    joined = Joined(
+        everything, floor_patients(source, everything, data, load_records if by_record else load_patients), index, rows, match
+    )
     if len(joined.patients()) < least:
         what = "the same ids of patients and of records" if by_record else "the same patient ids"
         raise DataError(

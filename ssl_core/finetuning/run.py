@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ssl_core.card import LoadedEncoder
 from ssl_core.data.labels import Labels, read_labels
-from ssl_core.data.source import load_patients, read_source
+from ssl_core.data.source import load_accepted, read_source
 from ssl_core.errors import ConfigError, DataError
 from ssl_core.evaluation.auroc import auroc, balanced_accuracy
 from ssl_core.evaluation.draws import draw_labels
@@ -90,7 +90,7 @@ def embed(encoder: LoadedEncoder, source_toml: Path, out_npz: Path) -> npt.NDArr
         raise ConfigError("file exists and is not overwritten", field="out", value=out_npz.name, remedy="name a new one")
     if out_npz.suffix != ".npz":
         raise ConfigError("features are written as npz", field="out", value=out_npz.name, remedy="name a file ending in .npz")
-    patients = load_patients(read_source(source_toml), encoder.card.plan.data)
+    patients = load_accepted(read_source(source_toml), encoder.card.plan.data)
     features = encoder.model.encoder.features(patients.whole)
     draft = out_npz.with_name(f".{out_npz.stem}.{os.getpid()}.npz")
     out_npz.parent.mkdir(parents=True, exist_ok=True)

@@ -139,3 +139,27 @@ def test_embed_writes_features_of_every_record(tmp_path: Path, kind: str, small:
         embed(encoder, source, out)
     with pytest.raises(ConfigError, match="npz"):
         embed(encoder, source, tmp_path / "features.csv")
+
+
+def test_more_bad_records_than_the_source_declares_are_refused_and_nothing_is_written(tmp_path: Path, small: Any) -> None:
+    """A wrong declaration would fit a model on rows of zeros without a word."""
+    encoder = read_encoder(small.make_encoder(tmp_path / "encoder", "text"))
+    source, labels = small.write_site(tmp_path / "pool", "text", patients=30, seed=1)
+    (table,) = (path for path in source.parent.glob("*.csv") if path != labels)
+    header, first, *lines = table.read_text(encoding="utf-8").splitlines(keepends=True)
+    declared, patient = source.read_text(encoding="utf-8"), header.rstrip("\n").split(",").index("patient")
+    # One record whose text is gone.
+    empty = ",".join(cell if place == patient else "" for place, cell in enumerate(first.rstrip("\n").split(","))) + "\n"
+    table.write_text(header + empty + "".join(lines), encoding="utf-8")
+    share = 1 / (1 + len(lines))
+    for allowed, refused in ((0.0, True), (0.99 * share, True), (1.01 * share, False)):
+        source.write_text(f"max_bad_share = {allowed}\n{declared}", encoding="utf-8")
+        for number, use in enumerate((finetune, embed)):
+            out = tmp_path / f"{allowed}-{number}.npz"
+            given = (encoder, source, labels, out) if use is finetune else (encoder, source, out)
+            if refused:
+                with pytest.raises(DataError, match="more records are bad than the source declares"):
+                    use(*given)  # type: ignore[operator]
+                assert not out.exists()
+            else:
+                use(*given)  # type: ignore[operator]
