@@ -207,7 +207,8 @@ def launch(
         write_durably(sign_only, signed)
         say(json_, {"signed_plan": str(sign_only)}, f"Signed plan written to {sign_only}.")
         return
-    confirm(yes or json_, f"Launch study {studies.open_signed(operator, signed)[1]}?")
+    if not (yes or json_):
+        confirm(False, studies.question(operator, signed))
     plan_hash = studies.store_study(operator, signed, start)
     run_id = studies.launch(operator, plan_hash)
     if detach:

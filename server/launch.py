@@ -68,6 +68,15 @@ def open_signed(home: OperatorHome, signed: bytes) -> tuple[StudyPlan, str]:
     return plan, plan_hash
 
 
+def question(home: OperatorHome, signed: bytes) -> str:
+    """What a person is asked before `signed` is launched: is this study, at this price, meant?"""
+    from server.choose import price
+
+    plan, plan_hash = open_signed(home, signed)
+    cost = f"epsilon {price(plan, 1):.2f} at delta {plan.privacy.delta:g}"
+    return f"Launch study {plan_hash}? It costs each patient {cost}, all rounds and void ones counted."
+
+
 def store_study(home: OperatorHome, signed: bytes, start: Path | None = None) -> str:
     """Keep a signed plan and its initial weights; returns the plan hash. The same plan again changes nothing."""
     from ssl_core.encoders.vector import weights_hash

@@ -15,6 +15,7 @@ import tomli_w
 from tests_commands import refused
 from tests_commands import run as choral
 
+from deploy.console import confirm
 from deploy.supervisor import StateLock
 from server.bundle import RunStatus
 from server.events import EventLog
@@ -22,6 +23,7 @@ from server.round_state import Closed, RoundState
 from ssl_core.card import load_encoder
 from ssl_core.chain import write_durably
 from ssl_core.model_update import GlobalModel, ServerState
+from ssl_core.privacy.accountant import Schedule, epsilon
 from ssl_core.session import open_plan
 from ssl_core.trust.envelope import seal
 from ssl_core.trust.identity import Identity
@@ -113,8 +115,15 @@ def test_signing_on_one_machine_and_launching_on_another(federation: Any, monkey
     signed, plan_hash = open_plan(out.read_bytes(), federation.operator.operator.public)
     assert signed.name == "elsewhere" and signed.roster == federation.operator.roster()[1]
 
-    asked = run("launch", out, "--home", home)
+    questions: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr("server.cli.confirm", lambda yes, question: questions.append(question) or confirm(yes, question))
+        asked = run("launch", out, "--home", home)
     assert asked.exit_code == 1 and "Nothing was changed" in asked.output
+    steps = (signed.rounds.rounds + signed.rounds.max_void) * signed.rounds.steps_per_round
+    privacy = signed.privacy
+    cost = epsilon([Schedule(privacy.noise_multiplier, privacy.sampling_rate, steps)], privacy.delta)
+    assert len(questions) == 1 and f"epsilon {cost:.2f} at delta {privacy.delta:g}," in questions[0]
     assert studies(federation) == known
 
     started: list[str] = []
