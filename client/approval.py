@@ -60,7 +60,13 @@ def prepare(study: Study) -> tuple[str, Census]:
     whose = "bucket's but his own" if clip_line(study.plan.objective) else "other's"
     census = take_census(study.home, study.cohort, study.checked.patients)
     passed = f"Isolation check passed: on synthetic patients, changing one changed no {whose} gradient."
-    lines = [*report.lines(), *census_lines(study.cohort, census), passed, isolation.why]
+    lines = [
+        *report.lines(),
+        *size_lines(study.nominal_size, report.patients),
+        *census_lines(study.cohort, census),
+        passed,
+        isolation.why,
+    ]
     return "\n".join(lines), census
 
 
@@ -94,6 +100,16 @@ def check_size(study: Study) -> None:
             limit=f"a third of the patients at least, for objective {study.plan.objective.name}",
             remedy="ask the operator for a plan that declares this site's size, or declare fewer of the patients",
         )  # fmt: skip
+
+
+def size_lines(nominal: int, patients: int) -> list[str]:
+    """Says so where the plan was made for less than half or more than twice as many patients as there are."""
+    if nominal <= 2 * patients and patients <= 2 * nominal:
+        return []
+    return [
+        f"The plan declares {nominal} patients for this site, and the source has {patients}: what is promised to a patient is "
+        "the same, what is learnt is not. Ask the operator for a plan that declares about as many."
+    ]
 
 
 def check_start(study: Study) -> None:

@@ -28,7 +28,7 @@ from ssl_core.errors import StateError
 
 _POLL_S = 0.05
 _SPAWN_PATIENCE_S = 5.0
-_LOCK_NAME = "daemon.lock"
+LOCK_NAME = "daemon.lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ class StateLock:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = folder / _LOCK_NAME
+        path = folder / LOCK_NAME
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

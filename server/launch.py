@@ -17,7 +17,7 @@ from server.bundle import RunStatus, run_status, start_run, stop_run
 from server.daemon import control
 from server.events import EventLog
 from server.home import OperatorHome
-from server.study_lock import working_on
+from server.study_lock import worked_on, working_on
 from ssl_core.chain import write_durably
 from ssl_core.config import StudyPlan, read_toml
 from ssl_core.errors import ConfigError, StateError, TransportError
@@ -198,7 +198,7 @@ def stop(home: OperatorHome, plan_hash: str) -> None:
 
 
 def progress(home: OperatorHome, plan_hash: str) -> dict[str, Any]:
-    """Where a study stands, from its events alone."""
+    """Where a study stands, from its events, and whether a process works on it."""
     folder = home.study(plan_hash)
     facts: dict[str, Any] = {"plan": plan_hash, "state": "launched", "rounds_closed": 0, "rounds_void": 0, "sites": {}}
     for event in EventReader(folder).new():
@@ -213,6 +213,8 @@ def progress(home: OperatorHome, plan_hash: str) -> dict[str, Any]:
             facts["rounds_void"] += 1
         elif stage in {"finished", "stopped", "failed"}:
             facts["state"] = stage if "reason" not in event else f"{stage}: {event['reason']}"
+    if facts["state"] == "running" and not worked_on(folder):
+        facts["state"] = f"interrupted: nobody works on it; choral operator launch {plan_hash[:8]} goes on where it was"
     accepted = home.accepted
     if accepted is not None and not (folder / "finished").exists():
         named = peek((folder / "plan.json").read_bytes(), "plan").get("roster")

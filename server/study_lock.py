@@ -10,12 +10,14 @@ patience is over.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.supervisor import StateLock
+from deploy.supervisor import LOCK_NAME, StateLock
 from ssl_core.errors import StateError
 
 _LOOK_S = 0.2
@@ -29,6 +31,21 @@ def working_on(folder: Path, *, patience_s: float) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def worked_on(folder: Path) -> bool:
+    """Whether a process holds the study in `folder` just now; changes nothing there."""
+    try:
+        lock = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def _take(folder: Path, deadline: float, patience_s: float) -> StateLock:

@@ -248,3 +248,15 @@ def test_a_site_that_outgrows_its_buckets_is_refused_before_it_approves(objectiv
         return
     with pytest.raises(PolicyError, match="nominal_size"):
         approval.check_size(cast("Study", study))
+
+
+@pytest.mark.parametrize(("nominal", "patients", "said"), [(10, 5, False), (10, 4, True), (10, 20, False), (10, 21, True)])
+def test_a_declared_size_far_from_the_sources_is_said(nominal: int, patients: int, said: bool) -> None:
+    lines = approval.size_lines(nominal, patients)
+    assert len(lines) == said and all(f"declares {nominal} patients" in line and f"has {patients}:" in line for line in lines)
+
+
+def test_the_person_who_approves_reads_that_the_size_is_another(invited: tuple[Any, str]) -> None:
+    federation, plan_hash = invited
+    shown, _ = approval.prepare(Study(federation.site("site-a"), plan_hash))
+    assert "The plan declares 40 patients for this site, and the source has 6:" in shown

@@ -20,6 +20,7 @@ from deploy.supervisor import StateLock
 from server.bundle import RunStatus
 from server.events import EventLog
 from server.round_state import Closed, RoundState
+from server.study_lock import working_on
 from ssl_core.card import load_encoder
 from ssl_core.chain import write_durably
 from ssl_core.model_update import GlobalModel, ServerState
@@ -217,6 +218,26 @@ def test_status_counts_from_the_events_alone(federation: Any) -> None:
     }  # fmt: skip
     assert json.loads(run("status", second[:8], "--json", "--home", home).stdout) == [facts[1]]
     refused(run("status", second[:7], "--home", home), "at least 8 hexadecimal digits")
+
+
+def test_a_study_that_nobody_works_on_any_more_is_not_said_to_run(federation: Any) -> None:
+    """As after the operator's machine was restarted: its last event is still that it runs."""
+    plan_hash = federation.launch()
+    folder = federation.operator.study(plan_hash)
+    EventLog(folder).write("running", rounds=3, sites=3)
+
+    def state() -> str:
+        (fact,) = json.loads(run("status", plan_hash[:8], "--json", "--home", federation.operator.root).stdout)
+        return str(fact["state"])
+
+    before = sorted(path.name for path in folder.iterdir())
+    assert state() == f"interrupted: nobody works on it; choral operator launch {plan_hash[:8]} goes on where it was"
+    assert sorted(path.name for path in folder.iterdir()) == before
+    with working_on(folder, patience_s=0.0):
+        assert state() == "running"
+    assert state().startswith("interrupted")
+    EventLog(folder).write("finished")
+    assert state() == "finished"
 
 
 def test_stop_asks_the_round_loop_and_launch_takes_it_back(federation: Any, monkeypatch: pytest.MonkeyPatch) -> None:
