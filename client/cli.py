@@ -202,6 +202,8 @@ def status(home: Home = _HOME, json_: Json = False) -> None:
         study = Study(site, folder.name)
         name, over = study.outlived() or (study.plan.name, None)
         state = "approved" if study.approved() else "waiting for: choral site approve " + folder.name[:12]
+        if over is None and study.finished:
+            state = "finished"
         studies.append(
             {
                 "plan": folder.name,

@@ -42,6 +42,7 @@ AGGREGATE_NOTE = (
     "Aggregate not authenticated: every site recomputed the weights from the published sum, but a malicious server could "
     "have published another sum than the true one; the privacy of patients does not rest on it."
 )
+ALONE_NOTE = "Made by this site alone: there was no sum and no server, and no one beside its own log vouches for the weights."
 
 
 class SitePrivacy(StrictModel):
@@ -89,7 +90,9 @@ class Card(StrictModel):
             "|---|---|---|---|",
             *(f"| {s.site} | {s.epsilon:.3f} | {s.epsilon_replace_one:.3f} | {s.steps} |" for s in self.site_privacy),
             "",
-            "Epsilon is each site's own, from its own noise, for this study alone; a patient known to k sites adds theirs.",
+            "Epsilon is each site's own, from its own noise, for this study alone; a patient known to k sites adds theirs."
+            if self.kind != "alone"
+            else "Epsilon is from this site's own noise, for this study alone.",
             "",
             self.aggregate,
             "",
@@ -155,6 +158,7 @@ def make_card(
             SitePrivacy(site=site.name, epsilon=add_remove, epsilon_replace_one=replace, steps=schedule.steps)
             for site in plan.sites
         ),
+        aggregate=ALONE_NOTE if kind == "alone" else AGGREGATE_NOTE,
         software={"python": platform.python_version()} | {name: version(name) for name in ("choral", "torch", "opacus")},
     )
 

@@ -125,9 +125,17 @@ def look_at(
         files=len(files),
         histogram=_histogram(reading),
         findings=_worst_first(findings),
-        cost=Cost(seconds, reading.records[:1].nbytes, reading.records.nbytes, sum(path.stat().st_size for path in files)),
+        cost=Cost(seconds, reading.records[:1].nbytes, reading.records.nbytes, sum(map(_bytes, files))),
         shown=show(source, data, reading, patient, effort) if picture and reading.owners else None,
     )
+
+
+def _bytes(path: Path) -> int:
+    """How long a file is; 0 for one that cannot be looked at, such as a link that leads nowhere, which is a bad file by now."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:

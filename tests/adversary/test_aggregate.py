@@ -30,6 +30,8 @@ def test_row_35_the_card_says_that_the_aggregate_is_not_authenticated(plan):
         card = make_card(plan, "a" * 64, weights, kind=kind, closed=2, void=0)
         assert card.aggregate == AGGREGATE_NOTE and "not authenticated" in AGGREGATE_NOTE
         assert AGGREGATE_NOTE in card.to_markdown() and "not authenticated" in card.model_dump_json()
+    alone = make_card(plan, "a" * 64, weights, kind="alone", closed=2, void=0).to_markdown()
+    assert "there was no sum and no server" in alone and "known to k sites" not in alone
 
 
 @pytest.fixture

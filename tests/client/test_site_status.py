@@ -67,6 +67,18 @@ def test_plans_for_a_roster_of_before_are_shown_as_over(federation: Any, studies
     }
 
 
+def test_a_study_that_gave_its_encoder_is_finished(federation: Any, studies: dict[str, str]) -> None:
+    home = federation.root / "site-a"
+    (home / "encoders" / f"reports-{studies['approved'][:8]}").mkdir(parents=True)
+    found = states(home)
+    assert found[studies["approved"]] == ("reports", "finished") and found[studies["waiting"]][1].startswith("waiting")
+    accept(federation)
+    ended = "over here: made for an earlier roster"
+    assert {plan: state for plan, (_, state) in states(home).items()} == {
+        studies["approved"]: ended, studies["waiting"]: ended + GO_ON
+    }  # fmt: skip
+
+
 def test_a_plan_file_that_was_changed_is_still_refused(federation: Any, studies: dict[str, str]) -> None:
     home = federation.root / "site-a"
     path = home / "studies" / studies["waiting"] / "plan.json"

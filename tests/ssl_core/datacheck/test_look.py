@@ -73,6 +73,16 @@ def test_bad_files_copies_and_headers_are_named(tmp_path: Path, monkeypatch: pyt
     assert look.exit_code == 1 and "SECRET" not in str(look.to_json())
 
 
+def test_a_link_that_leads_nowhere_is_a_bad_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = folder(tmp_path, monkeypatch)
+    whole = look_at(source, DATA, Effort(0)).cost
+    (tmp_path / "x" / "ann" / "2.png").symlink_to(tmp_path / "x" / "SECRET")
+    look = look_at(source, DATA, Effort(0))
+    (bad,) = of(look, "bad records")
+    assert (bad.places, look.files) == (("'ann/2.png'",), 7) and "SECRET" not in str(look.to_json())
+    assert look.cost.file_bytes == whole.file_bytes > 0
+
+
 def test_more_bad_files_than_declared_are_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = folder(tmp_path, monkeypatch)
     for name in ("ann/0", "ann/1", "ben/0", "ben/1"):
