@@ -57,7 +57,7 @@ from ssl_core.privacy.isolation_buckets import UNITS, check_buckets
 from ssl_core.privacy.machine import keep_freed_memory, threads, training_device
 from ssl_core.privacy.planner import Index, Pace, choose_pace
 from ssl_core.privacy.sampling import batches, draw_coins, group_count, poisson_sample
-from ssl_core.privacy.shapes import shapes_of
+from ssl_core.privacy.shapes import greatest, shapes_of
 from ssl_core.privacy.synthetic_files import SyntheticFolders, default_source, every_pair
 from ssl_core.privacy.traces import Traces
 from ssl_core.trust.random import UnitCoins
@@ -77,6 +77,7 @@ class IsolationReport:
     greatest_change: float
     greatest_contribution: float
     pace: Pace
+    fewer: str = ""
 
     @property
     def engine(self) -> str:
@@ -85,8 +86,8 @@ class IsolationReport:
 
     @property
     def why(self) -> str:
-        """Why this engine, precision and size, for people."""
-        return self.pace.why
+        """Why this engine, precision and size, and why passes are of fewer patients, for people."""
+        return self.pace.why + self.fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,9 @@ def _check(plan: StudyPlan, pace: Pace, nominal: int, model: PretextModel, root:
     traces.look("a sum")
     if coupled is not None:
         raise coupled
-    return IsolationReport(tuple(what for what, _ in pairs), count, *found, pace)
+    few = pace.precision == "float32" and chunk < greatest(plan, pace, nominal)
+    fewer = f" Of more than {chunk} at once places round differently here, so no pass has more." if few else ""
+    return IsolationReport(tuple(what for what, _ in pairs), count, *found, pace, fewer)
 
 
 def _first(model: PretextModel, plan: StudyPlan, pace: Pace, nominal: int) -> tuple[Engine, int, PrivacyError | None]:

@@ -58,18 +58,24 @@ def shapes_of(model: PretextModel, plan: StudyPlan, pace: Pace, nominal_size: in
     engine = pace.engine
     if not isinstance(engine, InShapes):
         return ()
-    room, device = pace.room(plan.privacy.sampling_rate, nominal_size), next(model.parameters()).device
+    room, device = greatest(plan, pace, nominal_size), next(model.parameters()).device
     found = _FOUND.setdefault(model, {})
     key = (pace.engine.name, pace.precision, room, device.type, torch.get_num_threads())
     if key not in found:
         views = {name: view.to(device) for name, view in synthetic_views(model, plan.data, _UNITS).items()}
         if pace.precision == "float32":
-            found[key] = _of_drawn_weights(model, engine, views, min(pace.size, -(-room // _EVEN) * _EVEN))
+            found[key] = _of_drawn_weights(model, engine, views, room)
         else:
             model.start_round()
             check_fixed_shape(BookkeepingEngine(model, pace.precision), room, views, plan.privacy.max_grad_norm)
             found[key] = (room,)
     return found[key]
+
+
+def greatest(plan: StudyPlan, pace: Pace, nominal_size: int) -> int:
+    """Of how many units passes are at most, where the places of so many agree."""
+    room = pace.room(plan.privacy.sampling_rate, nominal_size)
+    return room if pace.precision == "bfloat16" else min(pace.size, -(-room // _EVEN) * _EVEN)
 
 
 def candidates(most: int) -> tuple[int, ...]:
