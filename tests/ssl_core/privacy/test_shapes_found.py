@@ -1,4 +1,4 @@
-"""How shapes are found: by all places of made-up units, at weights of our own; what differs by more than rounding is refused."""
+"""How shapes are found: by places of made-up units, at weights of our own; what differs by more than rounding is refused."""
 
 from __future__ import annotations
 
