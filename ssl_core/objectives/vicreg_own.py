@@ -23,8 +23,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ssl_core.encoders.base import Encoder
 from ssl_core.objectives.augment import Augmentation
@@ -61,7 +61,9 @@ class VicregOwnModel(OwnCropsModel):
         variances = covariances.diagonal(dim1=-2, dim2=-1)
         apart = counted[..., 0, :, :] * (found[..., 0, :, :] - found[..., 1, :, :]).square()
         invariance = apart.sum(dim=(-2, -1)) / (count[..., 0, 0, 0] * width)
-        variance = functional.softplus(1.0 - (variances + _EPSILON).sqrt(), beta=_BEND).mean(dim=(-2, -1))
+        bent = _BEND * (1.0 - (variances + _EPSILON).sqrt())
+        # Not torch's softplus, whose vector code and code for what is left of a tensor round otherwise (privacy/shapes.py).
+        variance = torch.stack((bent, torch.zeros_like(bent)), dim=-1).logsumexp(dim=-1).mean(dim=(-2, -1)) / _BEND
         covariance = (covariances.square().sum(dim=(-2, -1)) - variances.square().sum(dim=-1)).sum(dim=-1) / width
         terms = self.terms
         loss: Tensor = terms.invariance * invariance + terms.variance * variance + terms.covariance * covariance

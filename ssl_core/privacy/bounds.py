@@ -131,7 +131,12 @@ def _bound_of_equals(found: list[Inner], tokens: int) -> Bound:
     mass = (lengths[0] * lengths[1]).sqrt().sum(dim=2).square() * (1.0 + 4.0 * error)
     square = _squared(torch.stack([one.sums for one in found]).sum(dim=2, dtype=torch.float64))
     upper = square + error * mass + _LOST * tokens**2
-    return Bound(square.sum(dim=0), upper.sum(dim=0), mass.sum(dim=0))
+    return Bound(*(_over_layers(each) for each in (square, upper, mass)))
+
+
+def _over_layers(each: Tensor) -> Tensor:
+    """float64 [layers, b] to [b]: along rows of memory, where the order is the same whatever b is; down columns it is not."""
+    return each.t().contiguous().sum(dim=1)
 
 
 def bound_of_rows(rows: Sequence[Tensor]) -> Bound:

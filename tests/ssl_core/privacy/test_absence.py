@@ -17,6 +17,7 @@ from ssl_core.objectives.base import PretextModel, Views
 from ssl_core.objectives.build import build_model
 from ssl_core.privacy import absence
 from ssl_core.privacy.absence import LIMIT, check_absence, gap
+from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.engines import choose_engine, synthetic_views
 from ssl_core.privacy.isolation import check_isolation
 from ssl_core.privacy.machine import training_device
@@ -150,3 +151,22 @@ def test_a_bucket_of_patients_is_one_row() -> None:
     given = plan(("image", "resnet", "simclr-buckets"), 2)
     model = build_model(given)
     look_at(model, to_vector(model), given)
+
+
+def test_it_looks_in_the_shapes_of_training_with_what_the_round_begins_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shapes are looked at with other weights before."""
+    model = build_model(PLAN)
+    weights = (1.5 * to_vector(model)).astype(np.float32)
+    shapes, begun, honest = set[tuple[int, ...]](), list[bytes](), BookkeepingEngine.clipped_sum
+
+    def watched(self: BookkeepingEngine, *args: Any) -> Any:
+        shapes.add(self._shapes)
+        return honest(self, *args)
+
+    monkeypatch.setattr(BookkeepingEngine, "clipped_sum", watched)
+    monkeypatch.setattr(model, "start_round", lambda: begun.append(to_vector(model).tobytes()))
+    choose_pace(model, PLAN.data, SpeedSpec(chunk=8), torch.device("cpu"))
+    shapes.clear()
+    look_at(model, weights, chunk=8)
+    assert len(shapes) == 1 and max(shapes)[-1] == 8
+    assert len(begun) == 3 and begun[-1] == weights.tobytes() and weights.tobytes() not in begun[:-1]

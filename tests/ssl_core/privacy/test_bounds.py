@@ -74,6 +74,18 @@ def test_what_vanishes_in_the_smallest_floors_is_in_the_bound() -> None:
         assert float(Lookups(index, zero, 3).bound().upper) > 0.0
 
 
+def test_a_bound_has_the_same_bits_however_many_units_there_are() -> None:
+    """Of layers whose parts are of many sizes: sums of like numbers are often exact in float64, whatever their order."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = 10.0 ** (6.0 * torch.rand(40, generator=generator) - 3.0)
+    layers = [[size * torch.randn(1, 3, 5, generator=generator) for _ in range(2)] for size in sizes]
+    alone = bound_of_inner([inner(*layer, True) for layer in layers])
+    for units in (2, 3, 8, 28, 64):
+        many = bound_of_inner([inner(*(part.expand(units, 3, 5).contiguous() for part in layer), True) for layer in layers])
+        for name in ("square", "upper", "mass"):
+            assert torch.equal(getattr(many, name), getattr(alone, name).expand(units)), (name, units)
+
+
 def test_layers_are_bounded_together_as_each_by_itself() -> None:
     """Of two numbers of tokens, and of so many units that their Gram matrices are taken a few at a time."""
     generator = torch.Generator().manual_seed(0)

@@ -203,6 +203,18 @@ def test_training_looks_at_its_own_shape_whatever_was_approved(make_plan: MakePl
     assert looks == [(5, plan.privacy.max_grad_norm), (3, plan.privacy.max_grad_norm)]
 
 
+def test_in_bfloat16_the_shape_is_looked_at_with_what_the_round_begins_with(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with slow copies and a bank of other weights."""
+    plan, seen = make_plan(IMAGE), list[str]()
+    model = build_model(plan)
+    monkeypatch.setattr(model, "start_round", lambda: seen.append("begun"))
+    monkeypatch.setattr(shapes, "check_fixed_shape", lambda *_: seen.append("looked"))
+    _train(model, plan, 9, bfloat16(6))
+    assert seen == ["begun", "looked", "begun"]
+
+
 def test_a_shape_that_was_refused_is_refused_in_every_round(make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_plan(IMAGE)
     model = build_model(plan)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests_engines import IMAGE
+from tests_engines import IMAGE, Given, with_weights
 from tests_tasks import plan
 from torch import Tensor, nn
 
@@ -17,7 +17,7 @@ from ssl_core.encoders.vector import load_vector, to_vector
 from ssl_core.errors import PrivacyError
 from ssl_core.objectives.base import PretextModel, Views
 from ssl_core.objectives.build import build_model
-from ssl_core.privacy import shapes
+from ssl_core.privacy import isolation, shapes
 from ssl_core.privacy.absence import gap
 from ssl_core.privacy.bookkeeping import BookkeepingEngine
 from ssl_core.privacy.engines import synthetic_views
@@ -85,6 +85,10 @@ def test_no_weights_make_a_patients_absence_change_what_others_add(shaped: Any) 
 def test_what_a_patient_adds_is_made_of_the_same_bits_wherever_he_is(shaped: Any) -> None:
     model, engine, views, _ = shaped
     generator = np.random.default_rng(7)
+    if isinstance(engine, BookkeepingEngine):
+        norms = torch.cat([row.flatten(1) for row in engine.rows(take(views, [0, 1]))], dim=1).double().norm(dim=1)
+        divisors = engine.made_of(take(views, [0, 1]))[-1]
+        assert bool((divisors > norms).all()) and divisors.dtype == torch.float64
     for what in [*hostile(model), "as drawn"]:
         alone = [engine.made_of(take(views, [unit])) for unit in range(units_of(views))]
         for size in generator.integers(2, 29, 3):
@@ -121,6 +125,36 @@ def test_an_engine_passes_the_first_shape_that_holds_the_units_and_refuses_more(
     assert filled == [2, 1, 2, 1, 2, 2, 2, 2, 4, 3, 4, 3, 8, 5, 8, 5]
     with pytest.raises(PrivacyError, match="more units than its shape"):
         plain.within((2, 4)).rows(views)
+
+
+class Haunted(Given):
+    """Nobody, zeros, has a gradient here, or none that is a number."""
+
+    kind = "loud"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def losses(self, views: Views) -> Tensor:
+        values = views["values"]
+        found = self.layer(values).square().sum(dim=1)
+        by = {"loud": 1.0, "infinite": 1.0 / values[:, 0].abs(), "no number": values[:, 0] / values[:, 0]}
+        return found * by[self.kind]
+
+
+@pytest.mark.parametrize("kind", ["loud", "infinite", "no number"])
+@pytest.mark.parametrize("engine", [BookkeepingEngine, PerUnitGradients, HooksEngine])
+def test_nobody_adds_nothing_whatever_his_gradient_is(engine: Any, kind: str) -> None:
+    model = with_weights(Haunted())
+    model.kind = kind
+    views = {"values": 1.0 + torch.rand(3, 4, generator=torch.Generator().manual_seed(2))}
+    engines = [engine(model), *([BookkeepingEngine(model, "bfloat16")] if engine is BookkeepingEngine else [])]
+    for one in engines:
+        for clip_norm in (0.1, 1e4):
+            mine, theirs = (each.clipped_sum(views, clip_norm).grads for each in (one, one.within((8,))))
+            for part, other in zip(mine, theirs, strict=True):
+                torch.testing.assert_close(part, other, rtol=1e-2 if one is not engines[0] else 1e-5, atol=1e-7)
 
 
 def passes(model: PretextModel) -> set[int]:
@@ -171,6 +205,17 @@ def test_the_isolation_check_looks_at_the_shapes_of_training(make_plan: MakePlan
     assert found[-1] == 8 and set(found) <= set(candidates(8))
 
 
+def test_what_no_other_look_of_the_isolation_check_finds_is_refused_there_too(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def coupled(*_: Any) -> Any:
+        raise PrivacyError("by more than rounding")
+
+    monkeypatch.setattr(isolation, "shapes_of", coupled)
+    with pytest.raises(PrivacyError, match="by more than rounding"):
+        check_isolation(make_plan(IMAGE), speed=SpeedSpec(chunk=8))
+
+
 def test_engines_that_take_units_one_by_one_have_no_shapes_and_others_look_once(
     make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,7 +224,14 @@ def test_engines_that_take_units_one_by_one_have_no_shapes_and_others_look_once(
     buckets = plan(("image", "resnet", "simclr-buckets"), 2)
     compared = build_model(buckets)
     assert shapes_of(compared, buckets, choose_pace(compared, buckets.data, SpeedSpec(), CPU), 40) == ()
-    monkeypatch.setattr(shapes, "_of_drawn_weights", lambda _model, _engine, _views, most: looks.append(most) or (most,))
+    units = set[int]()
+
+    def looked(_model: PretextModel, _engine: Any, views: Views, most: int) -> tuple[int, ...]:
+        looks.append(most)
+        units.add(len(torch.unique(views["seen"].flatten(1), dim=0)))
+        return (most,)
+
+    monkeypatch.setattr(shapes, "_of_drawn_weights", looked)
 
     def pace(**speed: Any) -> Pace:
         return choose_pace(model, given.data, SpeedSpec(**speed), CPU)
@@ -188,11 +240,12 @@ def test_engines_that_take_units_one_by_one_have_no_shapes_and_others_look_once(
     for speed in ({}, {}, {"engine": "vmap"}, {"chunk": 6}, {"chunk": 64}):
         shapes_of(model, given, pace(**speed), 40)
     # Of 0.25 x 40 patients; of groups of at most 6 there are three, with room for 5 each.
-    assert looks == [16, 16, 6]
+    assert looks == [16, 16, 6] and units == {7}
+    assert [shapes_of(model, given, pace(chunk=chunk), 16) for chunk in (5, 6, 7, 64)] == [(5,), (6,), (7,), (8,)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "get_num_threads", lambda: 7)
         shapes_of(model, given, pace(), 40)
-    assert looks == [16, 16, 6, 16]
+    assert looks == [16, 16, 6, 5, 7, 8, 16]
 
 
 def test_a_machine_on_which_few_places_agree_trains_in_small_passes_and_says_so(
