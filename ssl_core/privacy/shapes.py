@@ -13,6 +13,8 @@ of code that give equal bits here, for other numbers than these may not. It is l
 and large: a round's are the server's and could hide it, since zeros give equal bits everywhere.
 Where not even the places of the greatest shape agree, or memory ends, a smaller one is tried; one unit agrees with itself.
 What differs by more than rounding is no matter of kernels: the model couples patients and is refused.
+Where a function of single numbers rounds otherwise at the end of a tensor (pointwise.py), which a few units may not show, only
+shapes that leave no such rest are looked at, or single units.
 In bfloat16 there is the greatest shape alone, and fixed_shape.py looks at it. Engines that take units one by one have none.
 """
 
@@ -34,9 +36,12 @@ from ssl_core.privacy.engines import synthetic_views
 from ssl_core.privacy.fixed_shape import check_fixed_shape
 from ssl_core.privacy.gradients import InShapes, units_of
 from ssl_core.privacy.planner import Pace, out_of_memory
+from ssl_core.privacy.pointwise import uneven
 
 # Tensors of so many units have seldom a rest that vector instructions leave to other code, which may differ for few numbers.
 _EVEN = 4
+# And of so many, none by one thread: twice the numbers of the widest vector.
+_WHOLE = 32
 _MOST_STEPS = 16
 _LOUD = 32.0
 # Enough to tell apart who is first; each place meets _MOVES of them.
@@ -78,9 +83,9 @@ def greatest(plan: StudyPlan, pace: Pace, nominal_size: int) -> int:
     return room if pace.precision == "bfloat16" else min(pace.size, -(-room // _EVEN) * _EVEN)
 
 
-def candidates(most: int) -> tuple[int, ...]:
-    """Shapes to look at: multiples of a power of two, of `_EVEN` at least, at most `_MOST_STEPS` of them, and `most`."""
-    step = max(_EVEN, 1 << (-(-most // _MOST_STEPS) - 1).bit_length())
+def candidates(most: int, even: int = _EVEN) -> tuple[int, ...]:
+    """Shapes to look at: multiples of a power of two, of `even` at least, at most `_MOST_STEPS` of them, and `most`."""
+    step = max(even, 1 << (-(-most // _MOST_STEPS) - 1).bit_length())
     return (*range(step, most, step), most)
 
 
@@ -147,9 +152,15 @@ def _same_bits(mine: Tensor, wanted: Tensor) -> bool:
 def _of_drawn_weights(model: PretextModel, engine: InShapes, views: Views, most: int) -> tuple[int, ...]:
     weights = to_vector(model)
     try:
-        while most > 1:
+        least, even = 2, _EVEN
+        _draw_weights(model, _ordinary)
+        if next(iter(views.values())).device.type == "cpu" and uneven(engine, {name: view[:1] for name, view in views.items()}):
+            # By several threads a tensor is parted anywhere, and each part has a rest.
+            least = even = _WHOLE if torch.get_num_threads() == 1 else most + 1
+            most = most // even * even
+        while most >= least:
             try:
-                found = candidates(most)
+                found = candidates(most, even)
                 for draw, coupled in ((_ordinary, _COUPLED), (_loud, math.inf)):
                     _draw_weights(model, draw)
                     found = found and agreeing(engine, views, found, coupled)
