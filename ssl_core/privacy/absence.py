@@ -5,8 +5,8 @@ A batch of another size may take another kernel, which rounds otherwise. With we
 others' rows in their last bits. But weights are the server's to choose, and there are some that make whole gradients of last
 bits: a Linear after a LayerNorm, each of its weights raised by 10^8, gives nothing else, and with it the sum over six patients
 lay 5.6 C beside that over five of them. Since then passes are made in shapes that give equal bits (shapes.py), where no such
-weights were found. This is the second look, at the very weights of a round: sums of a few sizes are compared, the smallest and
-those of training: S(all) - S(all but one) - S(this one) is rounding alone, and LIMIT is the most that is let through.
+weights are known now. This is the second look, at the very weights of a round: sums of a few sizes are compared, the smallest
+and those of training: S(all) - S(all but one) - S(this one) is rounding alone, and LIMIT is the most that is let through.
 A site of a federation looks before each round, one that pretrains alone at its start: what follows is its own.
 It is a look at made-up patients, not at true ones (docs/privacy.md).
 What it says is a function of weights that the server has, of the plan and of this machine, never of a patient.

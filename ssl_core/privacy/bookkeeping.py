@@ -23,7 +23,7 @@ and float64 as above: the argument holds word for word. The losses' own kind doe
 Absence. One unit more or less moves the others to other places of a batch and to batches of other sizes. What is kept of them,
 and their D, is the same bit by bit: passes are made in the shapes alone in which that was seen to be so (shapes.py). What
 remains is the rounding of the float32 products in which units meet: at most 2 gamma_1089 C M_j / D_j for each other unit j, so
-below C / 256 whatever the weights, 1.3e-4 C where nothing cancels, 3.3e-3 C where a task's rows cancel most (M / N of 25, own
+at most C / 256 whatever the weights, 1.3e-4 C where nothing cancels, 3.3e-3 C where a task's rows cancel most (M / N of 25, own
 views compared with each other). That takes every rounding to be against us; found were 7e-6 C for 64 units together, of any
 task here, with weights made for it, too. It ends there: sampling.py parts a sample so that only one group can be reached.
 In bfloat16 the passes would do a thousand times more: where a batch of another size takes another kernel, a last bit of float32

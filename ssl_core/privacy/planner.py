@@ -6,7 +6,8 @@ units: a function of plan, model and machine, never of patients, so it may stand
 (sampling.py). `total_memory` is all that the device has, not what happens to be free.
 
 Precision: float32, unless a site asks the fast path for bfloat16, which no accelerator has been seen to gain by yet; other
-engines know float32 alone. No pass is of more than `Pace.room` units, a public number as well (shapes.py).
+engines know float32 alone. An engine that takes units many at once passes no more of them than `Pace.room`, a public number as
+well, rounded up to fours in float32 (shapes.py).
 
 There is no checkpointing of activations to choose: a sample is summed in parts whatever its size, so where memory is
 short a smaller physical batch does what recomputing would, at no second forward pass; one unit is the floor.

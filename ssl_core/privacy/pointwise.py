@@ -5,7 +5,7 @@ torch's loops on a processor take vectors of numbers as long as there are enough
 tensor. For some functions it rounds otherwise: for softplus in one number of twenty, by processors with AVX2 and AVX-512. Whose
 numbers are the rest depends on how many units there are. A look at a few units (shapes.py) may find equal bits there by chance,
 so each function that a pass calls is looked at by itself, with far more numbers: in pieces that are all rest, and in one that
-has next to none. An accelerator has one code for all.
+has next to none. Of an accelerator it is not asked.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ and large: a round's are the server's and could hide it, since zeros give equal 
 Where not even the places of the greatest shape agree, or memory ends, a smaller one is tried; one unit agrees with itself.
 What differs by more than rounding is no matter of kernels: the model couples patients and is refused.
 Where a function of single numbers rounds otherwise at the end of a tensor (pointwise.py), which a few units may not show, only
-shapes that leave no such rest are looked at, or single units.
+shapes that leave no such rest are looked at, or single units; on a processor, where this is asked.
 In bfloat16 there is the greatest shape alone, and fixed_shape.py looks at it. Engines that take units one by one have none.
 """
 
@@ -143,10 +143,9 @@ def _near(mine: Tensor, units: Tensor, unit: int, share: float) -> bool:
 def _same_bits(mine: Tensor, wanted: Tensor) -> bool:
     """What is no number has many bit patterns, and they are one."""
     bits = _BITS[mine.element_size()]
-    theirs = wanted.expand_as(mine)
     if torch.equal(mine.view(bits), wanted.view(bits).expand_as(mine)):
         return True
-    return bool(((mine.view(bits) == wanted.view(bits)) | (mine.isnan() & theirs.isnan())).all())
+    return bool(((mine.view(bits) == wanted.view(bits)) | (mine.isnan() & wanted.isnan())).all())
 
 
 def _of_drawn_weights(model: PretextModel, engine: InShapes, views: Views, most: int) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""In which shapes passes are made: there what a patient adds is bit by bit the same, whoever else is there, at any weights."""
+"""In which shapes passes are made: what a patient adds is made of the same bits there, whoever else is."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def hostile(model: PretextModel) -> Iterator[str]:
     load_vector(model, weights)
 
 
-def test_no_weights_make_a_patients_absence_change_what_others_add(shaped: Any) -> None:
+def test_no_layer_raised_makes_a_patients_absence_change_what_others_add(shaped: Any) -> None:
     model, engine, views, clip_norm = shaped
     for what in hostile(model):
         for size in (2, 5, 6, 23):
