@@ -20,16 +20,20 @@ if TYPE_CHECKING:
     from ssl_core.config import StudyPlan as StudyPlan
     from ssl_core.encoders.base import Encoder as Encoder
     from ssl_core.finetuning.model import FineTuner as FineTuner
+    from ssl_core.finetuning.model import SiteModel as SiteModel
+    from ssl_core.finetuning.model import load_site_model as load_site_model
     from ssl_core.start_card import load_start as load_start
 
 __version__ = "0.1.0"
-__all__ = ["Encoder", "FineTuner", "StudyPlan", "load_encoder", "load_start"]
+__all__ = ["Encoder", "FineTuner", "SiteModel", "StudyPlan", "load_encoder", "load_site_model", "load_start"]
 
 _HOMES = {
     "Encoder": "ssl_core.encoders.base",
     "FineTuner": "ssl_core.finetuning.model",
+    "SiteModel": "ssl_core.finetuning.model",
     "StudyPlan": "ssl_core.config",
     "load_encoder": "ssl_core.card",
+    "load_site_model": "ssl_core.finetuning.model",
     "load_start": "ssl_core.start_card",
 }
 
@@ -126,21 +130,46 @@ def finetune(
 @app.command()
 @fail_on_error
 def embed(
-    encoder: EncoderFolder,
+    encoder: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of an encoder, as for choral finetune; or of a model that choral finetune made, for its scores."
+        ),
+    ],
     source: Source,
     out: Annotated[
-        Path, typer.Option("--out", help="New .npz: features (float32, one row a record) and the patient of each row.")
+        Path,
+        typer.Option(
+            "--out",
+            help="New .npz: features (float32, one row a record) and the patient of each row. Of a model, new .csv: a row for "
+            "each patient, or record, and a column of scores for each label.",
+        ),
     ],
     roster: RosterFile = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """Write an encoder's features of your records. They describe your patients: they never leave the hospital."""
+    """Write an encoder's features, or a fine-tuned model's scores, of your records. They never leave the hospital."""
     from client.origin import open_encoder
+    from ssl_core.finetuning.predict import is_site_model, predict
     from ssl_core.finetuning.run import embed as run
 
+    if is_site_model(encoder):
+        if roster is not None:
+            raise ConfigError(
+                "nobody signs a hospital's own model", field="--roster", value=roster.name,
+                remedy="leave it out; the encoder was checked when the model was fitted",
+            )  # fmt: skip
+        told = predict(encoder, source, out)
+        say(json_, told.to_json(), told.to_text())
+        return
     loaded, origin = open_encoder(encoder, roster)
     typer.echo(origin, err=True)
-    run(loaded, source, out)
-    typer.echo(f"Features written to {out}. They describe patients: do not share them.")
+    features = run(loaded, source, out)
+    say(
+        json_,
+        {"file": str(out), "records": features.shape[0], "width": features.shape[1], "origin": origin},
+        f"Features written to {out}. They describe patients: do not share them.",
+    )
 
 
 @app.command()

@@ -11,7 +11,7 @@ from tests_commands import run
 
 import choral
 
-PUBLIC = ["Encoder", "FineTuner", "StudyPlan", "load_encoder", "load_start"]
+PUBLIC = ["Encoder", "FineTuner", "SiteModel", "StudyPlan", "load_encoder", "load_site_model", "load_start"]
 SCRIPT = """
 import sys
 import choral

@@ -32,6 +32,12 @@ def patient_of(unit: str) -> str:
     return unit.partition(_PARTED)[0]
 
 
+def record_of(unit: str) -> str:
+    """The id of a key's record; empty where it has none, or of a patient."""
+    name = unit.partition(_PARTED)[2]
+    return "" if _PARTED in name else name
+
+
 def is_record(unit: str) -> bool:
     """Is it a key of a record, or a patient?"""
     return _PARTED in unit

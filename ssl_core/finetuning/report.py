@@ -35,6 +35,11 @@ class Fitted:
             f"{self.records} labelled records of {self.patients} patients"
         )  # fmt: skip
 
+    @property
+    def how_to_apply(self) -> str:
+        """The command that applies the model."""
+        return f"To score other records with it: choral embed {self.folder} --source SOURCE.toml --out SCORES.csv"
+
     def unmatched(self) -> list[str]:
         """A line for each side on which labels and source are not the same."""
         one, many = ("patient", "patients") if self.records is None else ("record", "records")
@@ -86,7 +91,7 @@ class FineTuneReport(Fitted):
             lines += _table("", rows)
             if self.macro <= self.floor_macro:
                 lines.append("This model does not beat the raw floor: a linear model on the raw data does as well or better.")
-        return "\n".join([*lines, self.notice])
+        return "\n".join([*lines, self.how_to_apply, self.notice])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +115,7 @@ class OutcomeReport(Fitted):
         else:
             what = "R^2" if self.outcome == "numbers" else "concordance"
             lines += _table(what, list(zip(self.columns, self.score, self.floor, strict=True)))
-        return "\n".join([*lines, self.notice])
+        return "\n".join([*lines, self.how_to_apply, self.notice])
 
 
 def counted(fitted: Joined, tested: Joined | None, *, by_record: bool) -> dict[str, Any]:

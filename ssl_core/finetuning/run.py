@@ -8,7 +8,6 @@ where labels and source have too few patients in common.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from ssl_core.finetuning.join import Joined, check_files, join, require_apart
 from ssl_core.finetuning.model import NOTICE, FineTuner, Method
 from ssl_core.finetuning.probe import fit_ridge
 from ssl_core.finetuning.report import FineTuneReport, Scores, counted
+from ssl_core.folder import new_file
 
 _LEAST_PATIENTS = 2
 
@@ -86,27 +86,19 @@ def finetune(
 
 def embed(encoder: LoadedEncoder, source_toml: Path, out_npz: Path) -> npt.NDArray[np.float32]:
     """Write features float32 [m, F], one row a record, with their patients, to `out_npz` (mode 0600); returns them."""
-    if out_npz.exists():
-        raise ConfigError("file exists and is not overwritten", field="out", value=out_npz.name, remedy="name a new one")
     if out_npz.suffix != ".npz":
         raise ConfigError("features are written as npz", field="out", value=out_npz.name, remedy="name a file ending in .npz")
-    patients = load_accepted(read_source(source_toml), encoder.card.plan.data)
-    features = encoder.model.encoder.features(patients.whole)
-    draft = out_npz.with_name(f".{out_npz.stem}.{os.getpid()}.npz")
-    out_npz.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-            np.savez(
-                stream,
-                features=features,
-                patient=np.repeat(np.array(patients.units), patients.counts()),
-                private=np.array(False),
-                notice=np.array(NOTICE),
-                encoder=np.array(encoder.card.weights),
-            )
-        os.replace(draft, out_npz)
-    finally:
-        draft.unlink(missing_ok=True)
+    with new_file(out_npz) as stream:
+        patients = load_accepted(read_source(source_toml), encoder.card.plan.data)
+        features = encoder.model.encoder.features(patients.whole)
+        np.savez(
+            stream,
+            features=features,
+            patient=np.repeat(np.array(patients.units), patients.counts()),
+            private=np.array(False),
+            notice=np.array(NOTICE),
+            encoder=np.array(encoder.card.weights),
+        )
     return features
 
 

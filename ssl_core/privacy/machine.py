@@ -21,9 +21,13 @@ _MOST_THRESHOLD, _NEVER = 32 << 20, (1 << 31) - 1
 
 
 def training_device(speed: SpeedSpec) -> torch.device:
-    """The device that `speed` names."""
-    if speed.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("no CUDA device is there", field="speed.device", value="cuda", remedy='set device = "cpu"')
+    """The device that `speed` names; of a CUDA device, convolutions are float32 from here on, for the rest of this process."""
+    if speed.device == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigError("no CUDA device is there", field="speed.device", value="cuda", remedy='set device = "cpu"')
+        # By default cuDNN convolves float32 numbers in TensorFloat-32, ten bits each, and the engines would differ by those. No
+        # promise hangs on it: what is clipped and summed is made by products (`check_products`).
+        torch.backends.cudnn.allow_tf32 = False
     return torch.device(speed.device)
 
 

@@ -178,6 +178,24 @@ def write_site(folder: Path, kind: str, *, patients: int, seed: int, name: str =
     return folder / "source.toml", folder / "labels.csv"
 
 
+def spoil(source: Path, patient: str) -> None:
+    """Make every record of one patient bad: cells emptied, pixels and samples without any change."""
+    arrays, table = source.with_name("r.npz"), source.with_name("r.csv")
+    if arrays.exists():
+        with np.load(arrays) as saved:
+            fields = dict(saved)
+        fields["image" if "image" in fields else "signal"][fields["patient"] == patient] = 7
+        np.savez(arrays, **fields)
+        return
+    with table.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    empty = [name for name in rows[0] if name not in ("patient", "time", "stay")]
+    with table.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row | dict.fromkeys(empty, "") if row["patient"] == patient else row for row in rows)
+
+
 @pytest.fixture(params=PARTS)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -189,6 +207,7 @@ class Small:
     make_plan = staticmethod(make_plan)
     make_encoder = staticmethod(make_encoder)
     write_site = staticmethod(write_site)
+    spoil = staticmethod(spoil)
 
 
 @pytest.fixture
