@@ -74,8 +74,9 @@ def take_census(home: SiteHome, cohort: str, patients: Patients) -> Census:
 
 def census_lines(cohort: str, found: Census) -> list[str]:
     """For the person who approves; nobody else sees these numbers."""
-    where = "of another cohort or of an earlier ledger: these stand in the way"
-    lines = [f"cohort {cohort}: {found.new} new patients, {found.known} known in it, {found.elsewhere} {where}"]
+    where = "of another cohort or of an earlier ledger"
+    others = f"{found.elsewhere} {where}: these stand in the way" if found.elsewhere else f"none {where}"
+    lines = [f"cohort {cohort}: {found.new} new patients, {found.known} known in it, {others}"]
     if found.alike_here:
         lines.append(
             f"WARNING: {found.alike_here} patient ids differ from another id of this source in spelling alone ({_SPELLING}). "

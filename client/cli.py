@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -138,6 +139,7 @@ def approve(
     if not json_:
         typer.echo(rows_to_text(screen))
     study.admit()
+    typer.echo("Checking your records, and that no patient's part depends on another's. This may take minutes.", err=True)
     (report, census), watched = prepare(study), labels_line(site, study.checked.patients)
     screen += [] if watched is None else [("watch", watched)]
     if not json_:
@@ -181,7 +183,7 @@ def pretrain(
     if not json_:
         typer.echo(rows_to_text(rows))
     confirm(yes, "Run this study and reserve its budget?")
-    folder = pretrain_alone(site, plan, start, asking(different, yes, json_))
+    folder = pretrain_alone(site, plan, start, asking(different, yes, json_), partial(typer.echo, err=True))
     say(json_, {**dict(rows), "encoder": str(folder)}, f"Encoder written to {folder}. It stays in this hospital.")
 
 
@@ -189,53 +191,10 @@ def pretrain(
 @fail_on_error
 def status(home: Home = _HOME, json_: Json = False) -> None:
     """The daemon, the roster, and every study that this site was invited to."""
-    from client.alarms import alarms_of
-    from client.daemon import site_status
-    from client.receipts import bytes_out
-    from client.study import Study
+    from client.site_status import facts_of, rows_of
 
-    site = SiteHome(home)
-    studies: list[dict[str, Any]] = []
-    for folder in sorted((home / "studies").iterdir()):
-        if not (folder / "plan.json").is_file():
-            continue
-        study = Study(site, folder.name)
-        name, over = study.outlived() or (study.plan.name, None)
-        state = "approved" if study.approved() else "waiting for: choral site approve " + folder.name[:12]
-        if over is None and study.finished:
-            state = "finished"
-        studies.append(
-            {
-                "plan": folder.name,
-                "name": name,
-                "state": state if over is None else f"over here: {over}{_afterwards(site, name, folder.name)}",
-                "rounds_answered": study.answered(),
-                "bytes_out": bytes_out(site.chain, folder.name),
-                "records_kept": study.kept_records.kept,
-                "alarms": alarms_of(site, folder.name),
-            }
-        )
-    daemon = site_status(site)
-    version = site.roster()[0].version if (site.root / "roster.json").is_file() else None
-    facts = {"site": site.config.name, "daemon": daemon, "roster_version": version, "studies": studies}
-    running = "not running" if daemon is None else f"running, pid {daemon['pid']}, {', '.join(daemon['processes'])}"
-    rows: list[tuple[str, Any]] = [
-        ("site", site.config.name),
-        ("daemon", running),
-        ("roster version", version or "none yet"),
-    ]
-    rows += [
-        (
-            f"study {s['name']}",
-            f"{s['state']}; rounds answered: {s['rounds_answered']}; bytes out: {s['bytes_out']}; "
-            f"copy of records: {'kept' if s['records_kept'] else 'none'}",
-        )
-        for s in studies
-    ]
-    rows += [(f"ALARM {s['name']}", f"{alarm['against']} {alarm['what']}") for s in studies for alarm in s["alarms"]]
-    if any(s["alarms"] for s in studies):
-        rows.append(("what to do", "stop, and show the evidence (--json) to the authority"))
-    say(json_, facts, rows_to_text(rows))
+    facts = facts_of(SiteHome(home))
+    say(json_, facts, rows_to_text(rows_of(facts)))
 
 
 @app.command()
@@ -291,9 +250,3 @@ def watch(
             return
         while not study.finished and not seen.changed():
             time.sleep(_WATCH_SECONDS)
-
-
-def _afterwards(site: SiteHome, name: str, plan_hash: str) -> str:
-    """What follows for a study that a roster ended before it was done."""
-    finished = (site.root / "encoders" / f"{name}-{plan_hash[:8]}").is_dir()
-    return "" if finished else "; to go on, the operator launches its plan again and you approve it anew"

@@ -44,24 +44,25 @@ _OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
 def run_site(home: SiteHome, *, superlink: str | None = None) -> None:
     """Serve until a signal; `superlink` HOST:PORT overrides the roster's address (a tunnel, a test)."""
     roster, _ = home.roster()
+    address = superlink or roster.server.superlink
     check_ca(roster.server.server_ca.encode(), now=datetime.datetime.now(datetime.UTC))
     ca = home.root / "run" / "ca.crt"
     home.chain.verify()
     stopped = _stop_on_signals()
     with Supervisor(home.root / "run", grace_s=_GRACE_S) as supervisor, held_ports(1) as [port]:
         write_durably(ca, roster.server.server_ca.encode())
-        check_server_certificate(superlink or roster.server.superlink, ca)
+        check_server_certificate(address, ca)
         secret = make_secret(home.root / "run" / "superexec.secret")
         env = flower_env(home.root / "run" / "flwr") | {"OMP_NUM_THREADS": str(home.config.speed.threads)}
         supernode = supernode_argv(
-            superlink=superlink or roster.server.superlink,
+            superlink=address,
             ca_certificate=ca,
             private_key=home.root / "supernode.key",
             runtime_port=port,
             secret_file=secret,
         )
         executor = executor_argv(site_home=home.root, runtime_port=port, secret_file=secret)
-        with _control(home, supervisor) as healthy:
+        with _control(home, supervisor, address) as healthy:
             supervisor.start(_spec(home, "supernode", supernode, env, port), _spec(home, "executor", executor, env, None))
             healthy(True)
             # Beside the rest: no file of labels, on whatever disk, may keep this site from its rounds.
@@ -87,7 +88,7 @@ def site_status(home: SiteHome) -> dict[str, Any] | None:
 
 
 @contextmanager
-def _control(home: SiteHome, supervisor: Supervisor) -> Iterator[Any]:
+def _control(home: SiteHome, supervisor: Supervisor, superlink: str) -> Iterator[Any]:
     (home.root / "run" / _SOCKET).unlink(missing_ok=True)
     servicer = health.HealthServicer()
     server = grpc.server(ThreadPoolExecutor(max_workers=2))
@@ -96,7 +97,7 @@ def _control(home: SiteHome, supervisor: Supervisor) -> Iterator[Any]:
 
     def status(_request: bytes, _context: grpc.ServicerContext) -> bytes:
         facts = {"pid": os.getpid(), "site": home.config.name, "since": begun, "processes": supervisor.names()}
-        return json.dumps(facts).encode()
+        return json.dumps(facts | {"superlink": superlink}).encode()
 
     handler = grpc.unary_unary_rpc_method_handler(status, request_deserializer=bytes, response_serializer=bytes)
     service = _METHOD.split("/")[1]

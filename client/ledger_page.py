@@ -164,7 +164,8 @@ def _footnotes(statement: SiteStatement) -> str:
     return (
         f"Unit: the {unit}, with all records. PLD (dp-accounting) is the accountant of record; PRV (Opacus) is a check of it "
         "and knows no replace-one; RDP is an upper bound, for replace-one a loose one. The costs of studies do not add up to "
-        f"what is spent: that is the {statement.rule}, which holds though later studies were chosen after earlier results."
+        f"what is spent: that is the {statement.rule} (of one study alone, its PLD), which holds though later studies were "
+        "chosen after earlier results."
     )
 
 

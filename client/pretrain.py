@@ -40,12 +40,17 @@ def quote_alone(home: SiteHome, path: Path) -> list[tuple[str, Any]]:
 
 
 def pretrain_alone(
-    home: SiteHome, path: Path, start: Path | None = None, ask: Callable[[list[str], bool], bool] | None = None
+    home: SiteHome,
+    path: Path,
+    start: Path | None = None,
+    ask: Callable[[list[str], bool], bool] | None = None,
+    tell: Callable[[str], None] = lambda _line: None,
 ) -> Path:
     """Run the study to its end; returns the folder of the encoder. An interrupted run is not taken up again.
 
     `start`: the prepared weights whose hash the plan names. `ask`: shows a person how many patients are known, and answers
-    whether ids that are spelled alike, where there are any, are of different people; without it nobody says so.
+    whether ids that are spelled alike, where there are any, are of different people; without it nobody says so. `tell`: hears,
+    line by line, what is done.
     """
     from ssl_core.data.check import check_and_load
     from ssl_core.data.source import read_source
@@ -69,11 +74,13 @@ def pretrain_alone(
     _check_writable(folder.parent)
     weights = start_weights(plan, start)
     ledger.admit(plan_hash, schedule, plan.privacy.delta)
+    tell("Reading and checking the records.")
     source = read_source(home.source_path)
     patients = check_and_load(source, plan.data, home.effort).patients
     census = take_census(home, cohort, patients)
     differ = ask is not None and ask(census_lines(cohort, census), census.alike)
     nominal_size = plan.nominal_size(home.config.name)
+    tell("Checking that no patient's part depends on another's (isolation check).")
     report = check_isolation(plan, speed=speed, declared=source.declared, nominal_size=nominal_size)
     model, state = build_model(plan), None
     pace = pace_here(model, plan.data, speed)
@@ -98,6 +105,7 @@ def pretrain_alone(
             ledger.commit(plan_hash, number, steps)
             result = one_round(start=weights, first_step=(number - 1) * steps, state=state)
             weights, state = (weights + result.delta).astype(np.float32), result.state
+            tell(f"Round {number} of {plan.rounds.rounds} is done: {number * steps} of {plan.total_steps} steps.")
     except KeyboardInterrupt:
         raise _cut_short("interrupted", plan) from None
     card = make_card(plan, plan_hash, weights, kind="alone", closed=plan.rounds.rounds, void=0)

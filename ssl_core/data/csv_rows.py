@@ -20,11 +20,13 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
-from ssl_core.data.reading import Fault, Span
+from ssl_core.data.reading import Fault, Span, is_clean
 from ssl_core.errors import DataError
 
 LONGEST = 4 << 20
 """Characters of a line, or of a record."""
+
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 # Of a cell csv takes 131,072 by itself, and gives up the rest of the file at a longer one.
 csv.field_size_limit(LONGEST)
@@ -110,7 +112,7 @@ def csv_rows(
             field="multiline",
             value=f"lines 1-{ends}",
             limit="one line",
-            remedy="correct its quotes, or declare multiline = true",
+            remedy="correct its quotes (fields are parted by commas), or declare multiline = true",
         )
     wanted = [_place(header, column, key, name) for key, column in columns]
     joined = Fault.QUOTES if multiline else Fault.LINES
@@ -125,8 +127,26 @@ def csv_rows(
             yield Fault.SHAPE
 
 
+def remedy_of_header(header: Sequence[str], column: str) -> str:
+    """What may be wrong with a first line that does not name `column` once; no cell of it is shown: it may be a patient's."""
+    whole = ",".join(header)
+    if column in header:
+        return "give each column a name of its own"
+    if not is_clean(whole) or "\0" in whole:
+        return "the first line is no UTF-8: export the file as UTF-8"
+    for parted, said in _OTHER_SEPARATORS.items():
+        if column in [cell.strip(' "') for cell in whole.split(parted)]:
+            return f"the first line is parted by {said}: export the file parted by commas"
+    for cell in header:
+        if cell.strip().casefold() == column.strip().casefold():
+            return "the first line has it with other capitals, or with a space: name it just as it stands there"
+    return "the file's first line must name its columns; name this one as it stands there"
+
+
 def _place(header: list[str], column: str, key: str, name: str) -> int:
     if header.count(column) != 1:
         what = "twice" if column in header else "missing"
-        raise DataError(f"column {column!r} is {what} in file {name!r}", field=key, value=column)
+        raise DataError(
+            f"column {column!r} is {what} in file {name!r}", field=key, value=column, remedy=remedy_of_header(header, column)
+        )
     return header.index(column)

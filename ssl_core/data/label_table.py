@@ -20,7 +20,7 @@ from typing import TextIO
 import numpy as np
 import numpy.typing as npt
 
-from ssl_core.data.csv_rows import csv_records, open_text
+from ssl_core.data.csv_rows import csv_records, open_text, remedy_of_header
 from ssl_core.data.patients import unit_id
 from ssl_core.data.reading import is_clean
 from ssl_core.data.record_units import record_key
@@ -53,7 +53,10 @@ class LabelTable:
     def cells(self, column: str) -> list[str]:
         """One column, without space around a cell."""
         if self.header.count(column) != 1:
-            raise DataError(f"column {column!r} is not there exactly once in file {self.name!r}", field="column", value=column)
+            raise DataError(
+                f"column {column!r} is not there exactly once in file {self.name!r}", field="column", value=column,
+                remedy=remedy_of_header(self.header, column),
+            )  # fmt: skip
         number = self.header.index(column)
         return [row[number].strip() for row in self.rows]
 
@@ -143,7 +146,10 @@ def _one_line_each(said: str, first: str, stream: TextIO, *, skipped: bool) -> I
         begin, end = begins + skipped, ends + skipped
         if row is None or not is_clean("".join(row)):
             raise DataError(
-                f"{said} cannot be read as UTF-8 CSV", field="line", value=begin, remedy="correct its quotes or bytes"
+                f"{said} cannot be read as UTF-8 CSV",
+                field="line",
+                value=begin,
+                remedy="export it as UTF-8 and parted by commas; correct its quotes",
             )
         if end > begin:
             raise DataError(

@@ -135,8 +135,8 @@ def _check_figures(figures: Any, names: set[str], largest: int, max_rows: int) -
 _OF_FILE = "write it again; it is damaged, cut off, encrypted or of another format"
 _OF_PAGES = "write it again, with pages of a few MiB and rows of short texts"
 _WHY: dict[str, tuple[str, str | None]] = {
-    "missing": ("column {column!r} is missing in file {name!r}", None),
-    "twice": ("column {column!r} is twice in file {name!r}", None),
+    "missing": ("column {column!r} is missing in file {name!r}", "name the column as the file does, capitals and all"),
+    "twice": ("column {column!r} is twice in file {name!r}", "give each column a name of its own"),
     "type": (
         "column {column!r} of file {name!r} is of a type that is not read there",
         "write the column as text, or as numbers",

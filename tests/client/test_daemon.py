@@ -16,6 +16,7 @@ from ssl_core.trust.identity import Identity
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+ADDRESS = "127.0.0.1:9443"
 
 
 class TwoProcesses:
@@ -42,7 +43,7 @@ def health(home: SiteHome) -> int:
 def test_the_socket_tells_health_and_status_to_its_owner_alone(home: SiteHome) -> None:
     socket = home.root / "run" / "control.sock"
     assert site_status(home) is None
-    with _control(home, TwoProcesses()) as healthy:
+    with _control(home, TwoProcesses(), ADDRESS) as healthy:
         assert stat.S_ISSOCK(socket.stat().st_mode) and stat.S_IMODE(socket.stat().st_mode) == 0o600
         assert health(home) == NOT_SERVING
         healthy(True)
@@ -50,7 +51,8 @@ def test_the_socket_tells_health_and_status_to_its_owner_alone(home: SiteHome) -
         healthy(False)
         assert health(home) == NOT_SERVING
         facts = site_status(home)
-        assert facts is not None and sorted(facts) == ["pid", "processes", "since", "site"]
+        assert facts is not None and sorted(facts) == ["pid", "processes", "since", "site", "superlink"]
+        assert facts["superlink"] == ADDRESS
         assert (facts["pid"], facts["site"], facts["processes"]) == (os.getpid(), "site-a", ["supernode", "executor"])
     assert not socket.exists() and site_status(home) is None
 
@@ -58,7 +60,7 @@ def test_the_socket_tells_health_and_status_to_its_owner_alone(home: SiteHome) -
 def test_a_socket_that_a_killed_daemon_left_is_no_daemon_and_is_replaced(home: SiteHome) -> None:
     (home.root / "run" / "control.sock").write_text("")
     assert site_status(home) is None
-    with _control(home, TwoProcesses()):
+    with _control(home, TwoProcesses(), ADDRESS):
         assert health(home) == NOT_SERVING
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tomllib
 from collections.abc import Callable
@@ -119,3 +120,17 @@ def test_ctrl_c_says_what_stays_spent_and_so_does_the_next_run(
     with pytest.raises(StateError, match=r"begun here before.*stays spent.*seed"):
         pretrain_alone(site, plan)
     assert len(site.chain.entries("commit")) == 1
+
+
+def test_a_person_hears_how_far_it_is_and_a_script_reads_json_alone(make_federation: Callable[..., Any]) -> None:
+    federation = make_federation(3)
+    plan = _plan_alone(federation)
+    done = run("site", "pretrain", plan, "--home", federation.root / "site-a", "--yes", "--json")
+    assert done.exit_code == 0, done.output
+    assert done.stderr.splitlines() == [
+        "Reading and checking the records.",
+        "Checking that no patient's part depends on another's (isolation check).",
+        "Round 1 of 2 is done: 1 of 2 steps.",
+        "Round 2 of 2 is done: 2 of 2 steps.",
+    ]
+    assert Path(json.loads(done.stdout)["encoder"]).is_dir()

@@ -2,42 +2,16 @@ from __future__ import annotations
 
 import datetime
 import socket
-import ssl
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests_tls import tls_server
 
 from client.server_check import check_server_certificate
 from ssl_core.errors import ConfigError, TrustError
 from ssl_core.trust.certificates import ServerCertificate, issue_server_certificate
 
 NOW = datetime.datetime.now(datetime.UTC)
-
-
-@contextmanager
-def tls_server(folder: Path, issued: ServerCertificate) -> Iterator[int]:
-    """Accepts one connection and shakes hands."""
-    (folder / "server.crt").write_bytes(issued.certificate)
-    (folder / "server.key").write_bytes(issued.key.reveal())
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "server.crt", folder / "server.key")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                try:
-                    context.wrap_socket(connection, server_side=True).close()
-                except (ssl.SSLError, OSError):
-                    return  # the client refused, which is what some of these tests want
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield listener.getsockname()[1]
-        thread.join()
 
 
 def test_a_certificate_of_the_pinned_ca_verifies(tmp_path: Path) -> None:

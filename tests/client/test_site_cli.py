@@ -68,7 +68,7 @@ def test_the_walk_from_init_to_the_ledger(tmp_path: Path, monkeypatch: pytest.Mo
     assert "2 accepted here" in words and f"not accepted: site-c  {prints['site-c']}" in words
     assert json.loads(run("site", "accept", "site-c", prints["site-c"], "--home", home, "--json").stdout)["not_accepted"] == []
     facts = json.loads(run("site", "status", "--home", home, "--json").stdout)
-    assert facts == {"site": "site-a", "daemon": None, "roster_version": 1, "studies": []}
+    assert facts == {"site": "site-a", "daemon": None, "server": None, "roster_version": 1, "studies": []}
     (statement,) = json.loads(run("site", "ledger", "--home", home, "--json").stdout)["cohorts"]
     assert (statement["entries"], statement["totals"]["spent"], statement["limit"]) == ([], 0.0, 10.0)
     assert "roster version  none yet" in run("site", "status", "--home", tmp_path / "site-b").output

@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests_commands import refused, run, write
+from tests_tls import tls_server
 
+from client import site_status
 from client.study import store_plan
+from deploy.loopback_ports import held_ports
 from server.home import create_operator
+from ssl_core.trust.certificates import issue_server_certificate
 from ssl_core.trust.envelope import canonical, peek, seal
 from ssl_core.trust.roster import sign_roster
 
+NOW = datetime.datetime.now(datetime.UTC)
 GO_ON = "; to go on, the operator launches its plan again and you approve it anew"
 SIGNER_GONE = "over here: signed by a key that is no longer in the roster" + GO_ON
+
+
+@pytest.mark.parametrize("server", ["up", "down", "another's", "of an older daemon"])
+def test_whether_the_server_answers_is_shown_while_a_daemon_runs(
+    federation: Any, monkeypatch: pytest.MonkeyPatch, server: str
+) -> None:
+    site = federation.site("site-a")
+    issued = issue_server_certificate(["127.0.0.1"], now=NOW)
+    write(site.root / "run" / "ca.crt", issued.ca)
+    presented = issue_server_certificate(["127.0.0.1"], now=NOW) if server == "another's" else issued
+    assert json.loads(run("site", "status", "--home", site.root, "--json").stdout)["server"] is None
+    with ExitStack() as held:
+        listens = server != "down"
+        port = held.enter_context(tls_server(federation.root, presented)) if listens else held.enter_context(held_ports(1))[0]
+        daemon: dict[str, Any] = {"pid": 7, "processes": ["supernode", "executor"]}
+        daemon |= {} if server == "of an older daemon" else {"superlink": f"127.0.0.1:{port}"}
+        monkeypatch.setattr(site_status, "site_status", lambda _: daemon)
+        shown = run("site", "status", "--home", site.root)
+        if server == "of an older daemon":
+            with socket.create_connection(("127.0.0.1", port)):
+                pass  # for the server, which waits for one
+    assert shown.exit_code == 0 and "running, pid 7, supernode, executor" in shown.output
+    words = {
+        "up": "answers with the certificate of the roster", "down": "does not answer; the daemon goes on trying",
+        "another's": "is not the server of the roster: the server's certificate does not verify",
+    }  # fmt: skip
+    assert [word for word in words.values() if f"127.0.0.1:{port} {word}" in shown.output] == [
+        *([words[server]] if server in words else [])
+    ]
 
 
 @pytest.fixture
