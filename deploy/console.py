@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import sys
@@ -14,6 +15,16 @@ from ssl_core.errors import ChoralError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_REMEDIES = {
+    errno.ENOENT: "check the path; one that does not begin with / is taken from the folder in which the command runs",
+    errno.EACCES: "run the command as the user who owns it, or give this one the right",
+    errno.EPERM: "run the command as the user who owns it, or give this one the right",
+    errno.EISDIR: "name a file, not a folder",
+    errno.ENOTDIR: "name a folder, not a file",
+    errno.ENOSPC: "make room on that disk, and run the command again",
+    errno.EROFS: "this disk is mounted for reading alone: name a path on another",
+}
 
 
 def fail_on_error(command: Callable[P, R]) -> Callable[P, R]:
@@ -35,6 +46,8 @@ def fail_on_error(command: Callable[P, R]) -> Callable[P, R]:
                 raise
             typer.secho(f"{type(error).__name__}: {error.strerror}", fg="red", err=True)
             typer.echo(f"  field: path\n  value: {_lines(error.filename)}", err=True)
+            if error.errno in _REMEDIES:
+                typer.echo(f"  remedy: {_REMEDIES[error.errno]}", err=True)
             raise typer.Exit(2) from error
 
     return wrapped

@@ -79,7 +79,7 @@ def read_toml(model: type[ModelT], path: Path, what: str) -> ModelT:
         text = path.read_text(encoding="utf-8")
         data = tomllib.loads(text)
     except FileNotFoundError as error:
-        raise ConfigError(f"{what} file is missing", field="path", value=str(path)) from error
+        raise ConfigError(f"{what} file is missing", field="path", value=str(path), remedy="check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{what} file is not valid TOML: {error}", field="path", value=str(path)) from error
     return parse(model, data, f"{what} {path.name}", text)
