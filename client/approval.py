@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from client.asked import no_longer_asked
 from client.budget import census_lines, take_census
 from client.isolation import check_study
 from client.study import Study
@@ -44,6 +45,7 @@ def consent_screen(study: Study) -> list[tuple[str, Any]]:
         ("declared size of this site", study.nominal_size),
         ("start weights", _start_line(study)),
         ("who sees the sum", "every participant and the operator; nobody sees this site's own update"),
+        *([] if (stale := no_longer_asked(study.folder)) is None else [("WARNING", stale)]),
     ]
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from client.approval import prepare
+from client.asked import note_asked
 from client.budget import check_for_rule
 from client.home import SiteHome
 from client.isolation import warm_up
@@ -117,6 +118,7 @@ class SiteService:
 
     def _invite(self, data: bytes) -> tuple[Study, Parcel]:
         study = store_plan(self._home, data)
+        note_asked(study.folder)
         status = self._decide(study)
         offer = study.secure_sum.offer_keys().hex() if status == "approved" else ""
         approval = Approval(plan=study.plan_hash, site=self._home.config.name, status=status, offer=offer)

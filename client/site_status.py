@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from client.alarms import alarms_of
+from client.asked import asked_ago_s, no_longer_asked
 from client.daemon import site_status
 from client.home import SiteHome
 from client.receipts import bytes_out
@@ -70,18 +71,25 @@ def _server(site: SiteHome, address: str) -> str:
 def _study(site: SiteHome, plan_hash: str) -> dict[str, Any]:
     study = Study(site, plan_hash)
     name, over = study.outlived() or (study.plan.name, None)
-    state = "approved" if study.approved() else "waiting for: choral site approve " + plan_hash[:12]
+    state = "approved" if study.approved() else _waiting(study)
     if over is None and study.finished:
         state = "finished"
     return {
         "plan": plan_hash,
         "name": name,
         "state": state if over is None else f"over here: {over}{_afterwards(site, name, plan_hash)}",
+        "asked_ago_s": asked_ago_s(study.folder),
         "rounds_answered": study.answered(),
         "bytes_out": bytes_out(site.chain, plan_hash),
         "records_kept": study.kept_records.kept,
         "alarms": alarms_of(site, plan_hash),
     }
+
+
+def _waiting(study: Study) -> str:
+    """What a person is to do, and whether anybody still asks for it."""
+    stale = no_longer_asked(study.folder)
+    return f"waiting for: choral site approve {study.plan_hash[:12]}" + ("" if stale is None else f" ({stale})")
 
 
 def _afterwards(site: SiteHome, name: str, plan_hash: str) -> str:

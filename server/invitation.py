@@ -18,7 +18,8 @@ from ssl_core.errors import ConfigError, StateError, TrustError
 from ssl_core.parcel import IncomingKind, OutgoingKind, Parcel
 from ssl_core.session import open_approval
 
-_ASK_S, _PAUSE_S = 20.0, 2.0
+_ASK_S, _PAUSE_S, _LONGEST_PAUSE_S = 20.0, 2.0, 60.0
+_STOP_LOOK_S = 1.0
 
 
 def agree_on_keys(run: StudyRun) -> bytes:
@@ -55,7 +56,8 @@ def _invite(run: StudyRun) -> dict[str, bytes]:
             told[name] = status
             run.events.write(status, site=name)
 
-    deadline = time.monotonic() + run.plan.rounds.approval_patience_s
+    begun = time.monotonic()
+    deadline = begun + run.plan.rounds.approval_patience_s
     while True:
         run.check_stop()
         run.check_roster()
@@ -67,7 +69,19 @@ def _invite(run: StudyRun) -> dict[str, bytes]:
             return offers
         if time.monotonic() > deadline:
             raise _missing("not every site approved the study in time", waiting, f"{run.plan.rounds.approval_patience_s:g} s")
-        time.sleep(_PAUSE_S)
+        _pause(run, time.monotonic() - begun)
+
+
+def _pause(run: StudyRun, waited_s: float) -> None:
+    """Longer the longer people take: each answer is a line in a hospital's log for good, and they may take days.
+
+    `client/asked.py` takes the operator for gone after ten minutes.
+    """
+    until = time.monotonic() + min(_LONGEST_PAUSE_S, max(_PAUSE_S, waited_s / 10))
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(_STOP_LOOK_S, left))
+        run.check_stop()
+        run.check_roster()
 
 
 def _answer(run: StudyRun, name: str, parcel: Parcel) -> tuple[str, bytes]:

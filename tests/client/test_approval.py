@@ -229,7 +229,7 @@ def test_who_approves_a_study_with_buckets_is_told_what_c_bounds() -> None:
     shown: dict[str, Any] = {}
     for task in ("simclr-buckets", "crops-contrast"):
         plan = task_plan(("image", "resnet", task), 1)
-        study = SimpleNamespace(plan=plan, plan_hash="ab" * 32, nominal_size=9000, quote=lambda: quote)
+        study = SimpleNamespace(plan=plan, plan_hash="ab" * 32, nominal_size=9000, quote=lambda: quote, folder=Path("none"))
         shown[task] = dict(approval.consent_screen(cast(Study, study)))
     bounded = shown["simclr-buckets"].pop("what C bounds")
     assert bounded == "C is of a bucket of about 16 patients; one can change it by 2 C: noise sigma x 2 C"

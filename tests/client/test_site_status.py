@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import socket
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ from tests_commands import refused, run, write
 from tests_tls import tls_server
 
 from client import site_status
+from client.site_service import SiteService
 from client.study import store_plan
 from deploy.loopback_ports import held_ports
 from server.home import create_operator
+from ssl_core.parcel import IncomingKind, Parcel
 from ssl_core.trust.certificates import issue_server_certificate
 from ssl_core.trust.envelope import canonical, peek, seal
 from ssl_core.trust.roster import sign_roster
@@ -132,3 +136,31 @@ def test_a_plan_file_that_was_changed_is_still_refused(federation: Any, studies:
     accept(federation, server=type(federation.operator)(federation.root / "next").card)
     path.write_bytes(stranger)
     refused(run("site", "status", "--home", home), "TrustError")
+
+
+def test_a_study_that_nobody_asks_for_any_more_says_so_before_a_budget_is_reserved(federation: Any) -> None:
+    site, plan_hash = federation.site("site-a"), federation.launch()
+    plan = (federation.operator.study(plan_hash) / "plan.json").read_bytes()
+    SiteService(site.root).handle(Parcel(IncomingKind.INVITE, plan))
+    noted = site.study(plan_hash) / "asked"
+
+    def said(ago_s: float | None) -> tuple[str, str, float | None]:
+        if ago_s is None:
+            noted.unlink()
+        else:
+            os.utime(noted, (time.time() - ago_s,) * 2)
+        (study,) = json.loads(run("site", "status", "--home", site.root, "--json").stdout)["studies"]
+        screen = run("site", "approve", plan_hash, "--home", site.root, "--different-people")
+        assert screen.exit_code == 1 and not site.chain.entries("reserve"), "nobody said yes"
+        return study["state"], screen.output, study["asked_ago_s"]
+
+    waiting = f"waiting for: choral site approve {plan_hash[:12]}"
+    for ago_s, words in ((0, None), (500, None), (900, "15 minutes"), (7 * 3600, "7 hours"), (3 * 86400, "3 days")):
+        state, screen, asked = said(ago_s)
+        stale = f"last asked {words} ago: if this daemon ran since, ask the operator whether the study still waits"
+        assert state == waiting + ("" if words is None else f" ({stale})")
+        assert ("WARNING" in screen, stale in screen) == ((False, False) if words is None else (True, True))
+        assert asked == pytest.approx(ago_s, abs=60)
+    assert said(None)[0::2] == (waiting, None)
+    SiteService(site.root).handle(Parcel(IncomingKind.INVITE, plan))
+    assert noted.is_file()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 
+from client.asked import _RECENT_S
 from server.exchange import LocalExchange
-from server.invitation import agree_on_keys
+from server.invitation import _pause, agree_on_keys
 from server.study import StudyRun, StudyStopped
 from ssl_core.errors import StateError
 from ssl_core.parcel import DECLINED, IncomingKind, OutgoingKind, Parcel
@@ -149,3 +152,64 @@ def test_a_stop_ends_the_waiting(federation: Any) -> None:
     with pytest.raises(StudyStopped):
         agree_on_keys(study.run())
     assert study.asked == []
+
+
+def test_the_longer_people_take_the_less_often_they_are_asked_and_a_stop_is_seen_at_once(
+    federation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every answer is a line in a hospital's log for good: asked every two seconds for two weeks, 600,000 of them."""
+    now, asked = [0.0], list[float]()
+
+    class Clock:
+        monotonic = staticmethod(lambda: now[0])
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            now[0] += seconds
+            if now[0] > 13 * 86400:
+                (federation.operator.study(study.plan_hash) / "stop").touch()
+
+    def answer(site: str, parcel: Parcel, handler: Callable[[Parcel], Parcel]) -> Parcel:
+        if site != "site-b":
+            return handler(parcel)
+        asked.append(now[0])
+        now[0] += 0.1
+        return waiting
+
+    study = Study(federation, answer)
+    plan = (federation.operator.study(study.plan_hash) / "plan.json").read_bytes()
+    waiting = federation.services()["site-b"](Parcel(IncomingKind.INVITE, plan))
+    for name in ("site-a", "site-c"):
+        federation.services()[name](Parcel(IncomingKind.INVITE, plan))
+        federation.study(name, study.plan_hash).approve("person")
+    run = study.run()
+    monkeypatch.setattr("server.invitation.time", Clock)
+    monkeypatch.setattr("server.invitation._PAUSE_S", 2.0)
+    # Two weeks of looks at two small files, which are real ones, would take minutes.
+    monkeypatch.setattr("server.invitation._STOP_LOOK_S", 60.0)
+    with pytest.raises(StudyStopped):
+        agree_on_keys(run)
+    gaps = [after - before for before, after in pairwise(asked)]
+    assert gaps[:5] == pytest.approx([2.1] * 5) and (np.diff(gaps) > -1e-6).all() and gaps[-1] == pytest.approx(60.1)
+    assert len(asked) < 20_000 and max(gaps) * 5 < _RECENT_S
+    assert now[0] < 13 * 86400 + 61
+
+
+def test_a_stop_is_seen_within_a_second_of_a_pause(federation: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    class Clock:
+        monotonic = staticmethod(lambda: sum(slept))
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            if len(slept) == 3:
+                (federation.operator.study(study.plan_hash) / "stop").touch()
+
+    study = Study(federation, honest)
+    run = study.run()
+    monkeypatch.setattr("server.invitation.time", Clock)
+    with pytest.raises(StudyStopped):
+        _pause(run, 3600.0)
+    assert slept == [1.0] * 3
