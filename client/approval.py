@@ -13,14 +13,14 @@ from typing import Any
 
 import typer
 
-from client.asked import no_longer_asked
 from client.budget import census_lines, take_census
 from client.isolation import check_study
 from client.study import Study
 from deploy.console import confirm
 from ssl_core.data.source import read_source
-from ssl_core.errors import ConfigError, PolicyError, TrustError
+from ssl_core.errors import ConfigError, PolicyError, StateError, TrustError
 from ssl_core.privacy.cohorts import Census
+from ssl_core.privacy.statement import rounded_down, rounded_up
 from ssl_core.spec.objective import clip_line
 from ssl_core.trust.identity import fingerprint
 
@@ -32,9 +32,12 @@ def consent_screen(study: Study) -> list[tuple[str, Any]]:
     return [
         ("study", f"{plan.name}: {plan.purpose}"),
         ("plan hash", study.plan_hash),
-        ("epsilon of this study", f"{quote.study_epsilon:.3f} at delta {privacy.delta:g}, add or remove one patient"),
-        ("spent before / after", f"{quote.spent_before:.3f} / {quote.spent_after:.3f} of {quote.limit:g} for life"),
-        ("remains after", f"{quote.remaining:.3f}"),
+        ("epsilon of this study", f"{rounded_up(quote.study_epsilon)} at delta {privacy.delta:g}, add or remove one patient"),
+        (
+            "spent before / after",
+            f"{rounded_up(quote.spent_before)} / {rounded_up(quote.spent_after)} of {quote.limit:g} for life",
+        ),
+        ("remains after", rounded_down(quote.remaining)),
         ("cohort", f"{quote.cohort}: the limit is for each of its patients"),
         ("unit", f"{privacy.unit}: all records of one patient together"),
         ("sigma, q, C", f"{privacy.noise_multiplier:g}, {privacy.sampling_rate:g}, {privacy.max_grad_norm:g}"),
@@ -45,7 +48,6 @@ def consent_screen(study: Study) -> list[tuple[str, Any]]:
         ("declared size of this site", study.nominal_size),
         ("start weights", _start_line(study)),
         ("who sees the sum", "every participant and the operator; nobody sees this site's own update"),
-        *([] if (stale := no_longer_asked(study.folder)) is None else [("WARNING", stale)]),
     ]
 
 
@@ -65,11 +67,30 @@ def prepare(study: Study) -> tuple[str, Census]:
     lines = [
         *report.lines(),
         *size_lines(study.nominal_size, report.patients),
+        *delta_lines(study.home.policy.delta, report.patients),
         *census_lines(study.cohort, census),
         passed,
         isolation.why,
     ]
     return "\n".join(lines), census
+
+
+def confirm_shown(yes: bool, question: str, shown: list[tuple[str, Any]], again: Callable[[], list[tuple[str, Any]]]) -> None:
+    """Ask, unless `yes`; `StateError` where `again` gives other rows than those `shown` once a person has answered.
+
+    Meanwhile another study may have been approved here, or somebody wrote another plan, policy or cohort into the files.
+    """
+    confirm(yes, question)
+    if yes:
+        # Nobody looked; the limit is held by the ledger.
+        return
+    for (name, before), (_, now) in zip(shown, again(), strict=True):
+        if before != now:
+            raise StateError(
+                "what this study costs here changed while the question stood", field=name, value=now,
+                limit=f"{before}, as it was shown",
+                remedy="run the command again and look at the new numbers; nothing was charged",
+            )  # fmt: skip
 
 
 def people_differ(alike: bool, said: bool, yes: bool) -> bool:
@@ -111,6 +132,16 @@ def size_lines(nominal: int, patients: int) -> list[str]:
     return [
         f"The plan declares {nominal} patients for this site, and the source has {patients}: what is promised to a patient is "
         "the same, what is learnt is not. Ask the operator for a plan that declares about as many."
+    ]
+
+
+def delta_lines(delta: float, patients: int) -> list[str]:
+    """Says so where the delta for life is too great for the patients that there are, whatever size the operator declared."""
+    if delta * patients < 1:
+        return []
+    return [
+        f"WARNING: the delta for life of policy.toml, {delta:g}, is not below 1 in {patients} patients: it alone would allow "
+        "one patient's records to be published whole. Decide on a smaller one; what is spent is counted at it anew."
     ]
 
 

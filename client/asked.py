@@ -37,6 +37,12 @@ def no_longer_asked(folder: Path) -> str | None:
     return f"last asked {_for_people(ago)} ago: if this daemon ran since, ask the operator whether the study still waits"
 
 
+def stale_rows(folder: Path) -> list[tuple[str, str]]:
+    """The same as a row of the approval's screen, or none."""
+    stale = no_longer_asked(folder)
+    return [] if stale is None else [("WARNING", stale)]
+
+
 def _for_people(seconds: float) -> str:
     for size, name in ((86400, "days"), (3600, "hours")):
         if seconds >= 2 * size:

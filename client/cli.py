@@ -120,7 +120,8 @@ def approve(
 
     The checked records are copied into the site's folder; the study trains on this copy, which is deleted at its end.
     """
-    from client.approval import consent_screen, people_differ, prepare, start_card_rows
+    from client.approval import confirm_shown, consent_screen, people_differ, prepare, start_card_rows
+    from client.asked import stale_rows
     from client.probe_labels import labels_line
     from client.study import Study
 
@@ -135,7 +136,8 @@ def approve(
         words = [*([rows_to_text(of_start)] if of_start else []), "This study is approved already. Nothing was changed."]
         say(json_, {**dict(of_start), "plan hash": study.plan_hash, "approved": True}, "\n".join(words))
         return
-    screen = [*consent_screen(study), *of_start]
+    shown = consent_screen(study)
+    screen = [*shown, *stale_rows(study.folder), *of_start]
     if not json_:
         typer.echo(rows_to_text(screen))
     study.admit()
@@ -145,7 +147,7 @@ def approve(
     if not json_:
         typer.echo(report if watched is None else f"{report}\nWatch: {watched}.")
     differ = people_differ(census.alike, different, yes)
-    confirm(yes, "Approve this study and reserve its budget?")
+    confirm_shown(yes, "Approve this study and reserve its budget?", shown, lambda: consent_screen(study))
     study.approve("person", different_people=differ)
     say(json_, {**dict(screen), "approved": True}, "Approved. The budget is reserved and is never given back.")
 
@@ -175,14 +177,14 @@ def pretrain(
     json_: Json = False,
 ) -> None:
     """Pretrain on this hospital's patients alone, charged to the same ledger. The encoder stays here."""
-    from client.approval import asking
+    from client.approval import asking, confirm_shown
     from client.pretrain import pretrain_alone, quote_alone
 
     site = SiteHome(home)
     rows = quote_alone(site, plan)
     if not json_:
         typer.echo(rows_to_text(rows))
-    confirm(yes, "Run this study and reserve its budget?")
+    confirm_shown(yes, "Run this study and reserve its budget?", rows, lambda: quote_alone(site, plan))
     folder = pretrain_alone(site, plan, start, asking(different, yes, json_), partial(typer.echo, err=True))
     say(json_, {**dict(rows), "encoder": str(folder)}, f"Encoder written to {folder}. It stays in this hospital.")
 

@@ -17,7 +17,17 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from ssl_core.privacy.statement import ADJACENCY, REPLACE_ONE, Epsilons, LedgerEntry, SiteStatement, Statement, most_found
+from ssl_core.privacy.statement import (
+    ADJACENCY,
+    REPLACE_ONE,
+    Epsilons,
+    LedgerEntry,
+    SiteStatement,
+    Statement,
+    most_found,
+    rounded_down,
+    rounded_up,
+)
 
 _WHAT = {"pretraining": "encoder", "finetuning": "private fine-tuning", "metric": "metric", "statistic": "statistic"}
 _FIXED: dict[str, JustifyMethod] = {
@@ -68,11 +78,14 @@ def _for_everyone(cohort: Statement) -> Iterator[RenderableType]:
     facts.add_column()
     facts.add_row("limit for life", f"{limit:g}")
     facts.add_row(
-        "spent", Text.assemble(f"{spent:.3f}  ", ("█" * filled, "yellow"), "░" * (_BAR - filled), f" {spent / limit:.0%}")
+        "spent",
+        Text.assemble(
+            f"{rounded_up(spent)}  ", ("█" * filled, "yellow"), "░" * (_BAR - filled), f" {rounded_up(100 * spent / limit, 0)}%"
+        ),
     )
-    facts.add_row("remains", f"{cohort.remaining:.3f}")
+    facts.add_row("remains", rounded_down(cohort.remaining))
     facts.add_row("until when", _until(cohort))
-    facts.add_row("what that means", _meaning(spent, cohort.delta))
+    facts.add_row("what that means", _meaning(cohort))
     yield Padding(facts, (0, 0, 0, 2))
     if cohort.entries:
         yield Padding(_studies(cohort), (0, 0, 0, 2))
@@ -90,8 +103,8 @@ def _studies(cohort: Statement) -> Table:
             entry.name,
             _WHAT[entry.what],
             entry.reserved_on or "-",
-            f"{entry.epsilon:.3f}",
-            f"{entry.epsilon / cohort.limit:.0%}",
+            rounded_up(entry.epsilon),
+            f"{rounded_up(100 * entry.epsilon / cohort.limit, 0)}%",
             str(entry.rounds_started),
             entry.last_started_on or "-",
         )
@@ -108,20 +121,21 @@ def _until(cohort: Statement) -> str:
         days = {entry.reserved_on for entry in cohort.entries}
         few = "too few studies to tell: that takes two, approved on different days"
         return few if len(days) < 2 else "cannot be told from the dates of the log"
-    so_far = f"{pace.studies} studies in {pace.days} days spent {cohort.totals.spent:.3f}"
+    so_far = f"{pace.studies} studies in {pace.days} days spent {rounded_up(cohort.totals.spent)}"
     if pace.used_up_on is None:
         return f"at the present pace not within a hundred years ({so_far})"
     return f"at the present pace until about {_month(pace.used_up_on)} ({so_far})"
 
 
-def _meaning(spent: float, delta: float) -> str:
-    if not spent:
+def _meaning(cohort: Statement) -> str:
+    # Not where nothing was spent: a study of epsilon 0 tells something of each patient with a chance of delta.
+    if not cohort.entries:
         return "nothing that leaves this hospital tells of any of these patients"
+    found = [_of_100(most_found(cohort.totals.spent, cohort.delta, wrongly)) for wrongly in (0.01, 0.001)]
     return (
         "somebody guesses, from all that left, whether a given patient took part. If he would say yes in at most 1 of 100 "
-        f"cases where the patient's records were not used, he says yes in at most {_of_100(most_found(spent, delta, 0.01))} of "
-        "100 where they were (a blind guess: 1); if in at most 1 of 1 000, in at most "
-        f"{_of_100(most_found(spent, delta, 0.001))} of 100 (a blind guess: 0.1)"
+        f"cases where the patient's records were not used, he says yes in at most {found[0]} of "
+        f"100 where they were (a blind guess: 1); if in at most 1 of 1 000, in at most {found[1]} of 100 (a blind guess: 0.1)"
     )
 
 
@@ -140,9 +154,10 @@ def _for_specialists(cohort: Statement) -> Iterator[RenderableType]:
     yield table
     totals = cohort.totals
     yield Text(
-        f"Counts against the limit: {totals.spent:.3f} of {cohort.limit:g} at delta {cohort.delta:g}, {cohort.adjacency}. "
-        f"By sum of studies {totals.by_sum:.3f}, by RDP filter {totals.by_rdp:.3f}; "
-        f"{totals.if_fixed_in_advance:.3f} had the plans been fixed in advance (PLD)."
+        f"Counts against the limit: {rounded_up(totals.spent)} of {cohort.limit:g} at delta {cohort.delta:g}, "
+        f"{cohort.adjacency}. "
+        f"By sum of studies {rounded_up(totals.by_sum)}, by RDP filter {rounded_up(totals.by_rdp)}; "
+        f"{rounded_up(totals.if_fixed_in_advance)} had the plans been fixed in advance (PLD)."
     )
     for entry in cohort.entries:
         under = "a limit that was not recorded" if entry.admitted_under is None else entry.admitted_under
@@ -155,8 +170,9 @@ def _started(entry: LedgerEntry) -> str:
 
 
 def _numbers(e: Epsilons) -> tuple[str, str, str]:
-    prv = "no answer" if e.prv is None else f"{e.prv:.3f}"
-    return f"{e.delta:g}", f"{e.pld:.3f} / {prv} / {e.rdp:.3f}", f"{e.pld_replace_one:.3f} / {e.rdp_replace_one:.3f}"
+    prv = "no answer" if e.prv is None else rounded_up(e.prv)
+    add_or_remove = f"{rounded_up(e.pld)} / {prv} / {rounded_up(e.rdp)}"
+    return f"{e.delta:g}", add_or_remove, f"{rounded_up(e.pld_replace_one)} / {rounded_up(e.rdp_replace_one)}"
 
 
 def _footnotes(statement: SiteStatement) -> str:

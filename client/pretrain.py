@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from client.budget import census_lines, cohort_of, include, site_ledger, take_census
+from client.budget import census_lines, cohort_of, include, include_again, site_ledger, take_census
 from client.home import SiteHome
 from client.isolation import another_pace, pace_here
 from client.policy import check_plan
@@ -23,6 +23,7 @@ from ssl_core.card import make_card, save_encoder
 from ssl_core.config import StudyPlan, read_toml
 from ssl_core.errors import ConfigError, StateError
 from ssl_core.privacy.accountant import Schedule
+from ssl_core.privacy.statement import rounded_up
 from ssl_core.trust.envelope import canonical, digest
 
 
@@ -32,8 +33,11 @@ def quote_alone(home: SiteHome, path: Path) -> list[tuple[str, Any]]:
     quote = site_ledger(home, cohort_of(home)).quote(schedule, plan.privacy.delta)
     return [
         ("study", f"{plan.name} (this site alone)"),
-        ("epsilon of this study", f"{quote.study_epsilon:.3f} at delta {plan.privacy.delta:g}"),
-        ("spent before / after", f"{quote.spent_before:.3f} / {quote.spent_after:.3f} of {quote.limit:g} for life"),
+        ("epsilon of this study", f"{rounded_up(quote.study_epsilon)} at delta {plan.privacy.delta:g}"),
+        (
+            "spent before / after",
+            f"{rounded_up(quote.spent_before)} / {rounded_up(quote.spent_after)} of {quote.limit:g} for life",
+        ),
         ("cohort", quote.cohort),
         ("noised steps", plan.total_steps),
     ]
@@ -52,6 +56,7 @@ def pretrain_alone(
     whether ids that are spelled alike, where there are any, are of different people; without it nobody says so. `tell`: hears,
     line by line, what is done.
     """
+    from client.approval import delta_lines
     from ssl_core.data.check import check_and_load
     from ssl_core.data.source import read_source
     from ssl_core.objectives.build import build_model
@@ -73,12 +78,13 @@ def pretrain_alone(
         raise _cut_short("this study was begun here before and did not come to its end", plan)
     _check_writable(folder.parent)
     weights = start_weights(plan, start)
-    ledger.admit(plan_hash, schedule, plan.privacy.delta)
+    admission = ledger.admit(plan_hash, schedule, plan.privacy.delta)
     tell("Reading and checking the records.")
     source = read_source(home.source_path)
     patients = check_and_load(source, plan.data, home.effort).patients
     census = take_census(home, cohort, patients)
-    differ = ask is not None and ask(census_lines(cohort, census), census.alike)
+    told = [*delta_lines(home.policy.delta, len(patients.tags)), *census_lines(cohort, census)]
+    differ = ask is not None and ask(told, census.alike)
     nominal_size = plan.nominal_size(home.config.name)
     tell("Checking that no patient's part depends on another's (isolation check).")
     report = check_isolation(plan, speed=speed, declared=source.declared, nominal_size=nominal_size)
@@ -87,8 +93,12 @@ def pretrain_alone(
     if pace.facts != report.pace.facts:
         raise another_pace("run the command again")
     check_absence(model, weights, plan, nominal_size, speed, pace)
-    units = include(home, plan_hash, cohort, patients, different_people=differ)
-    ledger.reserve(plan_hash, plan.name, schedule, plan.privacy.delta, units=units)
+    if admission.quote is None:
+        # A run that was killed before its first round reserved it, perhaps for other records than these.
+        include_again(home, plan_hash, cohort, patients, different_people=differ)
+    else:
+        units = include(home, plan_hash, cohort, patients, different_people=differ)
+        ledger.reserve(plan_hash, plan.name, schedule, plan.privacy.delta, units=units)
     steps = plan.rounds.steps_per_round
     one_round = partial(
         train_round,

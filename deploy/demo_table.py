@@ -14,6 +14,7 @@ from rich.text import Text
 
 from deploy.demo_result import DemoResult, arm_label, mean, side, signed, start_in_words
 from ssl_core.evaluation.label_efficiency import Arm, paired_difference
+from ssl_core.privacy.statement import rounded_up
 
 _BEST = "bold green"
 
@@ -177,8 +178,8 @@ def _privacy(result: DemoResult) -> Table:
     for name in ("site", "federated study", "own study", "total by the ledger", "limit", "bytes out"):
         table.add_column(name, justify="left" if name == "site" else "right")
     for site in result.sites:
-        values = (site.epsilon_federated, site.epsilon_own, site.epsilon_total, site.epsilon_limit)
-        table.add_row(site.name, *(f"{value:.2f}" for value in values), size(site.bytes_out))
+        spent = (rounded_up(value, 2) for value in (site.epsilon_federated, site.epsilon_own, site.epsilon_total))
+        table.add_row(site.name, *spent, f"{site.epsilon_limit:.2f}", size(site.bytes_out))
     table.caption = f"Total: {result.ledger_rule}. The raw floor, the random encoder and training from scratch release nothing."
     table.caption_justify = "left"
     return table

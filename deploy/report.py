@@ -17,6 +17,7 @@ from deploy.demo_table import findings, number, size
 from deploy.report_plots import STYLES, curves, epsilon_bars, site_curves
 from ssl_core.chain import write_durably
 from ssl_core.evaluation.label_efficiency import Arm, Interval, paired_difference
+from ssl_core.privacy.statement import rounded_up
 
 TRUST = (
     ("Server and operator", "may be malicious. They see sums of masked vectors, never one site's update; and each "
@@ -80,17 +81,17 @@ def render_report(result: DemoResult) -> str:
         epsilon_rows=[
             (
                 s.name,
-                f"{s.epsilon_federated:.2f}",
-                f"{s.epsilon_own:.2f}",
-                f"{s.epsilon_total:.2f}",
+                rounded_up(s.epsilon_federated, 2),
+                rounded_up(s.epsilon_own, 2),
+                rounded_up(s.epsilon_total, 2),
                 f"{s.epsilon_limit:.2f}",
                 size(s.bytes_out),
                 f"{s.nominal_size:,}",
             )
             for s in result.sites
         ],
-        epsilon_most=f"{max(s.epsilon_federated for s in result.sites):.2f}",
-        total_most=f"{max(s.epsilon_total for s in result.sites):.2f}",
+        epsilon_most=rounded_up(max(s.epsilon_federated for s in result.sites), 2),
+        total_most=rounded_up(max(s.epsilon_total for s in result.sites), 2),
         bytes_all=size(sum(s.bytes_out for s in result.sites)),
         bytes_one=size(max(s.bytes_out for s in result.sites)),
         seconds=f"{result.seconds:.0f}",

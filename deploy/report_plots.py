@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from deploy.demo_result import DemoResult, arm_label, mean
 from deploy.demo_table import number
 from ssl_core.evaluation.label_efficiency import Arm
+from ssl_core.privacy.statement import rounded_up
 
 _FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "Arial", "DejaVu Sans", "sans-serif"]
 _INK, _GRID = "#22303c", "#dfe5ea"
@@ -90,7 +91,7 @@ def epsilon_bars(result: DemoResult) -> str:
         heights = [row + (place - 1) * 0.25 for row in range(count)]
         axes.barh(heights, values, 0.22, color=colour, label=name)
         for height, value in zip(heights, values, strict=True):
-            axes.annotate(f"{value:.2f}", (value, height), (4, 0), textcoords="offset points", va="center", fontsize=9)
+            axes.annotate(rounded_up(value, 2), (value, height), (4, 0), textcoords="offset points", va="center", fontsize=9)
     for row, site in enumerate(result.sites):
         axes.plot([site.epsilon_limit] * 2, [row - 0.4, row + 0.4], color="#b00020", lw=2, label="limit" if row == 0 else None)
     axes.set_yticks(range(count), [site.name for site in result.sites])

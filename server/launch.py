@@ -21,6 +21,7 @@ from server.study_lock import worked_on, working_on
 from ssl_core.chain import write_durably
 from ssl_core.config import StudyPlan, read_toml
 from ssl_core.errors import ConfigError, StateError, TransportError
+from ssl_core.privacy.statement import rounded_up
 from ssl_core.session import open_plan, sum_params
 from ssl_core.trust.envelope import peek, seal
 
@@ -73,7 +74,7 @@ def question(home: OperatorHome, signed: bytes) -> str:
     from server.choose import price
 
     plan, plan_hash = open_signed(home, signed)
-    cost = f"epsilon {price(plan, 1):.2f} at delta {plan.privacy.delta:g}"
+    cost = f"epsilon {rounded_up(price(plan, 1), 2)} at delta {plan.privacy.delta:g}"
     return f"Launch study {plan_hash}? It costs each patient {cost}, all rounds and void ones counted."
 
 

@@ -24,6 +24,7 @@ from pydantic import Field
 from ssl_core.config import Name, Sha256Hex, StudyPlan, parse
 from ssl_core.errors import ConfigError, TrustError
 from ssl_core.folder import new_folder
+from ssl_core.privacy.statement import rounded_up
 from ssl_core.session import read_roster
 from ssl_core.spec.data import Data, EventData, PairData, SignalData, SoundData, TableData
 from ssl_core.spec.objective import clip_line
@@ -46,7 +47,7 @@ ALONE_NOTE = "Made by this site alone: there was no sum and no server, and no on
 
 
 class SitePrivacy(StrictModel):
-    """The guarantee that one site's own noise gives each of its patients in this study."""
+    """The guarantee that one site's own noise gives each of its patients in this study; `steps`: what it is reckoned for."""
 
     site: Name
     epsilon: Annotated[float, Field(ge=0)]
@@ -86,11 +87,15 @@ class Card(StrictModel):
             f"clip {privacy.max_grad_norm}, delta {privacy.delta}; accountant: {self.accountant}",
             *([f"- {line}"] if (line := clip_line(self.plan.objective)) else []),
             "",
-            "| site | epsilon (add or remove one patient) | epsilon (replace one) | noised steps |",
+            "| site | epsilon (add or remove one patient) | epsilon (replace one) | noised steps reserved |",
             "|---|---|---|---|",
-            *(f"| {s.site} | {s.epsilon:.3f} | {s.epsilon_replace_one:.3f} | {s.steps} |" for s in self.site_privacy),
+            *(
+                f"| {s.site} | {rounded_up(s.epsilon)} | {rounded_up(s.epsilon_replace_one)} | {s.steps} |"
+                for s in self.site_privacy
+            ),
             "",
-            "Epsilon is each site's own, from its own noise, for this study alone; a patient known to k sites adds theirs."
+            "Epsilon is each site's own, from its own noise, for this study alone, all rounds and void ones of its plan "
+            "counted; a patient known to k sites adds theirs."
             if self.kind != "alone"
             else "Epsilon is from this site's own noise, for this study alone.",
             "",
@@ -137,12 +142,16 @@ def make_card(
     closed: int,
     void: int,
 ) -> Card:
-    """The card of weights that `closed` + `void` rounds of `plan` gave; epsilon is computed from the plan alone."""
+    """The card of weights that `closed` + `void` rounds of `plan` gave; epsilon is of the plan's whole schedule.
+
+    As the ledgers charge it. How many rounds were void is no public constant: whoever sees what sites send could void one
+    after another until he has seen enough, and then no epsilon of the number that it came to is true at the plan's delta.
+    """
     from ssl_core.encoders.vector import weights_hash
     from ssl_core.privacy.accountant import Schedule, epsilon, epsilon_replace_one
 
     privacy = plan.privacy
-    schedule = Schedule(privacy.noise_multiplier, privacy.sampling_rate, (closed + void) * plan.rounds.steps_per_round)
+    schedule = Schedule(privacy.noise_multiplier, privacy.sampling_rate, plan.total_steps)
     add_remove = epsilon([schedule], privacy.delta)
     replace = epsilon_replace_one([schedule], privacy.delta)
     return Card(

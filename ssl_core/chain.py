@@ -187,13 +187,21 @@ class Chain:
         return None if row is None else (int(row[0]), str(row[1]))
 
     def _write_heads(self, sequence: int, link: str) -> None:
-        for path in (self._head_path, self._anchor_path):
-            if path is None:
-                continue
-            if path.exists() and _read_head(path)[0] >= sequence:
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_durably(path, f"{sequence} {link}\n".encode())
+        if not self._behind(sequence):
+            return
+        # Looked at and written under the log's lock: the slower of two writers would else set back what the other wrote.
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            for path in self._behind(sequence):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_durably(path, f"{sequence} {link}\n".encode())
+        finally:
+            self._database.execute("ROLLBACK")
+
+    def _behind(self, sequence: int) -> list[Path]:
+        """Head and anchor that are missing, or of an earlier entry than `sequence`."""
+        paths = [path for path in (self._head_path, self._anchor_path) if path is not None]
+        return [path for path in paths if not path.exists() or _read_head(path)[0] < sequence]
 
 
 def write_durably(path: Path, data: bytes | memoryview) -> None:

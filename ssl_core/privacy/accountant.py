@@ -142,7 +142,14 @@ def _event(schedule: Schedule) -> Any:
 
 
 def _pld(merged: tuple[Schedule, ...], delta: float, adjacency: str) -> float:
-    return _finite(_composed(merged, adjacency).get_epsilon(delta), "PLD") if merged else 0.0
+    if not merged:
+        return 0.0
+    try:
+        found = _composed(merged, adjacency).get_epsilon(delta)
+    except (ArithmeticError, ValueError) as error:
+        # A rate at the end of what floats can be, in a plan that somebody else wrote: an answer, like any other refusal.
+        raise PrivacyError("accountant of record has no answer for this schedule", field="schedule") from error
+    return _finite(found, "PLD")
 
 
 @lru_cache(maxsize=128)
@@ -207,5 +214,7 @@ def _prv(merged: tuple[Schedule, ...], delta: float) -> float:
 
 def _finite(value: float, accountant: str) -> float:
     if not math.isfinite(value):
-        raise PrivacyError(f"{accountant} gives no finite epsilon", field="epsilon", remedy="use more noise or less steps")
+        raise PrivacyError(
+            f"{accountant} gives no finite epsilon", field="epsilon", remedy="use more noise, less steps or a greater delta"
+        )
     return float(value)

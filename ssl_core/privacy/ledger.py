@@ -35,7 +35,18 @@ from ssl_core.chain import Chain
 from ssl_core.errors import BudgetError, PrivacyError
 from ssl_core.privacy.accountant import Schedule, checked_epsilon, epsilon, epsilon_rdp
 from ssl_core.privacy.ledger_log import LedgerLog, Row, Today, by_three_accountants, entry_of, schedule_of, utc_today
-from ssl_core.privacy.statement import ADJACENCY, COHORT, UNIT, Disclosure, Limit, Quote, Statement, Totals, pace_of
+from ssl_core.privacy.statement import (
+    ADJACENCY,
+    COHORT,
+    UNIT,
+    Disclosure,
+    Limit,
+    Quote,
+    Statement,
+    Totals,
+    pace_of,
+    rounded_up,
+)
 
 __all__ = ["ORDERS", "RULE", "Admission", "Ledger", "Quote", "Statement"]
 
@@ -95,9 +106,10 @@ class Ledger:
         if quote.spent_after > self._limit:
             raise BudgetError(
                 "study would pass this site's lifetime budget: it costs epsilon "
-                f"{quote.study_epsilon:.3f} at delta {plan_delta:g}, {quote.spent_before:.3f} is spent by its patients",
+                f"{rounded_up(quote.study_epsilon)} at delta {plan_delta:g}, {rounded_up(quote.spent_before)} is spent by "
+                "its patients",
                 field="epsilon for life after this study",
-                value=f"{quote.spent_after:.3f}",
+                value=rounded_up(quote.spent_after),
                 limit=f"{self._limit:g} at delta {self._delta:g} ({ADJACENCY})",
                 remedy="ask for a study with more noise or fewer steps; the limit is a decision of the hospital",
             )

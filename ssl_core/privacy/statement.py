@@ -11,6 +11,7 @@ import datetime
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any, Literal
 
 UNIT = "patient"
@@ -148,6 +149,16 @@ class SiteStatement:
         return asdict(self)
 
 
+def rounded_up(value: float, digits: int = 3) -> str:
+    """For people: of what was spent, or of what a study costs, never less than it is, so that what is printed is a bound."""
+    return str(Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), ROUND_CEILING))
+
+
+def rounded_down(value: float, digits: int = 3) -> str:
+    """The same of what remains: never more than it is."""
+    return str(Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), ROUND_FLOOR))
+
+
 def most_found(epsilon: float, delta: float, wrongly: float) -> float:
     """The greatest chance of saying rightly that a patient took part, where it is said of an absent one by a chance `wrongly`.
 
@@ -164,7 +175,8 @@ def pace_of(entries: Sequence[LedgerEntry], spent: float, remaining: float, toda
     if len(days) < max(2, len(entries)) or min(days) == max(days) or max(days) > today:
         return None
     elapsed = (today - min(days)).days
-    left = remaining / spent * elapsed
+    # A chance of being sampled that is far below delta costs nothing: studies may have spent 0.
+    left = remaining / spent * elapsed if spent else math.inf
     return Pace(
         studies=len(days),
         since=min(days).isoformat(),

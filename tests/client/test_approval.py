@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -127,6 +128,36 @@ def test_what_changes_while_the_data_are_checked_still_counts(
     assert not (home / "keys" / plan_hash / "patients.npz").exists()
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_numbers_that_changed_while_the_question_stood_are_not_approved(
+    invited: tuple[Any, str], monkeypatch: pytest.MonkeyPatch, alone: bool
+) -> None:
+    """Another study was approved, and another plan written, where a person was still looking at the old numbers."""
+    federation, plan_hash = invited
+    home, plan = federation.root / "site-a", federation.root / "alone.toml"
+    body = tomllib.loads((federation.root / "plan.toml").read_text())
+    body |= {"alone": True, "sites": [{"name": "site-a", "nominal_size": 40}]}
+    body["rounds"] |= {"max_void": 0}
+    plan.write_text(tomli_w.dumps(body))
+
+    def answer(yes: bool, _question: str) -> None:
+        assert not yes
+        if alone:
+            body["privacy"] |= {"noise_multiplier": 0.5 * body["privacy"]["noise_multiplier"]}
+            plan.write_text(tomli_w.dumps(body))
+        else:
+            spend(federation)
+
+    monkeypatch.setattr(approval, "confirm", answer)
+    monkeypatch.setattr(approval, "check_study", lambda *_: SimpleNamespace(why=""))
+    command = ("pretrain", plan) if alone else ("approve", plan_hash)
+    field = "epsilon of this study" if alone else "spent before / after"
+    refused(run("site", *command, "--home", home), "StateError", f"field: {field}", "as it was shown")
+    log = federation.site("site-a").chain
+    assert len(log.entries("reserve")) == (0 if alone else 1)
+    assert plan_hash not in {entry.body["study"] for entry in log.entries("reserve")}
+
+
 def test_no_accountant_works_while_the_sites_log_is_held(invited: tuple[Any, str], monkeypatch: pytest.MonkeyPatch) -> None:
     federation, plan_hash = invited
     home = federation.site("site-a")
@@ -225,15 +256,20 @@ def test_a_malformed_quote_is_refused_by_file_and_line_before_the_approval(invit
 
 
 def test_who_approves_a_study_with_buckets_is_told_what_c_bounds() -> None:
-    quote = Quote(study_epsilon=1.0, study_delta=1e-5, spent_before=0.0, spent_after=1.0, limit=10.0, remaining=9.0, delta=3e-5)
+    quote = Quote(
+        study_epsilon=1.0001, study_delta=1e-5, spent_before=0.0, spent_after=1.0001, limit=10.0, remaining=8.9999, delta=3e-5
+    )
     shown: dict[str, Any] = {}
     for task in ("simclr-buckets", "crops-contrast"):
         plan = task_plan(("image", "resnet", task), 1)
-        study = SimpleNamespace(plan=plan, plan_hash="ab" * 32, nominal_size=9000, quote=lambda: quote, folder=Path("none"))
+        study = SimpleNamespace(plan=plan, plan_hash="ab" * 32, nominal_size=9000, quote=lambda: quote)
         shown[task] = dict(approval.consent_screen(cast(Study, study)))
     bounded = shown["simclr-buckets"].pop("what C bounds")
     assert bounded == "C is of a bucket of about 16 patients; one can change it by 2 C: noise sigma x 2 C"
     assert shown["simclr-buckets"].keys() == shown["crops-contrast"].keys()
+    assert shown["crops-contrast"]["epsilon of this study"].startswith("1.001 at delta"), "what is shown is a bound, too"
+    assert shown["crops-contrast"]["spent before / after"].startswith("0.000 / 1.001 of 10")
+    assert shown["crops-contrast"]["remains after"] == "8.999"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from client.ledger_page import render
 from ssl_core.chain import Chain
 from ssl_core.privacy.accountant import Schedule
 from ssl_core.privacy.ledger import RULE, Ledger
-from ssl_core.privacy.statement import SiteStatement
+from ssl_core.privacy.statement import SiteStatement, rounded_down, rounded_up
 
 DELTA = 3e-5
 DAYS = (datetime.date(2026, 3, 2), datetime.date(2026, 9, 14), datetime.date(2026, 11, 21))
@@ -60,12 +60,29 @@ def test_it_says_what_was_spent_by_which_study_what_remains_and_until_when(state
     old, new, _ = statement.cohorts
     assert old.pace is not None and old.pace.used_up_on is not None
     month = f"{datetime.date.fromisoformat(old.pace.used_up_on):%B %Y}"
-    assert f"at the present pace until about {month} (2 studies in 264 days spent {old.totals.spent:.3f})" in text
-    assert f"remains {old.remaining:.3f}" in text and f"remains {new.remaining:.3f}" in text
+    assert f"at the present pace until about {month} (2 studies in 264 days spent {rounded_up(old.totals.spent)})" in text
+    assert f"remains {rounded_down(old.remaining)}" in text and f"remains {rounded_down(new.remaining)}" in text
     assert "limit for life 10" in text and "too few studies to tell" in text and "nothing was spent so far" in text
     for entry in (*old.entries, *new.entries):
-        assert f"{entry.epsilon:.3f}" in text.split("For specialists")[0]
+        assert rounded_up(entry.epsilon) in text.split("For specialists")[0]
     assert "statistic" in text
+
+
+def test_no_number_of_the_page_is_below_what_it_stands_for(statement: SiteStatement) -> None:
+    """1.7532 and 3.7681, printed as 1.753 and 3.768, would claim more privacy than there is; so would 6.2319, as 6.232."""
+    old = statement.cohorts[0]
+    worn = replace(old, totals=replace(old.totals, spent=3.7681), remaining=6.2319)
+    text = " ".join(page(replace(statement, cohorts=(worn,)), 120).split())
+    assert "1.754 18%" in text and "spent 3.769" in text and "remains 6.231" in text
+    assert "Counts against the limit: 3.769 of 10" in text
+
+
+def test_where_studies_of_epsilon_0_were_charged_it_does_not_say_that_nothing_leaves(statement: SiteStatement) -> None:
+    """With a chance of delta such a study may tell all: 3 in 10^5 here, and a guess is so much better than a blind one."""
+    old = statement.cohorts[0]
+    free = replace(old, totals=replace(old.totals, spent=0.0), remaining=old.limit)
+    text = " ".join(page(replace(statement, cohorts=(free,)), 120).split())
+    assert "nothing that leaves" not in text and "he says yes in at most 1.1 of 100" in text
 
 
 def test_what_epsilon_means_is_a_bound_on_who_is_found(statement: SiteStatement) -> None:
@@ -89,8 +106,8 @@ def test_specialists_see_three_accountants_and_both_relations(statement: SiteSta
     for cohort in statement.cohorts[:2]:
         for e in (cohort.accountants, *(entry.accountants for entry in cohort.entries)):
             assert e is not None and e.prv is not None
-            assert f"{e.pld:.3f} / {e.prv:.3f} / {e.rdp:.3f}" in text
-            assert f"{e.pld_replace_one:.3f} / {e.rdp_replace_one:.3f}" in text
+            assert f"{rounded_up(e.pld)} / {rounded_up(e.prv)} / {rounded_up(e.rdp)}" in text
+            assert f"{rounded_up(e.pld_replace_one)} / {rounded_up(e.rdp_replace_one)}" in text
     assert "20 started in rounds 1 to 1" in text and f"by the {RULE}" in text
 
 

@@ -9,8 +9,9 @@ import pytest
 import tomli_w
 from tests_material import small_plan
 
+from client import approval
 from client.policy import DEFAULT_POLICY, SitePolicy, check_plan, largest_share
-from client.pretrain import quote_alone
+from client.pretrain import pretrain_alone, quote_alone
 from client.site_service import SiteService
 from client.study import store_plan
 from deploy.console import rows_to_text
@@ -125,6 +126,29 @@ def test_approval_by_rule_leaves_bad_data_to_a_person(make_federation: Callable[
     table.write_text(good)
     assert status() == "waiting"
     assert federation.site("site-a").chain.entries("reserve") == []
+
+
+def test_a_delta_for_life_too_great_for_the_true_size_is_said_whatever_the_plan_declares(
+    make_federation: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator who declares one patient here passes the policy's check at any delta."""
+    federation = make_federation(3, patients=6)
+    home, plan = federation.site("site-a"), small_plan(["site-a"], alone=True)
+    one = [{"name": name, "nominal_size": 1} for name in federation.names]
+    plan_hash = federation.launch(sites=one)
+    study = store_plan(home, (federation.operator.study(plan_hash) / "plan.json").read_bytes())
+    study.check()
+    assert approval.delta_lines(3e-5, 33_333) == []
+    (warning,) = approval.delta_lines(3e-5, 33_334)
+    assert warning.startswith("WARNING: the delta for life of policy.toml, 3e-05, is not below 1 in 33334 patients")
+
+    monkeypatch.setattr(approval, "delta_lines", lambda delta, patients: [f"{delta} of {patients}"])
+    assert "3e-05 of 6" in approval.prepare(study)[0]
+    plan["rounds"] |= {"max_void": 0, "rounds": 1}
+    (federation.root / "alone.toml").write_text(tomli_w.dumps(plan))
+    told = list[str]()
+    pretrain_alone(home, federation.root / "alone.toml", None, lambda lines, _: bool(told.extend(lines)))
+    assert "3e-05 of 6" in told
 
 
 def test_plans_parse_with_plain_words(make_federation: Callable[..., Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tomllib
 from collections.abc import Callable
@@ -12,12 +13,13 @@ from typing import Any
 
 import pytest
 import tomli_w
-from tests_commands import run
+from tests_commands import edit, run
 
 from client.pretrain import pretrain_alone
 from ssl_core.data.patients import Patients
-from ssl_core.errors import PrivacyError, StateError
+from ssl_core.errors import ChainError, PrivacyError, StateError
 from ssl_core.privacy import absence, isolation, planner, training
+from ssl_core.privacy.ledger import Ledger
 
 
 def _plan_alone(federation: Any) -> Path:
@@ -134,3 +136,35 @@ def test_a_person_hears_how_far_it_is_and_a_script_reads_json_alone(make_federat
         "Round 2 of 2 is done: 2 of 2 steps.",
     ]
     assert Path(json.loads(done.stdout)["encoder"]).is_dir()
+
+
+def test_who_was_included_after_a_kill_before_the_first_round_is_in_the_ledger_too(
+    make_federation: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a table of patients from before, with the ledger as it is, would leave them a second budget in a second cohort."""
+    federation = make_federation(3)
+    site, plan, units = federation.site("site-a"), _plan_alone(federation), federation.root / "anchors" / "site-a" / "units.db"
+    folder = federation.root / "data" / "site-a"
+    source, records = folder / "source.toml", folder / "reports.csv"
+
+    def killed(*_: Any) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(Ledger, "commit", killed)
+        pretrain_alone(site, plan)
+    assert (len(site.chain.entries("reserve")), site.chain.entries("commit")) == (1, [])
+    backup = units.read_bytes()
+    records.write_text(re.sub(r"(?m)^p(\d+),", r"q\1,", records.read_text()))
+    edit(source, cohort="year-2026")
+    with pytest.raises(StateError, match="source declares another cohort than the study was approved for"):
+        pretrain_alone(site, plan)
+    edit(source, cohort="all")
+    pretrain_alone(site, plan)
+    assert (len(site.chain.entries("reserve")), len(site.chain.entries("units"))) == (1, 1)
+
+    units.write_bytes(backup)
+    edit(source, cohort="year-2026")
+    edit(plan, seed=3)
+    with pytest.raises(ChainError, match="table of patients is not the one that the ledger knows"):
+        pretrain_alone(site, plan)

@@ -42,7 +42,7 @@ def test_a_release_has_the_last_weights_and_a_card_that_the_operator_signed(fini
     card = loaded.card
     assert (card.kind, card.plan_hash, card.rounds_closed, card.rounds_void) == ("federated", plan_hash, 2, 1)
     assert [entry.site for entry in card.site_privacy] == federation.names
-    assert {entry.steps for entry in card.site_privacy} == {(2 + 1) * 2}
+    assert {entry.steps for entry in card.site_privacy} == {(2 + 2) * 2}, "of two rounds, and two that may be void"
     with pytest.raises(TrustError, match="card is not signed"):
         read_card(folder, keys=[federation.operator.server.public])
     with pytest.raises(ConfigError, match="not overwritten"):

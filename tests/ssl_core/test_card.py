@@ -20,6 +20,7 @@ from ssl_core.encoders.vector import to_vector, weights_hash
 from ssl_core.errors import ConfigError, TrustError
 from ssl_core.objectives.build import build_model
 from ssl_core.privacy.accountant import Schedule, epsilon, epsilon_replace_one
+from ssl_core.privacy.statement import rounded_up
 from ssl_core.trust.identity import Identity, fingerprint
 
 HASH = "ab" * 32
@@ -43,7 +44,7 @@ def weights(plan: StudyPlan) -> Any:
 
 @pytest.fixture(scope="module")
 def card(plan: StudyPlan, weights: Any) -> Card:
-    return make_card(plan, HASH, weights, kind="federated", closed=10, void=1)
+    return make_card(plan, HASH, weights, kind="federated", closed=10, void=0)
 
 
 @pytest.fixture
@@ -55,16 +56,36 @@ def release(tmp_path: Path, weights: Any, card: Card) -> tuple[Path, Identity]:
 
 def test_the_text_states_unit_adjacency_delta_and_that_nothing_is_authenticated(card: Card, plan: StudyPlan) -> None:
     text = card.to_markdown()
-    schedule = Schedule(plan.privacy.noise_multiplier, plan.privacy.sampling_rate, 110)
+    schedule = Schedule(plan.privacy.noise_multiplier, plan.privacy.sampling_rate, plan.total_steps)
     cost, replaced = epsilon([schedule], plan.privacy.delta), epsilon_replace_one([schedule], plan.privacy.delta)
     for words in (
         "unit: patient", "epsilon (add or remove one patient)", "epsilon (replace one)", "delta 1e-05", "sigma 0.696",
-        "accountant: dp-accounting PLD", f"| site-b | {cost:.3f} | {replaced:.3f} | 110 |", HASH, card.weights,
-        "kind: federated",
+        "accountant: dp-accounting PLD", HASH, card.weights, "kind: federated",
+        f"| site-b | {rounded_up(cost)} | {rounded_up(replaced)} | {plan.total_steps} |",
     ):  # fmt: skip
         assert words in text, words
     assert "not authenticated" in text and "for this study alone" in text
     assert replaced > cost > 0
+
+
+def test_epsilon_is_of_what_the_plan_reserves_however_many_rounds_were_void(plan: StudyPlan, weights: Any, card: Card) -> None:
+    """Of the number that came about it would be false: it is chosen by a server that may have seen the updates before.
+
+    Here he voids rounds of one step (q = 1, sigma 10) until the privacy loss is beyond what a card of so many steps would say.
+    """
+    delta, most, walks = 9e-4, 20, 200_000
+    rng, loss = np.random.default_rng(0), np.zeros(walks)
+    going, needed = np.ones(walks, bool), 0.0
+    for steps in range(1, most + 1):
+        loss += rng.normal(0.005, 0.1, walks)
+        said = epsilon([Schedule(10.0, 1.0, steps)], delta)
+        stopped = going & (loss > said)
+        needed += float(-np.expm1(said - loss[stopped]).sum()) / walks
+        going &= ~stopped
+    assert needed > 2 * delta
+    for void in range(plan.rounds.max_void + 1):
+        assert make_card(plan, HASH, weights, kind="federated", closed=10, void=void).site_privacy == card.site_privacy
+    assert card.site_privacy[0].steps == plan.total_steps
 
 
 def test_the_card_of_a_study_with_buckets_says_what_c_bounds_and_no_other_does(card: Card) -> None:
@@ -102,7 +123,7 @@ def test_a_changed_card_is_refused(release: tuple[Path, Identity]) -> None:
     good = json.loads(path.read_text())
     other = Identity.generate()
     foreign = folder.parent / "foreign"
-    body = read_card(folder).model_copy(update={"rounds_void": 0})
+    body = read_card(folder).model_copy(update={"rounds_void": 1})
     save_encoder(foreign, to_vector(load_encoder(folder).model), body, other)
     path.write_text(json.dumps(good | {"payload": json.loads((foreign / "card.json").read_text())["payload"]}))
     with pytest.raises(TrustError, match="card is not signed"):

@@ -5,11 +5,13 @@ import os
 import shutil
 import sqlite3
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from ssl_core import chain as module
 from ssl_core.chain import Chain, write_durably
 from ssl_core.errors import ChainError, StateError
 
@@ -169,3 +171,27 @@ def test_what_is_written_never_goes_through_a_link_that_waited(tmp_path: Path) -
     write_durably(tmp_path / "page.html", b"a record")
     assert elsewhere.read_bytes() == b"" and (tmp_path / "page.html").read_bytes() == b"a record"
     assert not (tmp_path / "page.html").is_symlink() and (tmp_path / "page.html").stat().st_mode & 0o777 == 0o600
+
+
+def test_of_two_writers_the_slower_one_sets_back_no_anchor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had looked at the anchor, which the other wrote before it did: a log without that entry would be taken for whole."""
+    path, anchor = tmp_path / "chain.db", tmp_path / "anchors" / "head"
+    slow = Chain(path, anchor=anchor, create=True)
+    slow.append("reserve", {"study": "first"})
+    write, others = module.write_durably, list[threading.Thread]()
+
+    def append() -> None:
+        Chain(path, anchor=anchor).append("commit", {"round": 1})
+
+    def late(where: Path, data: bytes) -> None:
+        if where == anchor and not others:
+            others.append(threading.Thread(target=append))
+            others[0].start()
+            others[0].join(1.0)
+        write(where, data)
+
+    monkeypatch.setattr(module, "write_durably", late)
+    slow.append("reserve", {"study": "second"})
+    others[0].join()
+    assert [entry.kind for entry in slow.entries()] == ["reserve", "reserve", "commit"]
+    assert {head.read_text().split()[0] for head in (anchor, path.with_name("chain.db.head"))} == {"3"}

@@ -137,6 +137,14 @@ def test_calibration_finds_the_least_noise() -> None:
             calibrate(target, 1e-5, 0.05, steps)
 
 
+@pytest.mark.parametrize(("rate", "delta"), [(5e-324, 1e-9), (0.1, 1e-30)])
+def test_where_the_accountant_of_record_has_no_answer_a_plan_is_refused_like_any_other(rate: float, delta: float) -> None:
+    """An operator's plan may hold any rate above 0: `choral site approve` says so, without a traceback."""
+    for reckon in (epsilon, checked_epsilon):
+        with pytest.raises(PrivacyError, match=r"no answer for this schedule|no finite epsilon"):
+            reckon([Schedule(0.3, rate, 20)], delta)
+
+
 @pytest.mark.parametrize(
     ("arguments", "field"),
     [((0.0, 0.1, 1), "noise_multiplier"), ((1.0, 0.0, 1), "sampling_rate"), ((1.0, 1.5, 1), "sampling_rate"),

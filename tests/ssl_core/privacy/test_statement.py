@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 import math
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from ssl_core.errors import PrivacyError
 from ssl_core.privacy import ledger_log
 from ssl_core.privacy.accountant import Schedule, epsilon
 from ssl_core.privacy.ledger import Ledger
-from ssl_core.privacy.statement import Pace, most_found
+from ssl_core.privacy.statement import Pace, most_found, rounded_down, rounded_up
 
 DELTA = 1e-5
 SMALL = Schedule(4.0, 0.1, 100)
@@ -65,6 +66,25 @@ def test_a_budget_that_is_used_up_ends_today_and_a_slow_one_not_in_a_century(sit
     slow, over = site.ledger(limit=99.0).statement().pace, site.ledger(limit=0.1).statement()
     assert slow is not None and slow.used_up_on is None
     assert over.remaining == 0.0 and over.pace is not None and over.pace.used_up_on == site.day.isoformat()
+
+
+def test_studies_that_cost_nothing_do_not_withhold_the_statement(site: Site) -> None:
+    """A chance of being sampled far below delta: epsilon is 0, whoever chose the plan."""
+    rare = Schedule(0.5, 1e-9, 2000)
+    for name in "ab":
+        site.ledger().reserve(name * 64, name, rare, DELTA)
+        site.day += datetime.timedelta(days=50)
+    statement = site.ledger().statement()
+    assert statement.totals.spent == 0.0 and statement.remaining == 10.0
+    assert statement.pace is not None and statement.pace.used_up_on is None
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-12, 0.1, 1.7532141040191203, 2.0004999, 9.9995, 10.0, 123.4565, 0.3 - 1e-16])
+def test_what_was_spent_is_printed_rounded_up_and_what_remains_down(value: float) -> None:
+    up, down = rounded_up(value), rounded_down(value)
+    assert float(down) <= value <= float(up) and Decimal(up) - Decimal(down) <= Decimal("0.001")
+    assert len(up.split(".")[1]) == 3 == len(down.split(".")[1])
+    assert rounded_up(100 * 0.1753, 0) == "18" and rounded_up(7.931, 2) == "7.94"
 
 
 def test_a_statistic_or_a_metric_is_charged_like_a_study_of_one_step(site: Site) -> None:
