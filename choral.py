@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import resource
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -245,6 +246,8 @@ def demo(
 
 def main() -> None:
     """Entry point of the `choral` command."""
+    # A core file would hold records, keys and updates; processes that are started from here, the executor too, inherit it.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     app()
 
 

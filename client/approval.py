@@ -18,7 +18,7 @@ from client.isolation import check_study
 from client.study import Study
 from deploy.console import confirm
 from ssl_core.data.source import read_source
-from ssl_core.errors import ConfigError, PolicyError, StateError, TrustError
+from ssl_core.errors import ConfigError, DataError, PolicyError, StateError, TrustError
 from ssl_core.privacy.cohorts import Census
 from ssl_core.privacy.statement import rounded_down, rounded_up
 from ssl_core.spec.objective import clip_line
@@ -115,10 +115,13 @@ def asking(said: bool, yes: bool, quiet: bool) -> Callable[[list[str], bool], bo
 
 
 def check_size(study: Study) -> None:
-    """Where patients are compared in buckets, which are never split, memory is demanded for those of three nominal sizes."""
+    """Where patients are compared in buckets, which are never split, memory is demanded for those of three nominal sizes.
+
+    `DataError`, since the records decide it: a rule must not tell the server so (site_service.py).
+    """
     most = 3 * study.nominal_size
     if clip_line(study.plan.objective) and study.checked.report.patients > most:
-        raise PolicyError(
+        raise DataError(
             "this site has more patients than buckets of the plan are made for", field="nominal_size", value=study.nominal_size,
             limit=f"a third of the patients at least, for objective {study.plan.objective.name}",
             remedy="ask the operator for a plan that declares this site's size, or declare fewer of the patients",

@@ -27,6 +27,7 @@ max_rounds = 500
 min_sites = 3                 # fewest sites in a sum
 max_weight_share = 0.5        # greatest share of one site in the smallest sum: a larger one would be that site's update
 # A study that costs at most this epsilon is approved without a person. 0 = a person approves every study.
+# Above 0 the operator sees, of any plan it makes, whether your records pass its check: so it can ask if anybody has a code.
 auto_approve_epsilon = 0.0
 # After each round the daemon looks how the encoder stands on your records, for choral site watch. Nothing of it leaves.
 watch = true

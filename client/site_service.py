@@ -22,16 +22,7 @@ from client.leftovers import drop_leftovers
 from client.local_round import local_round
 from client.receipts import record_receipt
 from client.study import Study, store_plan
-from ssl_core.errors import (
-    BudgetError,
-    ChainError,
-    ConfigError,
-    DataError,
-    PolicyError,
-    PrivacyError,
-    ProtocolError,
-    StateError,
-)
+from ssl_core.errors import BudgetError, ChainError, ChoralError, PolicyError, ProtocolError
 from ssl_core.parcel import IncomingKind, OutgoingKind, Parcel
 from ssl_core.secure_sum.messages import Ack
 from ssl_core.secure_sum.statements import read_signed
@@ -139,9 +130,10 @@ class SiteService:
         return "waiting"
 
     def _approve_by_rule(self, study: Study, limit: float) -> Literal["approved", "waiting"]:
-        """A failed check, and whatever a person would be asked or told of ids, leave the study to a person.
+        """Whatever the records bring up leaves the study to a person: no third answer tells the server of them.
 
-        All is checked once, so that repeated invitations read nothing anew.
+        A failed check, what a person would be asked or told of ids, and an error of a kind that nobody foresaw. All is checked
+        once, so that repeated invitations read nothing anew.
         """
         if study.plan_hash in self._left_to_a_person:
             return "waiting"
@@ -151,11 +143,14 @@ class SiteService:
             study.admit()
             check_for_rule(prepare(study)[1])
             study.approve("policy rule")
-        except (BudgetError, ChainError):
+        except (PolicyError, BudgetError, ChainError):
+            # Of the plan, the policy and the log: nothing of this is of the records.
             raise
-        except (DataError, ConfigError, PrivacyError, StateError) as error:
+        except Exception as error:
             self._left_to_a_person.add(study.plan_hash)
-            _LOG.warning("study %s waits for a person: %s", study.plan_hash, error)
+            # As in flower_app.py: the text of an error that is not ours may hold patients' data.
+            why = str(error) if isinstance(error, ChoralError) else type(error).__name__
+            _LOG.warning("study %s waits for a person: %s", study.plan_hash, why)
             return "waiting"
         return "approved"
 

@@ -1,8 +1,8 @@
 """Progress of a study: one JSON line per stage and site in `studies/<hash>/events.jsonl` (ruling 33).
 
 Written by the operator's side alone; status, follow, the demo and later the dashboard read this file, never Flower's log.
-An event holds its time (Unix, to the millisecond), stage, round, site, seconds and counts of sites: nothing that
-depends on patients.
+An event holds its time (Unix, to the millisecond), stage, round, site, seconds and counts of sites. When a site answered
+depends on its patients (docs/privacy.md, "Timing"), so the file stays at the operator: nothing publishes it.
 """
 
 from __future__ import annotations

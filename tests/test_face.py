@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from importlib.metadata import packages_distributions, version
+from pathlib import Path
 
 import click
 import pytest
@@ -95,3 +98,20 @@ def test_no_word_of_a_help_text_is_lost_on_the_screen(monkeypatch: pytest.Monkey
 )  # fmt: skip
 def test_the_roles_have_the_commands_that_the_readme_names(words: str) -> None:
     assert f"choral {words}" in {name for name, _ in commands()}
+
+
+def test_no_process_of_ours_leaves_a_core_file(tmp_path: Path) -> None:
+    """Neither a command nor what it starts: a daemon's executor holds records, keys and the site's own update."""
+    crash = (sys.executable, "-c", "import os; os.abort()")
+    script = f"""
+import os, resource, subprocess
+import choral
+resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)
+choral.app = lambda: print(resource.getrlimit(resource.RLIMIT_CORE), subprocess.run({crash!r}).returncode, flush=True)
+choral.main()
+"""
+    # Found by path: the folder in which a core file would lie is not the one to import from.
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["(0,", "0)", str(-signal.SIGABRT)], ended.stdout
+    assert list(tmp_path.iterdir()) == []

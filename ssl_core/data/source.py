@@ -185,7 +185,7 @@ def refuse_hiding(source: Source, reading: Reading) -> None:
         raise DataError(
             "a fault in a file of several patients may take others' records away with it; no share of bad records allows that",
             field="patient_from",
-            value="; ".join(f"{t.file}: {t.hiding} ({', '.join(sorted(t.faults))})" for t in faulty),
+            value="; ".join(f"{t.file} ({', '.join(sorted(+t.faults))})" for t in faulty),
             limit=f"none, with patient_from = {getattr(source.declared, 'patient_from', None)!r}",
             remedy="choral site data check names the files: correct them, or export a file a patient and declare another rule",
         )

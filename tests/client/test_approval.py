@@ -23,7 +23,7 @@ from client.study import Study, store_plan
 from ssl_core.chain import Chain
 from ssl_core.config import SpeedSpec
 from ssl_core.data import check
-from ssl_core.errors import PolicyError
+from ssl_core.errors import DataError
 from ssl_core.parcel import Parcel
 from ssl_core.privacy import isolation, ledger
 from ssl_core.privacy.statement import Quote
@@ -282,7 +282,7 @@ def test_a_site_that_outgrows_its_buckets_is_refused_before_it_approves(objectiv
     if fits:
         approval.check_size(cast("Study", study))
         return
-    with pytest.raises(PolicyError, match="nominal_size"):
+    with pytest.raises(DataError, match="nominal_size"):
         approval.check_size(cast("Study", study))
 
 

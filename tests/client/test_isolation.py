@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from tests_commands import run
-from tests_network import Network
+from tests_network import Network, begun_rounds
 
 import ssl_core
 from client import isolation
@@ -229,6 +229,8 @@ def test_a_round_in_which_it_fails_is_declined_and_neither_begun_nor_charged(
     assert [event["survivors"] for event in network.events("closed")] == [3, 3] and failed
     commits = {name: len(network.federation.site(name).chain.entries("commit")) for name in network.federation.names}
     assert commits == {"site-a": 2, "site-b": 0, "site-c": 2, "site-d": 2}
+    begun = {name: begun_rounds(network.federation.site(name).chain, network.plan_hash) for name in commits}
+    assert begun == {"site-a": [1, 2], "site-b": [], "site-c": [1, 2], "site-d": [1, 2]}
 
 
 def test_the_note_is_written_after_a_check_that_passed_alone(federation: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests_network import begun_rounds
 
 from server.exchange import LocalExchange
 from server.rounds import run_study
@@ -56,4 +57,5 @@ def test_a_copy_that_goes_between_two_rounds_ends_the_study_here_before_the_next
 
     with pytest.raises(StateError, match="copy of the approved records"):
         run_study(federation.operator.root, plan_hash, LocalExchange({**handlers, "site-b": harmed}))
-    assert asked[0] == 2 and len(federation.site("site-b").chain.entries("commit")) == 1
+    chain = federation.site("site-b").chain
+    assert asked[0] == 2 and len(chain.entries("commit")) == 1 and begun_rounds(chain, plan_hash) == [1]

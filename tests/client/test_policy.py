@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tomli_w
+from tests_commands import edit
 from tests_material import small_plan
+from tests_tasks import plan as task_plan
 
 from client import approval
 from client.policy import DEFAULT_POLICY, SitePolicy, check_plan, largest_share
@@ -16,7 +19,7 @@ from client.site_service import SiteService
 from client.study import store_plan
 from deploy.console import rows_to_text
 from ssl_core.config import parse
-from ssl_core.errors import ConfigError, PolicyError, ProtocolError
+from ssl_core.errors import ConfigError, DataError, PolicyError, PrivacyError, ProtocolError, StateError, TransportError
 from ssl_core.parcel import Parcel
 from ssl_core.session import open_approval
 
@@ -149,6 +152,53 @@ def test_a_delta_for_life_too_great_for_the_true_size_is_said_whatever_the_plan_
     told = list[str]()
     pretrain_alone(home, federation.root / "alone.toml", None, lambda lines, _: bool(told.extend(lines)))
     assert "3e-05 of 6" in told
+
+
+def write_images(folder: Path, patients: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (patients, 16, 16)).astype(np.uint8)
+    np.savez(folder / "images.npz", images=pixels, patient=np.array([f"p{number}" for number in range(patients)]))
+    source = {"kind": "npz", "path": "images.npz", "image_field": "images", "patient_field": "patient"}
+    (folder / "source.toml").write_text(tomli_w.dumps(source))
+
+
+@pytest.mark.parametrize(("patients", "status"), [(24, "approved"), (25, "waiting")])
+def test_approval_by_rule_leaves_a_site_that_outgrows_its_buckets_to_a_person(
+    make_federation: Callable[..., Any], patients: int, status: str
+) -> None:
+    """Declined, it would tell the server on which side of three nominal sizes the number of patients lies."""
+    federation = make_federation(4)
+    body = task_plan(("image", "resnet", "simclr-buckets"), 1).model_dump(mode="json")
+    changes = {name: body[name] for name in ("data", "encoder", "objective")}
+    sites = [{"name": name, "nominal_size": 8} for name in federation.names]
+    plan_hash = federation.launch(**changes, sites=sites, privacy__noise_multiplier=40.0)
+    home = federation.root / "site-a"
+    edit(home / "policy.toml", auto_approve_epsilon=9.0)
+    write_images(federation.root / "data" / "site-a", patients)
+    answer = SiteService(home).handle(Parcel("INVITE", (federation.operator.study(plan_hash) / "plan.json").read_bytes()))
+    assert open_approval(answer.body, federation.site("site-a").identity.public, plan_hash).status == status
+
+
+FOUND = [error("what is wrong") for error in (DataError, ConfigError, PrivacyError, StateError, TransportError)]
+"""By a check; what nobody foresaw stands beside it."""
+
+
+@pytest.mark.parametrize("error", [*FOUND, MemoryError("p7"), ValueError("row of p7")], ids=lambda error: type(error).__name__)
+def test_approval_by_rule_leaves_whatever_the_records_bring_up_to_a_person(
+    make_federation: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """An empty DECLINED would be a third answer that depends on the records."""
+    federation = make_federation(4)
+    plan_hash = federation.launch()
+    home = federation.root / "site-a"
+    edit(home / "policy.toml", auto_approve_epsilon=9.0)
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("ssl_core.data.check.check_and_load", fails)
+    answer = SiteService(home).handle(Parcel("INVITE", (federation.operator.study(plan_hash) / "plan.json").read_bytes()))
+    assert open_approval(answer.body, federation.site("site-a").identity.public, plan_hash).status == "waiting"
+    assert "waits for a person" in caplog.text and "p7" not in caplog.text
 
 
 def test_plans_parse_with_plain_words(make_federation: Callable[..., Any]) -> None:

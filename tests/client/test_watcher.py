@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import pytest
 from tests_commands import edit, run
 from tests_federation import seeded
 
-from client import probe_labels, watch
+from client import executor, probe_labels, watch
 from client import watcher as module
 from client.daemon import _say_labels
 from client.home import SiteHome
@@ -175,6 +176,25 @@ def test_a_look_is_stopped_while_the_site_answers_goes_on_after_it_and_is_ended_
     assert first.wait(60) == -signal.SIGKILL and watcher._process not in (None, first)
     watcher.close()
     assert watcher._process is None
+    assert _done_by_the_executor(monkeypatch, study.home) == ["cut", "answer", "look", "cut", "answer", "look", "close"]
+
+
+def _done_by_the_executor(monkeypatch: pytest.MonkeyPatch, home: Path) -> list[str]:
+    """With two tasks."""
+    done, tokens, stop = list[str](), ["one", "two"], threading.Event()
+
+    def acquire(*_: Any) -> str | None:
+        if not tokens:
+            stop.set()
+        return tokens.pop() if tokens else None
+
+    for name in ("cut", "look", "close"):
+        monkeypatch.setattr(Watcher, name, lambda _self, name=name: done.append(name))
+    monkeypatch.setattr(executor, "shorten_pull_pause", lambda *_: None)
+    monkeypatch.setattr(executor, "_acquire", acquire)
+    monkeypatch.setattr(executor, "_do_task", lambda *_: done.append("answer"))
+    executor.run(home, "127.0.0.1:1", b"secret", stop=stop)
+    return done
 
 
 def _wait(pid: int, states: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -58,8 +59,8 @@ def spec(name: str, folder: Path, code: str, *arguments: str, **more: object) ->
 
 def alive(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
-            return stat.read().rpartition(")")[2].split()[0] not in ("Z", "X")
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as told:
+            return told.read().rpartition(")")[2].split()[0] not in ("Z", "X")
     except FileNotFoundError:
         return False
 
@@ -85,6 +86,7 @@ def test_stop_ends_the_whole_tree(tmp_path: Path) -> None:
         pids = noted(note, 3)
         assert all(alive(pid) for pid in pids)
         assert supervisor.pid("tree") in pids
+        assert stat.S_IMODE((tmp_path / "tree.log").stat().st_mode) == 0o600, "what a process says is its owner's alone"
         supervisor.stop()
         assert not any(alive(pid) for pid in pids)
         assert supervisor.names() == ()

@@ -60,7 +60,7 @@ def test_a_second_year_begins_from_the_first_years_release_with_new_patients(mak
         refused(run(*words), "DataError", "belong to another cohort")
         new_patients(federation.root / "data" / name, 50 + number)
         done = run(*words)
-        assert done.exit_code == 0 and "year-2027: 40 new patients, 0 known in it, 0 of another" in done.output, done.output
+        assert done.exit_code == 0 and "year-2027: 40 new patients, 0 known in it, none of another" in done.output, done.output
     run_study(federation.operator.root, second, LocalExchange(federation.services()))
 
     # The plan's number of rounds is the stop rule: both years were charged for theirs, each in its own cohort.

@@ -10,9 +10,16 @@ from server.exchange import LocalExchange
 from server.round_state import RoundState
 from server.rounds import run_study
 from ssl_core.card import read_card
+from ssl_core.chain import Chain
 from ssl_core.encoders.vector import weights_hash
 from ssl_core.errors import ChoralError
 from ssl_core.parcel import DECLINED, Parcel
+from ssl_core.secure_sum.journal import Started
+
+
+def begun_rounds(chain: Chain, plan_hash: str) -> list[int]:
+    """The rounds of a study that a site says it began, whatever became of them."""
+    return [entry.body["round"] for entry in chain.entries(f"sum/{plan_hash}") if entry.body["event"] == Started.TAG]
 
 
 class Network:

@@ -337,6 +337,7 @@ def _all_refuse(source: Source) -> None:
             read(source, TEXT, HERE)
         assert caught.value.field == "patient_from" and caught.value.limit and "site data check" in str(caught.value.remedy)
         assert "p1" not in str(caught.value) and "a.ndjson" not in str(caught.value)
+        assert not any(char.isdigit() for char in str(caught.value.value)), "nor how many: the number stands in the report"
 
 
 @pytest.mark.parametrize("number", ["00017", "00018"])

@@ -156,9 +156,17 @@ def test_a_round_of_another_number_of_steps_gives_no_result(
 def test_sizes_of_the_hospital_change_nothing_that_is_public(
     tiny: Any, make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """True size from none to 10 x nominal: same divisor, steps, rates, shapes (ruling 16)."""
+    """True size from none to 10 x nominal: same divisor, steps, rates, shapes, and groups of a sample (ruling 16)."""
     plan, start = make_plan(), to_vector(tiny)
     found = set()
+    grouped: set[int] = set()
+    parted = training.batches
+
+    def parts(*args: Any, groups: int, size: int) -> Any:
+        grouped.add(groups)
+        return parted(*args, groups=groups, size=size)
+
+    monkeypatch.setattr(training, "batches", parts)
     release = PrivateOptimizer.release
 
     def watched(self: PrivateOptimizer, number: int, tap: Any = None) -> None:
@@ -176,6 +184,7 @@ def test_sizes_of_the_hospital_change_nothing_that_is_public(
     assert len(found) == 1
     assert [number for number, *_ in next(iter(found))[0]] == [0, 1, 2, 3, 4]
     assert {divisor for _, divisor, *_ in next(iter(found))[0]} == {0.25 * 40}
+    assert len(grouped) == 1
 
 
 def test_a_patient_with_values_that_are_not_finite_stops_nothing(tiny: Any, make_plan: MakePlan, patients: Patients) -> None:
