@@ -28,7 +28,11 @@ min_sites = 3                 # fewest sites in a sum
 max_weight_share = 0.5        # greatest share of one site in the smallest sum: a larger one would be that site's update
 # A study that costs at most this epsilon is approved without a person. 0 = a person approves every study.
 # Above 0 the operator sees, of any plan it makes, whether your records pass its check: so it can ask if anybody has a code.
+# After the first plan that they do not pass the rule is off until a person approves a study (choral site status shows it).
 auto_approve_epsilon = 0.0
+# What is made from your records leaves at multiples of so many seconds: if a round takes less, its time tells nothing of them.
+# 0 = at once.
+answer_grid_s = 0.0
 # After each round the daemon looks how the encoder stands on your records, for choral site watch. Nothing of it leaves.
 watch = true
 """
@@ -47,6 +51,7 @@ class SitePolicy(StrictModel):
     min_sites: Annotated[int, Field(ge=3)]
     max_weight_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     auto_approve_epsilon: Annotated[float, Field(ge=0)] = 0.0
+    answer_grid_s: Annotated[float, Field(ge=0, le=86400)] = 0.0
     watch: bool = True
 
 
@@ -62,6 +67,7 @@ def check_plan(plan: StudyPlan, policy: SitePolicy, site: str) -> None:
     if not plan.alone:
         _at_least("rounds.min_sites", rounds.min_sites, policy.min_sites)
         _at_least("sites", len(plan.sites), policy.min_sites)
+        _at_least("rounds.patience_s (twice the policy's answer_grid_s)", rounds.patience_s, 2 * policy.answer_grid_s)
 
 
 def check_members(plan: StudyPlan, policy: SitePolicy, roster: Roster, roster_digest: str, accepted: dict[str, str]) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from client.answer_grid import wait_for_grid
 from client.approval import prepare
 from client.asked import note_asked
 from client.budget import check_for_rule
@@ -21,6 +23,7 @@ from client.isolation import warm_up
 from client.leftovers import drop_leftovers
 from client.local_round import local_round
 from client.receipts import record_receipt
+from client.rule import pause_rule, paused_by
 from client.study import Study, store_plan
 from ssl_core.errors import BudgetError, ChainError, ChoralError, PolicyError, ProtocolError
 from ssl_core.parcel import IncomingKind, OutgoingKind, Parcel
@@ -38,11 +41,17 @@ class SiteService:
     def __init__(self, site_home: Path) -> None:
         self._home = SiteHome(site_home)
         self._studies: dict[str, Study] = {}
-        self._left_to_a_person: set[str] = set()
         self._tidy = False
 
     def handle(self, parcel: Parcel) -> Parcel:
         """The answer to one question; errors pass through and become DECLINED outside."""
+        asked = time.monotonic()
+        try:
+            return self._answer(parcel)
+        finally:
+            wait_for_grid(parcel.kind, asked, self._home.policy.answer_grid_s)
+
+    def _answer(self, parcel: Parcel) -> Parcel:
         if not self._tidy:
             drop_leftovers(self._home)
             self._tidy = True
@@ -132,10 +141,10 @@ class SiteService:
     def _approve_by_rule(self, study: Study, limit: float) -> Literal["approved", "waiting"]:
         """Whatever the records bring up leaves the study to a person: no third answer tells the server of them.
 
-        A failed check, what a person would be asked or told of ids, and an error of a kind that nobody foresaw. All is checked
-        once, so that repeated invitations read nothing anew.
+        A failed check, what a person would be asked or told of ids, and an error of a kind that nobody foresaw. From then on
+        the rule is paused (rule.py), so that repeated invitations, and other plans, read nothing.
         """
-        if study.plan_hash in self._left_to_a_person:
+        if paused_by(self._home) is not None:
             return "waiting"
         try:
             if study.quote().study_epsilon > limit:
@@ -147,7 +156,7 @@ class SiteService:
             # Of the plan, the policy and the log: nothing of this is of the records.
             raise
         except Exception as error:
-            self._left_to_a_person.add(study.plan_hash)
+            pause_rule(self._home, study.plan_hash)
             # As in flower_app.py: the text of an error that is not ours may hold patients' data.
             why = str(error) if isinstance(error, ChoralError) else type(error).__name__
             _LOG.warning("study %s waits for a person: %s", study.plan_hash, why)

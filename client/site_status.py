@@ -14,6 +14,7 @@ from client.asked import asked_ago_s, no_longer_asked
 from client.daemon import site_status
 from client.home import SiteHome
 from client.receipts import bytes_out
+from client.rule import pause_in_words
 from client.server_check import check_server_certificate
 from client.study import Study
 from ssl_core.errors import TrustError
@@ -32,6 +33,7 @@ def facts_of(site: SiteHome) -> dict[str, Any]:
         "site": site.config.name,
         "daemon": daemon,
         "server": None if address is None else {"address": address, "state": _server(site, address)},
+        "rule_paused": pause_in_words(site),
         "roster_version": site.roster()[0].version if (site.root / "roster.json").is_file() else None,
         "studies": [_study(site, folder.name) for folder in folders if (folder / "plan.json").is_file()],
     }
@@ -45,6 +47,7 @@ def rows_of(facts: dict[str, Any]) -> list[tuple[str, Any]]:
         ("daemon", "not running" if daemon is None else f"running, pid {daemon['pid']}, {', '.join(daemon['processes'])}"),
     ]
     rows += [] if server is None else [("server", f"{server['address']} {server['state']}")]
+    rows += [] if facts["rule_paused"] is None else [("approval by rule", facts["rule_paused"])]
     rows.append(("roster version", facts["roster_version"] or "none yet"))
     rows += [
         (

@@ -68,7 +68,7 @@ def test_the_walk_from_init_to_the_ledger(tmp_path: Path, monkeypatch: pytest.Mo
     assert "2 accepted here" in words and f"not accepted: site-c  {prints['site-c']}" in words
     assert json.loads(run("site", "accept", "site-c", prints["site-c"], "--home", home, "--json").stdout)["not_accepted"] == []
     facts = json.loads(run("site", "status", "--home", home, "--json").stdout)
-    assert facts == {"site": "site-a", "daemon": None, "server": None, "roster_version": 1, "studies": []}
+    assert facts == {"site": "site-a", "daemon": None, "server": None, "rule_paused": None, "roster_version": 1, "studies": []}
     (statement,) = json.loads(run("site", "ledger", "--home", home, "--json").stdout)["cohorts"]
     assert (statement["entries"], statement["totals"]["spent"], statement["limit"]) == ([], 0.0, 10.0)
     assert "roster version  none yet" in run("site", "status", "--home", tmp_path / "site-b").output
@@ -217,7 +217,10 @@ POLICY = [
     ({"max_sampling_rate": 0.05}, ("field: privacy.sampling_rate", "value: 0.1", "limit: at most 0.05")),
     ({"delta": 1e-6}, ("field: privacy.delta", "value: 1e-05", "limit: at most 1e-06")),
     ({"max_epsilon": 0.1}, ("BudgetError", "field: epsilon for life", "value: 0.", "limit: 0.1 at delta", "more noise")),
-    ({"max_epsilonn": 1.0}, ("ConfigError", "policy.toml", "field: max_epsilonn", "known keys: auto_approve_epsilon")),
+    (
+        {"max_epsilonn": 1.0},
+        ("ConfigError", "policy.toml", "field: max_epsilonn", "known keys: answer_grid_s, auto_approve_epsilon"),
+    ),
     ({"max_steps": "many"}, ("ConfigError", "field: max_steps", "value: many")),
     ({"min_sites": 2}, ("ConfigError", "field: min_sites", "value: 2")),
 ]
