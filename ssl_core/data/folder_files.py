@@ -10,6 +10,7 @@ concerns the whole folder: it is missing, lies outside, holds no file, or the in
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -101,6 +102,9 @@ def inside(folder: Path, name: str, field: str) -> Path:
         base = folder.resolve()
         path = (base / name).resolve()
         path.exists()
+        if path.is_symlink():
+            # Of links in a circle Python 3.13 says nothing.
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     except (OSError, RuntimeError, ValueError):
         # Links in a circle, a name that is too long or holds a NUL: the text would name the file's whole path.
         raise DataError("what is declared cannot be a path", field=field, remedy="correct the source file") from None

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_core.data.kept_rows import KeptRows, damaged
+from ssl_core.data.npz_arrays import FAULTS
 from ssl_core.data.patients import Patients, Records
 from ssl_core.data.rows import Values
 from ssl_core.errors import DataError, StateError
@@ -62,7 +63,7 @@ def read_kept(path: Path, data: Data) -> Patients:
             value=path.name,
             remedy="the study is over at this site, or its copy was removed; it cannot go on here",
         ) from error
-    except (OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (KeyError, MemoryError, *FAULTS) as error:
         raise damaged("file") from error
     if tags.dtype != np.uint8 or offsets.dtype != np.int64 or checksums.dtype != np.uint32 or not _fits(records, data):
         raise damaged("arrays")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -29,10 +30,11 @@ _DIRECTORY = 1 << 20
 _CHUNK = 1 << 18
 _MOST_RATIO = 200
 _SMALL = 64 << 20
-_FAULTS = (
-    OSError, EOFError, ValueError, TypeError, RuntimeError, SyntaxError, zipfile.BadZipFile, zlib.error,
+FAULTS = (
+    OSError, EOFError, ValueError, TypeError, RuntimeError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-"""What zipfile, zlib and numpy's parser of headers raise for a damaged file."""
+"""What zipfile, zlib and numpy's parser of headers, which is Python's, raise for a damaged file; a header that is nested too
+deeply, MemoryError beside these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class NpzArrays:
                 if stream.read(2) != b"PK":
                     raise DataError(f"file {self._name!r} is no npz file", field="path", value=self._name)
                 self._archive = held.enter_context(zipfile.ZipFile(stream))
-            except _FAULTS as error:
+            except FAULTS as error:
                 raise self._unreadable() from error
             self._held = held.pop_all()
         return self
@@ -89,7 +91,7 @@ class NpzArrays:
         try:
             with self._archive.open(info) as stream:
                 return self._form(info, stream)
-        except (*_FAULTS, MemoryError) as error:
+        except (*FAULTS, MemoryError) as error:
             # Python's parser of a header that is nested too deeply says that memory is short.
             raise self._unreadable() from error
 
@@ -144,7 +146,7 @@ class NpzArrays:
                     # The member ends where the directory says, whatever it holds; its checksum is compared there.
                     rest[: len(part)] = part
                     rest = rest[len(part) :]
-        except _FAULTS as error:
+        except FAULTS as error:
             raise self._unreadable() from error
         except MemoryError as error:
             raise self._too_large() from error

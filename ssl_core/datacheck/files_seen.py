@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy as np
 from ssl_core.data.csv_rows import open_text
 from ssl_core.data.decoding import Bounds, Found, decode_all
 from ssl_core.data.folder_files import Listed
+from ssl_core.data.npz_arrays import FAULTS
 from ssl_core.data.optional import needed
 from ssl_core.data.reading import Fault
 from ssl_core.data.xml_files import parse_xml
@@ -52,7 +52,7 @@ def array_fields(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
                     shape, _, dtype = read(stream)
                 if not dtype.hasobject:
                     found[name.removesuffix(".npy")] = (shape, dtype.kind)
-    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (MemoryError, *FAULTS) as error:
         raise DataError(f"file {path.name!r} cannot be read as npz", field="path", value=path.name) from error
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 
 from ssl_core.data.check import check_source, inspect_source
 from ssl_core.data.images import standardise
+from ssl_core.data.kept import read_kept
 from ssl_core.data.reading import Fault
 from ssl_core.data.source import Source, load_patients, read_records, read_source
-from ssl_core.errors import DataError
+from ssl_core.datacheck.files_seen import array_fields
+from ssl_core.errors import DataError, StateError
 from ssl_core.spec.data import ImageData
 
 DATA = ImageData(kind="image", height=8, width=12, pool=2)
@@ -122,6 +125,29 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "x.npy").replace(tmp_path / "x.npz")
     with pytest.raises(DataError, match="no npz file"):
         check_source(source, DATA)
+
+
+HEADERS = (
+    b"{'descr': '<f4', 'fortran_order': False, 'shape': (3,", b"{'descr': '<f4'\0}", b"'''", b"{", b"\\", b"  x\n y\n",
+    b"(" * 99, b"{'descr': 'no such', 'fortran_order': False, 'shape': (3,)}", b"\xff", b"",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_header_that_numpy_parses_as_python_is_a_fault_of_the_file_whatever_it_holds(tmp_path: Path, header: bytes) -> None:
+    """By the reader, by `describe`, and in a copy of records: numpy's own parser ends with errors of several kinds."""
+    source = declare(tmp_path, image=images(2), patient=np.array([1, 2]))
+    text = header.ljust(117) + b"\n"
+    array = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(12)
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        for name in ("image", "patient", "format", "tags", "offsets", "checksums", "records"):
+            archive.writestr(f"{name}.npy", array)
+    with pytest.raises(DataError, match=r"file 'x.npz' cannot be read"):
+        read_records(source, DATA)
+    with pytest.raises(DataError, match=r"file 'x.npz' cannot be read"):
+        array_fields(tmp_path / "x.npz")
+    with pytest.raises(StateError, match="damaged"):
+        read_kept(tmp_path / "x.npz", DATA)
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="chest_xray_64.npz is not beside the project")

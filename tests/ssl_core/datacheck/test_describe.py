@@ -9,6 +9,7 @@ import stat
 import tomllib
 import tracemalloc
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -176,7 +177,8 @@ def test_reports_as_xml_and_a_database_are_told_what_to_fill_in(tmp_path: Path) 
         describe(tmp_path)
     other = tmp_path / "db"
     other.mkdir()
-    sqlite3.connect(other / "cdm.sqlite").executescript("CREATE TABLE note (note_id INTEGER);").close()
+    with closing(sqlite3.connect(other / "cdm.sqlite")) as base:
+        base.executescript("CREATE TABLE note (note_id INTEGER);")
     assert keys(other) == {"kind": "omop", "url_file": "omop.url"} and "sqlite:///cdm.sqlite" in describe(other)
 
 
