@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import resource
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -246,8 +245,10 @@ def demo(
 
 def main() -> None:
     """Entry point of the `choral` command."""
-    # A core file would hold records, keys and updates; processes that are started from here, the executor too, inherit it.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    from ssl_core.core_files import leave_no_core_file
+
+    # Processes that are started from here, the executor too, inherit it.
+    leave_no_core_file()
     app()
 
 

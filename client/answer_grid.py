@@ -11,13 +11,20 @@ from __future__ import annotations
 import math
 import time
 
+from client.home import SiteHome
 from ssl_core.parcel import IncomingKind
 
 _OF_RECORDS = frozenset({IncomingKind.START, IncomingKind.KEYS})
 
 
-def wait_for_grid(kind: str, asked: float, grid_s: float) -> None:
-    """Sleep until the answer to `kind`, asked at the monotonic time `asked`, may leave."""
-    if grid_s > 0 and kind in _OF_RECORDS:
+def grid_of(home: SiteHome, kind: str) -> float:
+    """Seconds between the times at which an answer to `kind` may leave; 0: at once. Raises `ConfigError`, so ask before."""
+    return home.policy.answer_grid_s if kind in _OF_RECORDS else 0.0
+
+
+def wait_for_grid(asked: float, grid_s: float) -> None:
+    """Sleep until the answer to what was asked at the monotonic time `asked` may leave."""
+    if grid_s > 0:
         taken = time.monotonic() - asked
-        time.sleep(max(1, math.ceil(taken / grid_s)) * grid_s - taken)
+        # The division may be rounded to a whole number that is a little too small.
+        time.sleep(max(0.0, max(1, math.ceil(taken / grid_s)) * grid_s - taken))

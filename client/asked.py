@@ -1,9 +1,9 @@
 """Step 9 of 12: when the operator last asked for a study, so that nobody approves one that does not wait any more.
 
-An operator who launches a study asks every hospital again and again, at least every minute, until all have approved; who stops
-it says so to nobody. What an approval reserves is never given back, so a person is told where the asking ended. Comes in: a
-study's folder, whose file `asked` is as old as the last invitation. Goes out: words. An operator can go on asking without a
-study; no promise rests on this.
+An operator who launches a study asks each hospital that has not approved again and again, at last every minute or a little
+more; who stops it says so to nobody. What an approval reserves is never given back, so a person is told where the asking ended.
+Comes in: a study's folder, whose file `asked` is as old as the last invitation. Goes out: words. An operator can go on asking
+without a study; no promise rests on this.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def approve(
     from client.approval import confirm_shown, consent_screen, people_differ, prepare, start_card_rows
     from client.asked import stale_rows
     from client.probe_labels import labels_line
-    from client.rule import resume_rule
+    from client.rule import PERSON, resume_rule
     from client.study import Study
 
     site = SiteHome(home)
@@ -149,7 +149,7 @@ def approve(
         typer.echo(report if watched is None else f"{report}\nWatch: {watched}.")
     differ = people_differ(census.alike, different, yes)
     confirm_shown(yes, "Approve this study and reserve its budget?", shown, lambda: consent_screen(study))
-    study.approve("person", different_people=differ)
+    study.approve(PERSON, different_people=differ)
     resume_rule(site)
     say(json_, {**dict(screen), "approved": True}, "Approved. The budget is reserved and is never given back.")
 

@@ -27,10 +27,11 @@ max_rounds = 500
 min_sites = 3                 # fewest sites in a sum
 max_weight_share = 0.5        # greatest share of one site in the smallest sum: a larger one would be that site's update
 # A study that costs at most this epsilon is approved without a person. 0 = a person approves every study.
-# Above 0 the operator sees, of any plan it makes, whether your records pass its check: so it can ask if anybody has a code.
-# After the first plan that they do not pass the rule is off until a person approves a study (choral site status shows it).
+# Above 0 the operator sees, of a plan it makes, whether your records pass its check: so it can ask if anybody has a code.
+# One such question is answered until a person approves a study; after the first plan that they do not pass, none (choral site
+# status shows it).
 auto_approve_epsilon = 0.0
-# What is made from your records leaves at multiples of so many seconds: if a round takes less, its time tells nothing of them.
+# What rounds make from your records leaves at multiples of so many seconds: if one takes less, its time tells nothing of them.
 # 0 = at once.
 answer_grid_s = 0.0
 # After each round the daemon looks how the encoder stands on your records, for choral site watch. Nothing of it leaves.

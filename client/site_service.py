@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from client.answer_grid import wait_for_grid
+from client.answer_grid import grid_of, wait_for_grid
 from client.approval import prepare
 from client.asked import note_asked
 from client.budget import check_for_rule
@@ -23,7 +23,7 @@ from client.isolation import warm_up
 from client.leftovers import drop_leftovers
 from client.local_round import local_round
 from client.receipts import record_receipt
-from client.rule import pause_rule, paused_by
+from client.rule import RULE, asks_anew, pause_rule, paused_by, resume_rule
 from client.study import Study, store_plan
 from ssl_core.errors import BudgetError, ChainError, ChoralError, PolicyError, ProtocolError
 from ssl_core.parcel import IncomingKind, OutgoingKind, Parcel
@@ -45,11 +45,16 @@ class SiteService:
 
     def handle(self, parcel: Parcel) -> Parcel:
         """The answer to one question; errors pass through and become DECLINED outside."""
-        asked = time.monotonic()
+        # Before anything is done: a policy that cannot be read must not cost a round that was trained, nor tell when it was.
+        asked, grid_s = time.monotonic(), grid_of(self._home, parcel.kind)
         try:
-            return self._answer(parcel)
-        finally:
-            wait_for_grid(parcel.kind, asked, self._home.policy.answer_grid_s)
+            answer = self._answer(parcel)
+        except Exception:
+            # Not where this process is told to end: nothing leaves then, and it would not end.
+            wait_for_grid(asked, grid_s)
+            raise
+        wait_for_grid(asked, grid_s)
+        return answer
 
     def _answer(self, parcel: Parcel) -> Parcel:
         if not self._tidy:
@@ -141,27 +146,42 @@ class SiteService:
     def _approve_by_rule(self, study: Study, limit: float) -> Literal["approved", "waiting"]:
         """Whatever the records bring up leaves the study to a person: no third answer tells the server of them.
 
-        A failed check, what a person would be asked or told of ids, and an error of a kind that nobody foresaw. From then on
-        the rule is paused (rule.py), so that repeated invitations, and other plans, read nothing.
+        A failed check, what a person would be asked or told of ids, and an error of a kind that nobody foresaw. The rule is
+        paused (rule.py) before a record is read, and on again once they passed or the study is declined by its plan alone.
         """
         if paused_by(self._home) is not None:
             return "waiting"
         try:
-            if study.quote().study_epsilon > limit:
+            if study.quote().study_epsilon > limit or asks_anew(study):
                 return "waiting"
             study.admit()
-            check_for_rule(prepare(study)[1])
-            study.approve("policy rule")
+            pause_rule(self._home, study.plan_hash)
         except (PolicyError, BudgetError, ChainError):
-            # Of the plan, the policy and the log: nothing of this is of the records.
             raise
         except Exception as error:
-            pause_rule(self._home, study.plan_hash)
-            # As in flower_app.py: the text of an error that is not ours may hold patients' data.
-            why = str(error) if isinstance(error, ChoralError) else type(error).__name__
-            _LOG.warning("study %s waits for a person: %s", study.plan_hash, why)
-            return "waiting"
+            # Of the plan or of this machine: no record was read, and nothing more is to be kept from the server.
+            return _left_to_a_person(study, error)
+        try:
+            check_for_rule(prepare(study)[1])
+            study.approve(RULE)
+        except (PolicyError, BudgetError, ChainError):
+            # Of the plan, the policy and the log: nothing of this is of the records.
+            resume_rule(self._home)
+            raise
+        except Exception as error:
+            if paused_by(self._home) is None:
+                # A person put it on again meanwhile, for what was known then.
+                pause_rule(self._home, study.plan_hash)
+            return _left_to_a_person(study, error)
+        resume_rule(self._home)
         return "approved"
+
+
+def _left_to_a_person(study: Study, error: Exception) -> Literal["waiting"]:
+    # As in flower_app.py: the text of an error that is not ours may hold patients' data.
+    why = str(error) if isinstance(error, ChoralError) else type(error).__name__
+    _LOG.warning("study %s waits for a person: %s", study.plan_hash, why)
+    return "waiting"
 
 
 def _floats(vector: np.ndarray | None, dtype: type[np.floating]) -> np.ndarray:

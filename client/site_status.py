@@ -14,7 +14,7 @@ from client.asked import asked_ago_s, no_longer_asked
 from client.daemon import site_status
 from client.home import SiteHome
 from client.receipts import bytes_out
-from client.rule import pause_in_words
+from client.rule import asks_anew, pause_in_words
 from client.server_check import check_server_certificate
 from client.study import Study
 from ssl_core.errors import TrustError
@@ -92,7 +92,10 @@ def _study(site: SiteHome, plan_hash: str) -> dict[str, Any]:
 def _waiting(study: Study) -> str:
     """What a person is to do, and whether anybody still asks for it."""
     stale = no_longer_asked(study.folder)
-    return f"waiting for: choral site approve {study.plan_hash[:12]}" + ("" if stale is None else f" ({stale})")
+    said = f"waiting for: choral site approve {study.plan_hash[:12]}" + ("" if stale is None else f" ({stale})")
+    if study.home.policy.auto_approve_epsilon and asks_anew(study):
+        said += "; the rule leaves it to a person, since it reads the records in another way than the studies it approved"
+    return said
 
 
 def _afterwards(site: SiteHome, name: str, plan_hash: str) -> str:

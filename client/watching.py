@@ -15,12 +15,12 @@ import argparse
 import ctypes
 import logging
 import os
-import resource
 import signal
 import sys
 from pathlib import Path
 
 from client.watch import Watch, Watched
+from ssl_core.core_files import leave_no_core_file
 
 _PR_SET_PDEATHSIG = 1
 _LOG = logging.getLogger("choral.watch")
@@ -53,7 +53,7 @@ def step_back() -> None:
     """This process yields to every other: processor, memory, and no core file of a process that holds records."""
     # Also a stopped one ends with its executor.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    leave_no_core_file()
     os.nice(19)
     for what, step in (
         ("the least of priorities", lambda: os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))),

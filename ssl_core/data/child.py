@@ -16,6 +16,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
+from ssl_core.core_files import leave_no_core_file
 from ssl_core.data.pipe import received, send
 from ssl_core.errors import ConfigError
 
@@ -102,7 +103,7 @@ class Child:
 def _run(pipe: Connection, work: Work, memory: int) -> None:
     """What the process does."""
     _limit_memory(memory)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    leave_no_core_file()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)

@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from ssl_core.data.patients import Patients, matched
 from ssl_core.data.record_units import owners, patient_of
-from ssl_core.data.source import load_accepted, load_patients, load_records, read_source
+from ssl_core.data.source import Source, load_accepted, load_patients, load_records, read_source
 from ssl_core.errors import ConfigError, DataError
 from ssl_core.evaluation.floor import floor_patients
+from ssl_core.finetuning.good_records import without_padding
 from ssl_core.spec.data import Data
 
 _Index = npt.NDArray[np.int64]
@@ -85,12 +86,14 @@ def join(source_toml: Path, data: Data, units: Sequence[str], *, by_record: bool
     `DataError` where they are fewer, or more records of the source are bad than it declares.
     """
     source = read_source(source_toml)
-    everything = load_accepted(source, data, by_record=by_record)
+    everything = without_padding(load_accepted(source, data, by_record=by_record), data)
     rows, index = matched(units, everything)
     match = Match(len(units) - len(rows), len(everything) - len(index))
-    joined = Joined(
-        everything, floor_patients(source, everything, data, load_records if by_record else load_patients), index, rows, match
-    )
+
+    def load(source: Source, data: Data) -> Patients:
+        return without_padding((load_records if by_record else load_patients)(source, data), data)
+
+    joined = Joined(everything, floor_patients(source, everything, data, load), index, rows, match)
     if len(joined.patients()) < least:
         what = "the same ids of patients and of records" if by_record else "the same patient ids"
         raise DataError(

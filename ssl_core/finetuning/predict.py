@@ -21,14 +21,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssl_core.data.pair_rows import padding_row
 from ssl_core.data.patients import Patients
 from ssl_core.data.record_units import patient_of, record_of
 from ssl_core.data.source import load_accepted, read_source
 from ssl_core.errors import ConfigError
+from ssl_core.finetuning.good_records import have_good, without_padding
 from ssl_core.finetuning.model import ModelCard, SiteModel, load_site_model
 from ssl_core.folder import new_file
-from ssl_core.spec.data import Data, PairData
 
 _NOTICE = "Scores describe patients: do not share them."
 _MEANING = {
@@ -84,8 +83,8 @@ def predict(folder: Path, source_toml: Path, out_csv: Path) -> Predicted:
         raise ConfigError("scores are written as csv", field="out", value=out_csv.name, remedy="name a file ending in .csv")
     with new_file(out_csv) as stream:
         data = model.card.encoder.plan.data
-        units = load_accepted(read_source(source_toml), data, by_record=by_record)
-        scored = _has_a_record(units, data)
+        units = without_padding(load_accepted(read_source(source_toml), data, by_record=by_record), data)
+        scored = have_good(units, data)
         text = io.StringIO(newline="")
         csv.writer(text).writerows([header, *_rows(model, units, scored)])
         stream.write(text.getvalue().encode())
@@ -119,13 +118,3 @@ def _rows(model: SiteModel, units: Patients, scored: npt.NDArray[np.bool_]) -> l
         named = [card.labels[int(scores.argmax())] if good else ""] if _has_classes(card) else []
         rows.append([*ids, *cells, *named])
     return rows
-
-
-def _has_a_record(units: Patients, data: Data) -> npt.NDArray[np.bool_]:
-    """bool [n]: has a unit any record that is not the padding which readers put in a bad one's place (reading.py)?"""
-    records = units.whole
-    if isinstance(data, PairData):
-        good = (records != padding_row(data)).any(axis=1)
-    else:
-        good = (records.reshape(len(records), -1) != (-1 if records.dtype == np.int32 else 0)).any(axis=1)
-    return np.logical_or.reduceat(good, units.offsets[:-1]) if len(units) else np.zeros(0, np.bool_)

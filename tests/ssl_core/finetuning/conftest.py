@@ -178,12 +178,18 @@ def write_site(folder: Path, kind: str, *, patients: int, seed: int, name: str =
     return folder / "source.toml", folder / "labels.csv"
 
 
-def spoil(source: Path, patient: str) -> None:
-    """Make every record of one patient bad: cells emptied, pixels and samples without any change."""
+def spoil(source: Path, patient: str, *, added: bool = False) -> None:
+    """Make every record of one patient bad: cells emptied, pixels and samples without any change; `added`: such ones beside."""
     arrays, table = source.with_name("r.npz"), source.with_name("r.csv")
     if arrays.exists():
         with np.load(arrays) as saved:
             fields = dict(saved)
+        if added:
+            more = np.flatnonzero(fields["patient"] == patient)
+            fields = {name: np.concatenate([field, field[more]]) for name, field in fields.items()}
+            fields["image" if "image" in fields else "signal"][-len(more) :] = 7
+            np.savez(arrays, **fields)
+            return
         fields["image" if "image" in fields else "signal"][fields["patient"] == patient] = 7
         np.savez(arrays, **fields)
         return
@@ -193,6 +199,9 @@ def spoil(source: Path, patient: str) -> None:
     with table.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
+        if added:
+            writer.writerows([*rows, *(row | dict.fromkeys(empty, "") for row in rows if row["patient"] == patient)])
+            return
         writer.writerows(row | dict.fromkeys(empty, "") if row["patient"] == patient else row for row in rows)
 
 

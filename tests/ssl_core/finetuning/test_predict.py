@@ -121,6 +121,23 @@ def test_a_patient_without_a_good_record_has_no_score(tmp_path: Path, kind: str,
     assert all(row["lung"] for patient, row in rows.items() if patient != "p003")
 
 
+def test_bad_records_of_a_patient_who_has_good_ones_change_no_score_fit_or_test(tmp_path: Path, kind: str, small: Any) -> None:
+    """A patient's features are a mean over his records: padding among them would be the records of nobody."""
+    encoder = read_encoder(small.make_encoder(tmp_path / "encoder", kind))
+    source, labels = small.write_site(tmp_path / "pool", kind, patients=30, seed=1)
+    fresh, truth = small.write_site(tmp_path / "fresh", kind, patients=20, seed=2, name="f")
+    found = []
+    for turn in ("good", "bad"):
+        report = finetune(encoder, source, labels, tmp_path / turn, test_source=fresh, test_labels=truth)
+        predict(tmp_path / turn, fresh, tmp_path / f"{turn}.csv")
+        floor = pytest.approx(report.floor_auroc, abs=1e-12)
+        found.append(((tmp_path / f"{turn}.csv").read_text(), report.auroc, floor))
+        for spoilt, patient in ((source, "p003"), (fresh, "f003")):
+            small.spoil(spoilt, patient, added=True)
+            spoilt.write_text("max_bad_share = 0.5\n" + spoilt.read_text().replace("max_bad_share = 0.5\n", ""))
+    assert found[0][:2] == found[1][:2] and report.floor_auroc == found[0][2]
+
+
 def test_what_does_not_fit_is_refused(tmp_path: Path, small: Any) -> None:
     encoder = small.make_encoder(tmp_path / "encoder", "text")
     source, labels = small.write_site(tmp_path / "pool", "text", patients=30, seed=1)
