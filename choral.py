@@ -141,8 +141,8 @@ def embed(
         Path,
         typer.Option(
             "--out",
-            help="New .npz: features (float32, one row a record) and the patient of each row. Of a model, new .csv: a row for "
-            "each patient, or record, and a column of scores for each label.",
+            help="New .npz: features (float32, one row a record), the patient of each row, whether its record is good. Of a "
+            "model, new .csv: a row for each patient, or record, and a column of scores for each label.",
         ),
     ],
     roster: RosterFile = None,
@@ -164,11 +164,13 @@ def embed(
         return
     loaded, origin = open_encoder(encoder, roster)
     typer.echo(origin, err=True)
-    features = run(loaded, source, out)
+    features, good = run(loaded, source, out)
+    bad = int((~good).sum())
+    spoilt = f"{bad} of {len(good)} records are bad, and their features those of nothing: good is False there.\n" if bad else ""
     say(
         json_,
-        {"file": str(out), "records": features.shape[0], "width": features.shape[1], "origin": origin},
-        f"Features written to {out}. They describe patients: do not share them.",
+        {"file": str(out), "records": features.shape[0], "bad": bad, "width": features.shape[1], "origin": origin},
+        f"{spoilt}Features written to {out}. They describe patients: do not share them.",
     )
 
 

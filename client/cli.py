@@ -50,6 +50,7 @@ def init(
     where = None if source is None else os.path.abspath(source)
     site = create_site(home, name, list(pinned.keys), pinned.threshold, where)
     print_ = fingerprint(site.identity.public)
+    missing = "" if where is None or os.path.isfile(where) else f"\nThere is no file {where} yet: write it before an approval."
     say(
         json_,
         {
@@ -60,7 +61,7 @@ def init(
         },
         f"Site {name} made in {home}. Fingerprint, to read out to the authority and the other hospitals:\n  {print_}\n"
         f"Authority pinned: {pinned.words}. Compare this with its holders by telephone.\n"
-        f"Next: send {home / 'join-request.json'} to the authority; set your limits in {home / 'policy.toml'}.",
+        f"Next: send {home / 'join-request.json'} to the authority; set your limits in {home / 'policy.toml'}.{missing}",
     )
 
 

@@ -65,6 +65,10 @@ def run_site(home: SiteHome, *, superlink: str | None = None) -> None:
         with _control(home, supervisor, address) as healthy:
             supervisor.start(_spec(home, "supernode", supernode, env, port), _spec(home, "executor", executor, env, None))
             healthy(True)
+            print(
+                f"site {home.config.name} runs for the server {address}. Ctrl-C ends it; look with: choral site status",
+                flush=True,
+            )
             # Beside the rest: no file of labels, on whatever disk, may keep this site from its rounds.
             Thread(target=_say_labels, args=(home,), daemon=True).start()
             while not stopped():

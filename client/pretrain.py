@@ -155,7 +155,10 @@ def _read(home: SiteHome, path: Path) -> tuple[StudyPlan, Schedule]:
     if plan.sites[0].name != home.config.name:
         raise ConfigError("plan names another site", field="sites", value=plan.sites[0].name, limit=home.config.name)
     if plan.rounds.max_void:
-        raise ConfigError("nothing can void a round here", field="rounds.max_void", value=plan.rounds.max_void, limit=0)
+        raise ConfigError(
+            "nothing can void a round here", field="rounds.max_void", value=plan.rounds.max_void, limit=0,
+            remedy="write max_void = 0 under [rounds]: left out it is 2, which a site alone would pay for",
+        )  # fmt: skip
     check_plan(plan, home.policy, home.config.name)
     privacy = plan.privacy
     return plan, Schedule(privacy.noise_multiplier, privacy.sampling_rate, plan.total_steps)

@@ -62,6 +62,8 @@ def confirm(yes: bool, question: str) -> None:
     """Ask a person unless `--yes`; without a terminal and without `--yes` the answer is no."""
     if yes:
         return
+    if not sys.stdin.isatty():
+        typer.echo(f"{question} No: there is no terminal at which a person could say yes.", err=True)
     if not sys.stdin.isatty() or not typer.confirm(question):
         typer.echo("Nothing was changed.", err=True)
         raise typer.Exit(1)

@@ -217,6 +217,8 @@ def launch(
     finished = studies.watch(
         operator, plan_hash, on_event=lambda event: typer.echo(json.dumps(event) if json_ else _line(event))
     )
+    if finished and not json_:
+        typer.echo(f"Study {plan_hash} is finished. Next: choral operator publish {plan_hash[:8]}")
     raise typer.Exit(0 if finished else 1)
 
 
@@ -253,8 +255,7 @@ def stop(
 
     operator = OperatorHome(home)
     plan_hash = studies.find_study(operator, plan)
-    studies.stop(operator, plan_hash)
-    typer.echo(f"Study {plan_hash} stopped.")
+    typer.echo(f"Study {plan_hash} {studies.stop(operator, plan_hash)}.")
 
 
 @app.command()

@@ -43,6 +43,7 @@ def run_operator(home: OperatorHome) -> None:
     signal.signal(signal.SIGINT, on_signal)
     with Supervisor(home.root / "run", grace_s=_GRACE_S) as supervisor:
         _serve(home, supervisor)
+        print(f"serving on port {home.config.port}. Ctrl-C ends it; look with: choral operator status", flush=True)
         # A daemon that is killed leaves this file, so it says whose word it is.
         (home.root / "run" / "ready").write_text(f"{os.getpid()}\n")
         try:

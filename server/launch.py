@@ -31,6 +31,8 @@ _RUN_LOOK_S, _SILENT_LOOKS = 20.0, 15
 _STOP_S, _HANDOVER_S = 15.0, 10.0
 _LAUNCHED = "launched"
 _END = frozenset({"finished", "stopped"})
+# What status says of a hospital that is in the plan and of which there is no event.
+_UNHEARD = "no message yet: is its daemon running?"
 
 
 def sign_plan(home: OperatorHome, path: Path, start: Path | None = None) -> bytes:
@@ -183,9 +185,11 @@ def _verdict(event: dict[str, Any]) -> bool | None:
     return None
 
 
-def stop(home: OperatorHome, plan_hash: str) -> None:
-    """Ask the round loop to stop between messages; the study keeps its state and can be launched again."""
+def stop(home: OperatorHome, plan_hash: str) -> str:
+    """Ask the round loop to stop between messages; the study keeps its state and can be launched again. What it is then."""
     folder = home.study(plan_hash)
+    if (folder / "finished").exists():
+        return "is finished: there is nothing to stop"
     (folder / "stop").write_text("")
     deadline = time.monotonic() + _STOP_S
     run_id = _run_of(folder) if (folder / "run").is_file() else None
@@ -194,8 +198,9 @@ def stop(home: OperatorHome, plan_hash: str) -> None:
             stop_run(control(home), run_id)
             # A ServerApp that Flower ends says nothing any more.
             EventLog(folder).write("stopped")
-            return
+            return "stopped"
         time.sleep(_LOOK_S)
+    return "stopped"
 
 
 def progress(home: OperatorHome, plan_hash: str) -> dict[str, Any]:
@@ -218,8 +223,10 @@ def progress(home: OperatorHome, plan_hash: str) -> dict[str, Any]:
         facts["state"] = f"interrupted: nobody works on it; choral operator launch {plan_hash[:8]} goes on where it was"
     accepted = home.accepted
     if accepted is not None and not (folder / "finished").exists():
-        named = peek((folder / "plan.json").read_bytes(), "plan").get("roster")
-        if named != accepted.digest:
+        plan = peek((folder / "plan.json").read_bytes(), "plan")
+        for site in plan["sites"]:
+            facts["sites"].setdefault(site["name"], _UNHEARD)
+        if plan.get("roster") != accepted.digest:
             facts["state"] = (
                 f"over: made for an earlier roster than version {accepted.version}; launch its plan (TOML) again, and every "
                 "hospital approves it anew"

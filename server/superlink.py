@@ -32,6 +32,8 @@ _IN_MEMORY = ":flwr-in-memory:"
 _COMMAND_PATIENCE_S = 60.0
 # Flower's ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE, as its command prints it.
 _ALREADY = "[code: 23]"
+# What it prints when nobody listens at the SuperLink's address.
+_AWAY = "Connection to the SuperLink is unavailable"
 # Uncompressed points of the NIST curves that Flower accepts: one byte 0x04 and two coordinates.
 _POINT_BYTES = (65, 97, 133)
 
@@ -131,7 +133,9 @@ class FlowerControl:
         completed = self._run(arguments, options)
         answer = _last_json(completed.stdout)
         if completed.returncode != 0 or answer is None or answer.get("success") is not True:
-            raise TransportError(f"flwr {arguments[0]} failed: {_words(completed, answer)}")
+            words = _words(completed, answer)
+            away = "start the server, choral operator start, and run the command again" if _AWAY in words else None
+            raise TransportError(f"flwr {arguments[0]} failed: {words}", remedy=away)
         return answer
 
     def _register(self, name: str, path: Path) -> None:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("choral")
 AGAIN = "fetch the folder again from whoever published it"
 ENCODER_FILE, CARD_FILE, PAGE_FILE = "encoder.safetensors", "card.json", "card.md"
+FINE_TUNED = "fine-tuned"
+"""The kind on the card of a hospital's own model, which is no encoder."""
 ACCOUNTANT = "dp-accounting PLD, Poisson-subsampled Gaussian"
 AGGREGATE_NOTE = (
     "Aggregate not authenticated: every site recomputed the weights from the published sum, but a malicious server could "
@@ -200,7 +202,13 @@ def read_card(folder: Path, *, keys: Sequence[bytes] | None = None) -> Card:
     """The card of a folder; with `keys` its signature must verify under one of them (`TrustError`)."""
     if not (folder / CARD_FILE).is_file():
         raise ConfigError("folder holds no encoder", field="folder", value=str(folder), remedy="name a folder with card.json")
-    return parse(Card, card_body(folder, "card", keys), "card")
+    body = card_body(folder, "card", keys)
+    if body.get("kind") == FINE_TUNED:
+        raise ConfigError(
+            "folder holds a model that choral finetune made, not an encoder", field="folder", value=str(folder),
+            remedy="name the encoder: a release, or encoders/NAME of the site's folder; scores of a model: choral embed MODEL",
+        )  # fmt: skip
+    return parse(Card, body, "card")
 
 
 def card_body(folder: Path, kind: str, keys: Sequence[bytes] | None) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from ssl_core.errors import ConfigError
 from ssl_core.spec.asked import answer
@@ -44,12 +45,14 @@ def parse(model: type[ModelT], data: Mapping[str, Any], what: str, text: str | N
     try:
         return model.model_validate_json(_json(data))
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
+        faults = error.errors(include_url=False)
+        fault = faults[0]
         field = ".".join(str(part) for part in fault["loc"]) or what
         shown = fault.get("input")
         line = None if text is None else line_of(text, fault["loc"])
         where = "" if line is None else f" in line {line}"
-        remedy = _remedy(fault["type"], table_at(model, fault["loc"]), field)
+        unknown = _unknown_beside(faults)
+        remedy = _remedy(fault["type"], table_at(model, fault["loc"]), field, unknown)
         if {"data", "encoder", "objective"} <= model.model_fields.keys():
             asked = fault.get("ctx", {}).get("tag")
             told = answer(data, fault["loc"], asked) if asked is not None and fault["loc"][0] == "objective" else None
@@ -243,11 +246,17 @@ def _json(data: Mapping[str, Any]) -> str:
         raise ConfigError("a value has no plain type (dates are not used here)", value=str(error)) from error
 
 
-def _remedy(kind: str, table: type[BaseModel], field: str) -> str | None:
+def _unknown_beside(faults: Sequence[ErrorDetails]) -> list[str]:
+    """Keys that nobody knows in the table of the first fault: a key that is missing there may be one that is misspelt."""
+    place = faults[0]["loc"][:-1]
+    return [str(each["loc"][-1]) for each in faults if each["type"] == "extra_forbidden" and each["loc"][:-1] == place]
+
+
+def _remedy(kind: str, table: type[BaseModel], field: str, unknown: Sequence[str]) -> str | None:
     if field.endswith(".bank_version"):
         return "operator and sites need releases of Choral that make the same bank; in a plan of one's own, leave it out"
     if kind == "extra_forbidden":
         return f"remove it; known keys: {', '.join(sorted(table.model_fields))}"
     if kind == "missing":
-        return "add it"
+        return f"add it, or correct what is no key here: {', '.join(unknown)}" if unknown else "add it"
     return None

@@ -127,12 +127,22 @@ def csv_rows(
             yield Fault.SHAPE
 
 
+def no_utf8(header: Sequence[str]) -> bool:
+    """Was a first line written in another encoding, such as a spreadsheet's UTF-16?"""
+    return any(not is_clean(cell) or "\0" in cell for cell in header)
+
+
+def other_separator(header: Sequence[str]) -> str | None:
+    """By what else than commas a first line seems to be parted, where it has a single cell."""
+    return next((said for parted, said in _OTHER_SEPARATORS.items() if len(header) == 1 and parted in header[0]), None)
+
+
 def remedy_of_header(header: Sequence[str], column: str) -> str:
     """What may be wrong with a first line that does not name `column` once; no cell of it is shown: it may be a patient's."""
     whole = ",".join(header)
     if column in header:
         return "give each column a name of its own"
-    if not is_clean(whole) or "\0" in whole:
+    if no_utf8(header):
         return "the first line is no UTF-8: export the file as UTF-8"
     for parted, said in _OTHER_SEPARATORS.items():
         if column in [cell.strip(' "') for cell in whole.split(parted)]:

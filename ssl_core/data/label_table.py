@@ -31,6 +31,10 @@ LONGEST_CLASS = 200
 """Characters of the name of a class, which stands in reports and cards."""
 MOST_ROWS = 4_000_000
 MOST_CELLS = 20_000_000
+_NO_FINDING = (
+    "write a finding as 0 or 1 in each row; leave other columns out of the file, or name those that are meant: --class-column, "
+    "--values, or --time and --event"
+)
 # Of so few different cells a file of a few patients may well have one a patient.
 _FEW_CLASSES = 10
 
@@ -102,6 +106,11 @@ class LabelTable:
         columns = named if named is not None else tuple(each for each in self.header if each not in but)
         if not columns:
             raise DataError(f"no label column in file {self.name!r}", field="label_columns", remedy="add a 0/1 column")
+        if "" in map(str.strip, columns):
+            raise DataError(
+                f"a column of file {self.name!r} has no name", field="label_columns",
+                remedy="name it in the first line, or leave it out of the file: it may be numbers of rows",
+            )  # fmt: skip
         return columns
 
     def zero_one(self, columns: tuple[str, ...]) -> npt.NDArray[np.int8]:
@@ -110,7 +119,7 @@ class LabelTable:
         for number, column in enumerate(columns):
             for place, cell in enumerate(self.cells(column)):
                 if cell not in ("0", "1"):
-                    raise self.fault(column, place, "is neither 0 nor 1")
+                    raise self.fault(column, place, "is neither 0 nor 1", _NO_FINDING)
                 out[place, number] = cell == "1"
         return out
 

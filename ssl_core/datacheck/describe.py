@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import tomli_w
 
+from ssl_core.data.csv_rows import no_utf8, other_separator
 from ssl_core.data.folder_files import evenly
 from ssl_core.data.reading import is_clean
 from ssl_core.datacheck.files_seen import array_fields, csv_header, modalities, parquet_columns, xml_paths
@@ -187,6 +188,13 @@ def _parquet(seen: Seen) -> Draft:
 
 def _table(seen: Seen, columns_of: Callable[[Path], list[str]], form: str) -> Draft:
     header = columns_of(seen.path)
+    parted = other_separator(header)
+    said = "no UTF-8" if no_utf8(header) else None if parted is None else f"parted by {parted}"
+    if said is not None:
+        raise DataError(
+            f"the first line of a file is {said}", field="path", value=seen.names[0],
+            remedy="export such files as UTF-8, parted by commas",
+        )  # fmt: skip
     lower = {name.strip().lower(): name for name in reversed(header)}
     patient, text, when, named, value = (
         next((lower[name] for name in names if name in lower), None) for names in (_PATIENT, _TEXT, _TIME, _NAME, _VALUE)

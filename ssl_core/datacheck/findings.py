@@ -61,7 +61,10 @@ def first(places: Iterable[str]) -> tuple[str, ...]:
 _LOOK = "look at these files; leave out what does not belong, or declare the share that is known: max_bad_share"
 
 REMEDIES: dict[Fault, str] = {
-    Fault.UNREADABLE: "copy the file again from where it came; a file that stays damaged does not belong in the folder",
+    Fault.UNREADABLE: (
+        "texts must be UTF-8: export them so; copy another file again from where it came; one that stays damaged does not "
+        "belong in the folder"
+    ),
     Fault.EMPTY: "copy the file again from where it came",
     Fault.TWO_PATIENTS: "export the files again so that each address names one patient, or with identifiers in each resource",
     Fault.OUTSIDE: "put the file itself into the folder, in place of the link",
@@ -76,6 +79,10 @@ REMEDIES: dict[Fault, str] = {
     Fault.CHANNELS: "name the channels in the source file as these files do, or leave the files out",
     Fault.LINES: "correct the quotes at these lines, or declare multiline = true where cells hold line breaks",
     Fault.QUOTES: "correct the quotes at these lines: one is missing, or one too many",
+    Fault.SHAPE: (
+        "rows with more or fewer fields than the first line: correct them. Pictures of another size than the plan's: ask the "
+        f"operator for a plan whose [data] says fit, such as pad (docs/data-images.md); else {_LOOK}"
+    ),
     Fault.NO_PATIENT: "correct the rule patient_from, or the patient column; a record without a patient is left out",
 }
 

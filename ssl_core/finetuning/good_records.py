@@ -12,17 +12,18 @@ import numpy.typing as npt
 
 from ssl_core.data.gathering import padding
 from ssl_core.data.patients import Patients
+from ssl_core.data.rows import Values
 from ssl_core.spec.data import Data
 
 
 def have_good(units: Patients, data: Data) -> npt.NDArray[np.bool_]:
     """bool [n]: has a unit any record that is no padding?"""
-    return _of_unit(_good(units, data), units)
+    return _of_unit(are_good(units.whole, data), units)
 
 
 def without_padding(units: Patients, data: Data) -> Patients:
     """The same units; one that has a good record has its good ones alone, another keeps its padding."""
-    good = _good(units, data)
+    good = are_good(units.whole, data)
     if good.all():
         return units
     kept = good | ~np.repeat(_of_unit(good, units), units.counts())
@@ -30,8 +31,8 @@ def without_padding(units: Patients, data: Data) -> Patients:
     return Patients(units.units, units.tags, ends[units.offsets], units.whole[kept])
 
 
-def _good(units: Patients, data: Data) -> npt.NDArray[np.bool_]:
-    records = units.whole
+def are_good(records: Values, data: Data) -> npt.NDArray[np.bool_]:
+    """bool [m]: is a record no padding?"""
     axes = tuple(range(1, records.ndim))
     good: npt.NDArray[np.bool_] = (records != padding(data)).any(axis=axes)
     return good

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ssl_core.card import FINE_TUNED
 from ssl_core.data.patients import Patients
 from ssl_core.data.record_units import patient_of, record_of
 from ssl_core.data.source import load_accepted, read_source
@@ -39,13 +40,17 @@ _MEANING = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predicted:
-    """What was written, in counts: rows, of how many patients, and how many of the rows have no score; columns of scores."""
+    """What was written, in counts: rows, of how many patients, and how many of the rows have no score; columns of scores.
+
+    left_out: bad records of units that have a score; they have no part in it.
+    """
 
     file: str
     unit: str
     rows: int
     patients: int
     without_score: int
+    left_out: int
     columns: tuple[str, ...]
     meaning: str
     notice: str = _NOTICE
@@ -62,6 +67,8 @@ class Predicted:
             lines.append(
                 f"{self.without_score} of them have no good record: their scores are empty (choral site data check says why)."
             )
+        if self.left_out:
+            lines.append(f"{self.left_out} bad records of the others are left out of their scores.")
         return "\n".join([*lines, self.notice])
 
 
@@ -71,7 +78,7 @@ def is_site_model(folder: Path) -> bool:
         body = json.loads((folder / "card.json").read_bytes())
     except (OSError, ValueError):
         return False
-    return isinstance(body, dict) and body.get("kind") == "fine-tuned"
+    return isinstance(body, dict) and body.get("kind") == FINE_TUNED
 
 
 def predict(folder: Path, source_toml: Path, out_csv: Path) -> Predicted:
@@ -83,14 +90,16 @@ def predict(folder: Path, source_toml: Path, out_csv: Path) -> Predicted:
         raise ConfigError("scores are written as csv", field="out", value=out_csv.name, remedy="name a file ending in .csv")
     with new_file(out_csv) as stream:
         data = model.card.encoder.plan.data
-        units = without_padding(load_accepted(read_source(source_toml), data, by_record=by_record), data)
+        read = load_accepted(read_source(source_toml), data, by_record=by_record)
+        units = without_padding(read, data)
         scored = have_good(units, data)
         text = io.StringIO(newline="")
         csv.writer(text).writerows([header, *_rows(model, units, scored)])
         stream.write(text.getvalue().encode())
     return Predicted(
         file=str(out_csv), unit=model.card.unit, rows=len(units), patients=len(set(map(patient_of, units.units))),
-        without_score=int((~scored).sum()), columns=model.card.labels, meaning=_MEANING[model.card.outcome],
+        without_score=int((~scored).sum()), left_out=len(read.records) - len(units.records),
+        columns=model.card.labels, meaning=_MEANING[model.card.outcome],
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from ssl_core.errors import ConfigError, DataError
 from ssl_core.evaluation.auroc import auroc, balanced_accuracy
 from ssl_core.evaluation.draws import draw_labels
 from ssl_core.evaluation.floor import fit_floor
+from ssl_core.finetuning.good_records import are_good
 from ssl_core.finetuning.join import Joined, check_files, join, require_apart
 from ssl_core.finetuning.model import NOTICE, FineTuner, Method
 from ssl_core.finetuning.probe import fit_ridge
@@ -84,22 +85,27 @@ def finetune(
     )  # fmt: skip
 
 
-def embed(encoder: LoadedEncoder, source_toml: Path, out_npz: Path) -> npt.NDArray[np.float32]:
-    """Write features float32 [m, F], one row a record, with their patients, to `out_npz` (mode 0600); returns them."""
+def embed(encoder: LoadedEncoder, source_toml: Path, out_npz: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Write features float32 [m, F], one row a record, with their patients, to `out_npz` (mode 0600).
+
+    Returns them, and for each row whether its record is good: the features of a bad one are those of nothing.
+    """
     if out_npz.suffix != ".npz":
         raise ConfigError("features are written as npz", field="out", value=out_npz.name, remedy="name a file ending in .npz")
     with new_file(out_npz) as stream:
         patients = load_accepted(read_source(source_toml), encoder.card.plan.data)
         features = encoder.model.encoder.features(patients.whole)
+        good = are_good(patients.whole, encoder.card.plan.data)
         np.savez(
             stream,
             features=features,
             patient=np.repeat(np.array(patients.units), patients.counts()),
+            good=good,
             private=np.array(False),
             notice=np.array(NOTICE),
             encoder=np.array(encoder.card.weights),
         )
-    return features
+    return features, good
 
 
 def _has_classes(table: Labels) -> bool:

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Self
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from client.daemon import _OWN_CONNECTION, _control, _short_path, site_status
+from client.daemon import _OWN_CONNECTION, _control, _short_path, run_site, site_status
 from client.home import SiteHome, create_site
 from deploy.supervisor import Supervisor
+from server.daemon import run_operator
 from ssl_core.errors import StateError
 from ssl_core.trust.identity import Identity
 
@@ -71,3 +75,41 @@ def test_one_folder_has_one_supervisor(tmp_path: Path) -> None:
         assert caught.value.value == str(os.getpid())
     with Supervisor(tmp_path / "run"):
         assert (tmp_path / "run" / "daemon.lock").read_text() == f"{os.getpid()}\n"
+
+
+class Idle:
+    """A supervisor whose processes run at once, without any."""
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def start(self, *_: object) -> None: ...
+
+    def poll(self) -> list[object]:
+        return []
+
+    def names(self) -> list[str]:
+        return ["supernode", "executor"]
+
+
+def test_a_daemon_that_runs_says_so_at_once(
+    federation: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It stays in the foreground: a terminal that stays empty would look the same as a daemon that hangs."""
+    on_signal: list[Callable[[int, None], None]] = []
+    monkeypatch.setattr("signal.signal", lambda _number, act: on_signal.append(act))
+    monkeypatch.setattr("time.sleep", lambda _seconds: on_signal[-1](signal.SIGTERM, None))
+    for name in ("client", "server"):
+        monkeypatch.setattr(f"{name}.daemon.Supervisor", Idle)
+    monkeypatch.setattr("client.daemon.check_server_certificate", lambda _address, _ca: False)
+    monkeypatch.setattr("server.daemon._serve", lambda _home, _supervisor: None)
+    site = SiteHome(federation.root / "site-a")
+    run_site(site, superlink=ADDRESS)
+    assert f"site site-a runs for the server {ADDRESS}. Ctrl-C ends it" in capsys.readouterr().out
+    (federation.operator.root / "run").mkdir(exist_ok=True)
+    run_operator(federation.operator)
+    assert f"serving on port {federation.operator.config.port}. Ctrl-C ends it" in capsys.readouterr().out

@@ -128,6 +128,16 @@ def test_init_with_a_wrong_name_or_authority_leaves_nothing_behind(
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_init_says_that_its_source_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHORAL_ANCHORS", str(tmp_path / "anchors"))
+    key = json.loads(run("authority", "init", "--home", tmp_path / "authority", "--json").stdout)["public_key"]
+    source = tmp_path / "source.toml"
+    for home, said in (("site-a", True), ("site-b", False)):
+        words = run("site", "init", home, "--authority", key, "--source", source, "--home", tmp_path / home).output
+        assert (f"There is no file {source} yet" in words) is said
+        source.write_text("")
+
+
 def test_a_folder_that_is_no_sites_or_is_one_already_is_refused(federation: Any) -> None:
     for command in (["status"], ["ledger"], ["approve", "0" * 8], ["accept", "a", "b"], ["start"], ["pretrain", "x.toml"]):
         refused(run("site", *command, "--home", federation.root / "data"), "not a site's state folder", "choral site init")
@@ -391,7 +401,8 @@ def test_a_plan_to_pretrain_alone_that_does_not_fit_this_site_is_refused(federat
     right = plan.read_bytes()
     rounds = tomllib.loads(right.decode())["rounds"]
     edit(plan, rounds=rounds | {"max_void": 1})
-    refused(run("site", "pretrain", plan, "--home", home, "--yes"), "field: rounds.max_void", "value: 1", "limit: 0")
+    refused(run("site", "pretrain", plan, "--home", home, "--yes"), "field: rounds.max_void", "value: 1", "limit: 0",
+            "write max_void = 0")  # fmt: skip
     edit(plan, rounds=rounds | {"roundz": 1})
     refused(run("site", "pretrain", plan, "--home", home, "--yes"), "field: rounds.roundz", "alone.toml")
     federation.launch()

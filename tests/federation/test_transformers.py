@@ -123,7 +123,7 @@ def test_a_transformer_is_trained_published_and_fine_tuned(
 
     source = federation.root / "data" / "site-a" / "source.toml"
     patients = load_patients(read_source(source), loaded.card.plan.data)
-    features = embed(loaded, source, tmp_path / "features.npz")
+    features, _ = embed(loaded, source, tmp_path / "features.npz")
     assert features.shape == (len(patients.records), 32) and np.isfinite(features).all()
     assert len(np.unique(features.round(5), axis=0)) > 0.9 * len(features)
     lines = ["patient,finding", *(f"{unit},{number % 2}" for number, unit in enumerate(patients.units))]

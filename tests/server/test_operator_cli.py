@@ -121,6 +121,7 @@ def test_signing_on_one_machine_and_launching_on_another(federation: Any, monkey
         patch.setattr("server.cli.confirm", lambda yes, question: questions.append(question) or confirm(yes, question))
         asked = run("launch", out, "--home", home)
     assert asked.exit_code == 1 and "Nothing was changed" in asked.output
+    assert f"{questions[0]} No: there is no terminal" in asked.output
     steps = (signed.rounds.rounds + signed.rounds.max_void) * signed.rounds.steps_per_round
     privacy = signed.privacy
     cost = epsilon([Schedule(privacy.noise_multiplier, privacy.sampling_rate, steps)], privacy.delta)
@@ -159,6 +160,24 @@ def test_launch_follows_the_study_to_its_end(federation: Any, monkeypatch: pytes
         assert [json.loads(line)["stage"] for line in result.stdout.splitlines()][:2] == ["running", "upload"]
     words = run("status", "--home", home).output
     assert "stopped" in words and "site site-a" in words
+    heard = dict(line.split(maxsplit=2)[1:] for line in words.splitlines() if line.startswith("  site "))
+    assert heard["site-a"] == "upload" and heard["site-b"] == "no message yet: is its daemon running?"
+
+
+def test_a_finished_study_is_neither_stopped_nor_launched_without_a_word(
+    federation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan_hash, home = federation.launch(), federation.operator.root
+    (home / "run" / "flwr").mkdir(exist_ok=True)
+    folder = federation.operator.study(plan_hash)
+    monkeypatch.setattr("server.launch.start_run", lambda _control, _hash: 5)
+    monkeypatch.setattr("server.launch.run_status", lambda _control, run_id: RunStatus(run_id, "finished:completed", ""))
+    monkeypatch.setattr("server.launch._RUN_LOOK_S", 0.0)
+    (folder / "finished").write_text("")
+    assert run("stop", plan_hash, "--home", home).output == f"Study {plan_hash} is finished: there is nothing to stop.\n"
+    assert not (folder / "stop").exists()
+    words = run("launch", plan_hash, "--yes", "--home", home)
+    assert words.exit_code == 0 and f"is finished. Next: choral operator publish {plan_hash[:8]}" in words.output
 
 
 def test_a_plan_that_another_key_signed_or_that_was_changed_is_refused(federation: Any) -> None:

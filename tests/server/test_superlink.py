@@ -13,9 +13,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from flwr.cli.build import build_fab_from_disk
 from flwr.cli.config_utils import load_and_validate
+from tests_commands import run
 
 from deploy.flower_env import check_secret, flower_env, make_secret
 from server.bundle import RunStatus, start_run, write_bundle
+from server.home import OperatorHome
 from server.superlink import FlowerControl, LinkTls, superexec_argv, superlink_argv, supernode_point
 from ssl_core.errors import ConfigError, StateError, TransportError
 
@@ -118,6 +120,15 @@ def test_a_superlink_that_is_not_there_is_a_transport_error(tmp_path: Path) -> N
     control = FlowerControl(tmp_path, port=1, ca_certificate=tmp_path / "missing-ca")
     with pytest.raises(TransportError, match="flwr ls failed"):
         control.call("ls")
+
+
+def test_a_server_that_nobody_started_is_told_with_the_command_that_starts_it(tmp_path: Path) -> None:
+    """In Flower's own words, whatever they are in the version that is installed."""
+    assert run("operator", "init", "--home", tmp_path / "operator").exit_code == 0
+    tls = OperatorHome(tmp_path / "operator").tls
+    with pytest.raises(TransportError, match="unavailable") as caught:
+        FlowerControl(tmp_path, port=1, ca_certificate=tls.ca_certificate).call("ls")
+    assert caught.value.remedy is not None and "choral operator start" in caught.value.remedy
 
 
 def test_run_status_words() -> None:

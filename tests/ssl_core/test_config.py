@@ -63,6 +63,20 @@ def test_a_wrong_or_unknown_key_is_refused_by_name(changes: dict[str, Any], fiel
     assert field in str(caught.value)
 
 
+def test_a_key_that_is_missing_names_what_may_be_its_misspelling() -> None:
+    """What is missing is told first: alone it would say nothing of the word that the person wrote."""
+    asked = plan()
+    asked["rounds"]["steps_per_rounds"] = asked["rounds"].pop("steps_per_round")
+    with pytest.raises(ConfigError, match="Field required") as caught:
+        parse(StudyPlan, asked, "plan")
+    assert caught.value.field == "rounds.steps_per_round"
+    assert caught.value.remedy == "add it, or correct what is no key here: steps_per_rounds"
+    del asked["rounds"]["steps_per_rounds"]
+    with pytest.raises(ConfigError) as caught:
+        parse(StudyPlan, asked | {"extra": 1}, "plan")
+    assert caught.value.remedy == "add it"
+
+
 @pytest.mark.parametrize(
     ("changes", "word"),
     [

@@ -58,6 +58,7 @@ def test_ids_and_texts_are_no_classes(tmp_path: Path, cell: str) -> None:
         ("patient,heart\nSECRET,1,1\n", "line 2"),
         ("id,heart\nSECRET,1\n", "'patient'"),
         ("patient\nSECRET\n", "no label column"),
+        (",patient,heart\n0,SECRET,1\n", "has no name"),
         ("patient,heart\n", "no rows"),
     ],
 )
@@ -97,5 +98,5 @@ def test_a_lost_quote_that_swallows_labels_is_named_by_line(tmp_path: Path, tabl
 
 
 def test_lines_are_counted_as_an_editor_does(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="neither 0 nor 1 in line 5"):
+    with pytest.raises(DataError, match=r"(?s)neither 0 nor 1 in line 5.*--class-column"):
         read_labels(write(tmp_path, "patient,heart\n\na,1\n\nb,2\n"))

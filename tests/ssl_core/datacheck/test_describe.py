@@ -90,6 +90,17 @@ def test_columns_and_a_header_without_a_patient(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "word"),
+    [(b"patient;text\n1;a\n", "parted by semicolons"), ("patient,text\n1,a\n".encode("utf-16"), "no UTF-8")],
+)
+def test_a_spreadsheets_export_is_refused_by_what_is_wrong_with_it(tmp_path: Path, content: bytes, word: str) -> None:
+    (tmp_path / "reports.csv").write_bytes(content)
+    with pytest.raises(DataError, match=word) as caught:
+        describe(tmp_path)
+    assert caught.value.value == "reports.csv" and "parted by commas" in str(caught.value.remedy)
+
+
+@pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
         ("a.hea", b"100 1 360 1000\n", {"kind": "wfdb", "patient_from": "folder"}),

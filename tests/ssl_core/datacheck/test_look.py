@@ -14,7 +14,7 @@ from tests_pictures import register
 
 from ssl_core.data.reading import Effort, Fault
 from ssl_core.data.source import Source, read_source
-from ssl_core.datacheck.findings import Finding, Weight
+from ssl_core.datacheck.findings import Finding, Weight, remedy_of
 from ssl_core.datacheck.formats import Format, format_of
 from ssl_core.datacheck.look import Look, look_at
 from ssl_core.errors import ConfigError
@@ -204,3 +204,8 @@ def test_both_halves_of_pairs_are_looked_at_each_as_what_it_is(tmp_path: Path) -
     (note,), (name,) = of(look, "notes"), of(look, "file names")
     assert "date" in note.what and "date" in name.what
     assert look.shown is not None and look.shown.patient == "cid" and "cid" not in str(look.to_json())
+
+
+def test_what_to_do_about_a_fault_is_what_helps_most_people() -> None:
+    """Pictures of a hospital are rarely of a plan's size, and a spreadsheet's texts rarely UTF-8."""
+    assert "fit" in remedy_of(Fault.SHAPE) and "UTF-8" in remedy_of(Fault.UNREADABLE)

@@ -138,6 +138,46 @@ def test_bad_records_of_a_patient_who_has_good_ones_change_no_score_fit_or_test(
     assert found[0][:2] == found[1][:2] and report.floor_auroc == found[0][2]
 
 
+def test_bad_records_beside_good_ones_are_told(tmp_path: Path, small: Any) -> None:
+    encoder = read_encoder(small.make_encoder(tmp_path / "encoder", "text"))
+    source, labels = small.write_site(tmp_path / "pool", "text", patients=30, seed=1)
+    finetune(encoder, source, labels, tmp_path / "model")
+    table = tmp_path / "ward" / "ward.csv"
+    table.parent.mkdir()
+    form = 'kind = "table"\nformat = "csv"\npath = "ward.csv"\npatient_column = "patient"\ntext_column = "text"\n'
+    (table.parent / "source.toml").write_text(form + "max_bad_share = 0.9\n")
+    table.write_text("patient,text\na,heart is large\na,\nb,\n")
+    told = predict(tmp_path / "model", table.parent / "source.toml", tmp_path / "scores.csv")
+    assert (told.without_score, told.left_out) == (1, 1) and "1 bad records of the others are left out" in told.to_text()
+    table.write_text("patient,text\na,heart is large\n")
+    whole = predict(tmp_path / "model", table.parent / "source.toml", tmp_path / "whole.csv")
+    assert whole.left_out == 0 and "left out" not in whole.to_text()
+    both = (rows_of(tmp_path / name)[0] for name in ("whole.csv", "scores.csv"))
+    assert [float(row["heart"]) for row in both] == pytest.approx([float(rows_of(tmp_path / "whole.csv")[0]["heart"])] * 2)
+
+
+def test_features_say_which_records_are_bad(tmp_path: Path, kind: str, small: Any) -> None:
+    """An encoder has features of nothing, too; nobody may take them for a patient's."""
+    encoder = small.make_encoder(tmp_path / "encoder", kind)
+    source, _ = small.write_site(tmp_path / "pool", kind, patients=9, seed=1)
+    words = "records are bad, and their features those of nothing"
+    assert words not in run("embed", encoder, "--source", source, "--out", tmp_path / "all.npz").stdout
+    small.spoil(source, "p003")
+    source.write_text("max_bad_share = 0.5\n" + source.read_text())
+    told = run("embed", encoder, "--source", source, "--out", tmp_path / "spoilt.npz")
+    with np.load(tmp_path / "spoilt.npz") as saved:
+        assert set(saved["patient"][~saved["good"]].tolist()) == {"p003"}
+        assert f"{int((~saved['good']).sum())} of {len(saved['good'])} {words}" in told.stdout
+
+
+def test_a_model_is_no_encoder_to_fit_on(tmp_path: Path, small: Any) -> None:
+    encoder = small.make_encoder(tmp_path / "encoder", "text")
+    source, labels = small.write_site(tmp_path / "pool", "text", patients=30, seed=1)
+    finetune(read_encoder(encoder), source, labels, tmp_path / "model")
+    again = run("finetune", tmp_path / "model", "--source", source, "--labels", labels, "--out", tmp_path / "second")
+    refused(again, "a model that choral finetune made, not an encoder", "name the encoder")
+
+
 def test_what_does_not_fit_is_refused(tmp_path: Path, small: Any) -> None:
     encoder = small.make_encoder(tmp_path / "encoder", "text")
     source, labels = small.write_site(tmp_path / "pool", "text", patients=30, seed=1)

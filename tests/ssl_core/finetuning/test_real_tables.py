@@ -112,7 +112,7 @@ def test_a_real_table_is_checked_trained_on_privately_published_and_used(tmp_pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ssl_core.card._LOG.warning", lambda *_: None)
         loaded = load_encoder(tmp_path / "encoder")
-    features = embed(loaded, folder / "pool" / "source.toml", tmp_path / "features.npz")
+    features, _ = embed(loaded, folder / "pool" / "source.toml", tmp_path / "features.npz")
     np.testing.assert_array_equal(features, model.encoder.features(found.patients.records))
     assert features.shape == (285, 32) and len(np.unique(features.round(5), axis=0)) == 285
     for method in ("probe", "full"):

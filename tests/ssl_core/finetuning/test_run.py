@@ -124,7 +124,7 @@ def test_embed_writes_features_of_every_record(tmp_path: Path, kind: str, small:
     encoder = read_encoder(small.make_encoder(tmp_path / "encoder", kind))
     source, _ = small.write_site(tmp_path / "pool", kind, patients=9, seed=1)
     out = tmp_path / "features.npz"
-    features = embed(encoder, source, out)
+    features, _ = embed(encoder, source, out)
     patients = load_patients(read_source(source), encoder.card.plan.data)
     with np.load(out) as saved:
         np.testing.assert_array_equal(saved["features"], features)
