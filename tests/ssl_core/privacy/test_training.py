@@ -85,8 +85,9 @@ def test_every_step_has_coins_of_its_own(tiny: Any, make_plan: MakePlan, patient
 
     tiny.draw = watched
     plan = make_plan(privacy={"sampling_rate": 0.5})
-    _train(tiny, plan, patients, speed=SpeedSpec(chunk=64))
-    _train(tiny, plan, patients, speed=SpeedSpec(chunk=64))
+    # A size for which all patients at once are one part of a sample, so that each draw is a step.
+    for _ in range(2):
+        _train(tiny, plan, patients, speed=SpeedSpec(chunk=64), nominal_size=2 * len(patients))
     assert len(drawn) == 10 and len({index for index, _ in drawn}) == 10
     coins = [row for _, rows in drawn for row in rows.values()]
     assert len(set(coins)) == len(coins)
