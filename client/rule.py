@@ -1,4 +1,4 @@
-"""Step 9 of 12: when a hospital's rule (`auto_approve_epsilon`) may answer, and what its records bring up leaves to a person.
+"""Step 9 of 12: when a hospital's rule (`auto_approve_epsilon`) may answer an invitation, and when it leaves that to a person.
 
 Comes in: a site's state folder. Goes out: whether the rule is paused, in the file `rule-paused`, which holds the hash of the
 plan that paused it. A check of the records decides between "approved" and "waiting", which the operator sees, and "waiting" is

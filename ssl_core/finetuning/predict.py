@@ -3,9 +3,9 @@
 Comes in: the folder of a fine-tuned model and a source TOML. Goes out: a CSV, mode 0600, one row a unit of the model's card:
 the column `patient`, of a model of records `record`, one column a label, and of three classes or more `class`, the one with the
 highest score. Scores are what `SiteModel.scores` gives: ranks, estimates or logs of risk, no probabilities. A unit that has no
-good record has no score: its cells are empty, and such units are counted. The file describes patients: it never leaves the
-site. Raises `ConfigError` or `TrustError` for a folder that does not fit, `DataError` for more bad records than the source
-declares.
+good record has no score: its cells are empty, and such units are counted; of others, bad records are left out and counted
+(good_records.py). The file describes patients: it never leaves the site. Raises `ConfigError` or `TrustError` for a folder that
+does not fit, `DataError` for more bad records than the source declares.
 """
 
 from __future__ import annotations
